@@ -1,0 +1,6 @@
+from videopolicy import hookimpl
+
+
+@hookimpl
+def vpolicy_components():
+    return []

@@ -1,0 +1,136 @@
+"""Video models as robot policies: a framework of swappable parts.
+
+This module is the plugin author's whole API. What needs torch is imported on first use, so that reading a
+recipe or listing plugins stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from videopolicy.component import (
+    AnyBackbone,
+    AnyBenchmark,
+    AnyDataset,
+    AnyDecoder,
+    AnyExtractor,
+    AnyPolicy,
+    AnyText,
+    BackboneComponent,
+    BenchmarkComponent,
+    Component,
+    DatasetComponent,
+    DecoderComponent,
+    DemonstrationRequest,
+    ExtractorComponent,
+    PolicyComponent,
+    TextComponent,
+)
+from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
+from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError, VpolicyError, WeightsError
+from videopolicy.hookspecs import hookimpl
+from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
+from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
+
+if TYPE_CHECKING:
+    from videopolicy.contracts.backbone import Denoised, VideoBackbone
+    from videopolicy.contracts.dataset import Dataset, Episode, EpisodeWriter, FieldStatistics, Statistics, Windows
+    from videopolicy.contracts.decoder import ActionDecoder
+    from videopolicy.contracts.extractor import CachesFeatures, FeatureExtractor, FeatureStream, StaticStream
+    from videopolicy.contracts.learner import Learner
+    from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
+    from videopolicy.contracts.text import EncodedText, TextEncoder
+    from videopolicy.views import stack_views, to_bytes
+
+_LAZY = {
+    "ActionDecoder": "contracts.decoder",
+    "CachesFeatures": "contracts.extractor",
+    "Dataset": "contracts.dataset",
+    "Denoised": "contracts.backbone",
+    "EncodedText": "contracts.text",
+    "Episode": "contracts.dataset",
+    "EpisodeWriter": "contracts.dataset",
+    "FeatureExtractor": "contracts.extractor",
+    "FeatureStream": "contracts.extractor",
+    "FieldStatistics": "contracts.dataset",
+    "InfersActions": "contracts.policy",
+    "Learner": "contracts.learner",
+    "Policy": "contracts.policy",
+    "PredictsVideo": "contracts.policy",
+    "StaticStream": "contracts.extractor",
+    "Statistics": "contracts.dataset",
+    "TextEncoder": "contracts.text",
+    "VideoBackbone": "contracts.backbone",
+    "Windows": "contracts.dataset",
+    "stack_views": "views",
+    "to_bytes": "views",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"videopolicy.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'videopolicy' has no attribute '{name}'")
+
+
+__all__ = [
+    "ActionDecoder",
+    "ActionSpace",
+    "AnyBackbone",
+    "AnyBenchmark",
+    "AnyDataset",
+    "AnyDecoder",
+    "AnyExtractor",
+    "AnyPolicy",
+    "AnyText",
+    "BackboneComponent",
+    "Batch",
+    "BenchmarkComponent",
+    "Branch",
+    "CachesFeatures",
+    "Camera",
+    "Component",
+    "DataError",
+    "Dataset",
+    "DatasetComponent",
+    "DecoderComponent",
+    "DemonstrationRequest",
+    "Denoised",
+    "EncodedText",
+    "Episode",
+    "EpisodeWriter",
+    "ExtractorComponent",
+    "FeatureExtractor",
+    "FeatureLayout",
+    "FeatureStream",
+    "FieldStatistics",
+    "InfersActions",
+    "Learner",
+    "Observation",
+    "PluginError",
+    "Policy",
+    "PolicyComponent",
+    "PredictsVideo",
+    "PublishedNumber",
+    "RecipeError",
+    "RowGenerator",
+    "SimulationError",
+    "Spaces",
+    "StateSpace",
+    "StaticStream",
+    "Statistics",
+    "Task",
+    "TextComponent",
+    "TextEncoder",
+    "VideoBackbone",
+    "VpolicyError",
+    "WeightsError",
+    "Window",
+    "Windows",
+    "WorkerSpec",
+    "hookimpl",
+    "normal_noise",
+    "stack_views",
+    "to_bytes",
+]

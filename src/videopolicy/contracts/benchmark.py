@@ -1,0 +1,80 @@
+"""What a robot benchmark declares: its tasks, how its simulator is started, and numbers from papers.
+
+The benchmark itself is a `videopolicy.component.BenchmarkComponent`. No simulator is imported in the core:
+it runs in a worker process in an environment of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Task(BaseModel):
+    """One task.
+
+    Args:
+        name: Its name in the benchmark.
+        instruction: The sentence that the policy is given.
+        max_steps: Environment steps after which an episode has failed.
+        tier: A group by which results are summed up, such as a difficulty; empty for none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    instruction: str
+    max_steps: int
+    tier: str = ""
+
+
+class WorkerSpec(BaseModel):
+    """How to start a simulator worker.
+
+    Args:
+        environment: Name of the environment, also the NAME in ``VPOLICY_<NAME>_PYTHON``.
+        requirements: File from which uv makes the environment; None: the interpreter that runs the core.
+        module: Python file that defines the simulator.
+        simulator: Name of the class in it, a ``vpolicy_worker.Simulator``.
+        config: Keyword arguments of that class; plain data.
+        variables: Environment variables of the worker.
+        timeout: Seconds that one call may take before the worker counts as hung.
+        start_timeout: Seconds that starting may take.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    environment: str
+    requirements: Path | None = None
+    module: Path
+    simulator: str
+    config: dict[str, Any] = {}
+    variables: dict[str, str] = {}
+    timeout: float = 60.0
+    start_timeout: float = 120.0
+
+
+class PublishedNumber(BaseModel):
+    """A number from a paper, never one that was measured here.
+
+    Args:
+        method: As the paper calls it.
+        metric: Such as ``success``.
+        group: Task, tier, or ``mean``.
+        value: The number.
+        source: Paper and table.
+        episodes: Evaluation episodes per task, where the paper says so.
+        note: Where code and paper disagree, or what makes the number hard to compare.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    metric: str
+    group: str
+    value: float
+    source: str
+    episodes: int | None = None
+    note: str = ""

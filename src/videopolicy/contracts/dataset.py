@@ -1,0 +1,118 @@
+"""Recorded episodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from videopolicy.spaces import Spaces
+from videopolicy.types import Batch, Window
+
+
+@dataclass
+class Episode:
+    """One recorded episode of n steps. Frame t was seen before action t.
+
+    Args:
+        task: Name of the task.
+        instruction: The sentence that describes it.
+        images: Per camera ``(n, height, width, 3)`` uint8.
+        actions: ``(n, A)`` float32.
+        state: ``(n, S)`` float32 or None.
+        initial_state: Hash of the simulator's state before the first step.
+        success: Whether the task was solved.
+        attempt: Index of the initial state.
+    """
+
+    task: str
+    instruction: str
+    images: dict[str, np.ndarray]
+    actions: np.ndarray
+    state: np.ndarray | None
+    initial_state: str
+    success: bool
+    attempt: int
+
+
+@dataclass(frozen=True)
+class FieldStatistics:
+    """Per-dimension statistics of a vector field, as lists of floats."""
+
+    minimum: list[float]
+    maximum: list[float]
+    mean: list[float]
+    deviation: list[float]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics over the training split."""
+
+    actions: FieldStatistics
+    state: FieldStatistics | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Windows(Protocol):
+    """Random access to training windows."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The windows at these indices as one batch."""
+        ...
+
+
+class Dataset(ABC):
+    """Recorded episodes that can be cut into windows. Knows nothing of models."""
+
+    @property
+    @abstractmethod
+    def spaces(self) -> Spaces:
+        """Cameras, state and actions as recorded."""
+
+    @property
+    @abstractmethod
+    def splits(self) -> dict[str, int]:
+        """Number of episodes of every split; ``train`` is always there."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of the recorded content."""
+
+    @abstractmethod
+    def statistics(self) -> Statistics:
+        """Statistics over the training split."""
+
+    @abstractmethod
+    def windows(self, window: Window, split: str = "train") -> Windows:
+        """All windows of a split, one for every step of every episode.
+
+        Frames past the end repeat the last frame with a False mask; actions past the end are masked.
+        """
+
+    @abstractmethod
+    def initial_states(self) -> frozenset[str]:
+        """Hashes of the initial states of all episodes."""
+
+
+class EpisodeWriter(Protocol):
+    """Writes collected episodes, each of them safely on disk before the next."""
+
+    def present(self) -> dict[str, dict[int, bool]]:
+        """Per task the attempts that are already recorded, and whether each was a success."""
+        ...
+
+    def add(self, episode: Episode) -> None:
+        """Record one episode; a failed one is remembered as an attempt and its frames are dropped."""
+        ...
+
+    def finish(self, chosen: dict[str, list[int]]) -> Path:
+        """Assemble the chosen attempts of every task into the final layout, and return its folder."""
+        ...

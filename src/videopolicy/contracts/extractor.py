@@ -1,0 +1,102 @@
+"""Features as a function of the denoising level."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from videopolicy.types import Branch, FeatureLayout, Observation, RowGenerator, Window
+
+
+class FeatureStream(ABC):
+    """Features of one batch of observations.
+
+    Args:
+        observation: What the features are of; decoders read the instructions and the state from it.
+        layout: How the tokens unfold.
+    """
+
+    def __init__(self, observation: Observation, layout: FeatureLayout) -> None:
+        self.observation = observation
+        self.layout = layout
+        self.losses: dict[str, Tensor] = {}
+        """Weighted losses of the extractor's own, filled on the way by ``at``."""
+
+    @abstractmethod
+    def at(self, level: Tensor) -> list[Branch]:
+        """Features at these levels ``(B,)``, in any order: what training uses."""
+
+    @abstractmethod
+    def descend(self, levels: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Branch]]]:
+        """Features along falling levels ``(K + 1,)``: what sampling uses.
+
+        Yields:
+            K times the level, the next level and the features at the level.
+        """
+
+
+
+
+class StaticStream(FeatureStream):
+    """The same features at every level.
+
+    Args:
+        branches: The features; one of weight 1 without guidance.
+    """
+
+    def __init__(self, observation: Observation, layout: FeatureLayout, branches: list[Branch]) -> None:
+        super().__init__(observation, layout)
+        self.branches = branches
+
+    def at(self, level: Tensor) -> list[Branch]:
+        return self.branches
+
+    def descend(self, levels: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Branch]]]:
+        for level, following in zip(levels[:-1], levels[1:], strict=True):
+            yield level, following, self.branches
+
+
+class FeatureExtractor(nn.Module, ABC):
+    """Turns observations into a stream of features."""
+
+    @property
+    @abstractmethod
+    def window(self) -> Window:
+        """Observed frames, and future frames where training needs them; the horizon is 0."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> FeatureLayout:
+        """Width and unfolding of the tokens."""
+
+    @abstractmethod
+    def stream(
+        self,
+        observation: Observation,
+        future: dict[str, Tensor] | None = None,
+        generator: RowGenerator | None = None,
+    ) -> FeatureStream:
+        """The features of a batch.
+
+        Args:
+            observation: What the policy sees.
+            future: Future frames per camera ``(B, F, 3, H, W)`` uint8; given in training only.
+            generator: Noise of the rows when acting; None in training (torch's global generator).
+        """
+
+
+@runtime_checkable
+class CachesFeatures(Protocol):
+    """An extractor with a frozen part whose output can be computed once and kept on disk."""
+
+    def frozen_features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
+        """Output of the frozen part ``(B, ...)``; ``stream`` takes it from ``observation.features`` when it is there."""
+        ...
+
+    @property
+    def features_are_frozen(self) -> bool:
+        """Whether the part is really frozen as configured."""
+        ...

@@ -1,0 +1,37 @@
+"""Whatever training can optimise."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from videopolicy.types import Batch, Window
+
+
+class Learner(nn.Module, ABC):
+    """A module that says what data it needs and how wrong it is.
+
+    A stage of training optimises one learner: a whole policy, or a part of it such as its video model.
+    """
+
+    @property
+    @abstractmethod
+    def window(self) -> Window:
+        """The frames and actions that ``loss`` needs."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted scalar losses by name; their sum is minimised.
+
+        Random draws come from torch's global generator, which training seeds anew at every step.
+        """
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        """Groups for the optimiser; by default all parameters that require gradients, in one group.
+
+        A group may carry optimiser options such as ``weight_decay`` or ``lr_scale``.
+        """
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]

@@ -1,0 +1,52 @@
+"""A policy: the narrow waist of the framework."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from videopolicy.contracts.learner import Learner
+from videopolicy.types import Observation, RowGenerator
+
+
+class Policy(Learner):
+    """Chooses actions. Chunk execution, normalisation and recording are wrappers around this, not features of it."""
+
+    @abstractmethod
+    def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
+        """Normalised actions ``(B, H, A)`` from now on; row b draws noise from ``generator`` row b only."""
+
+    def reset(self, rows: list[int]) -> None:
+        """Forget what was remembered of these rows of the batch: new episodes begin there."""
+
+
+@runtime_checkable
+class PredictsVideo(Protocol):
+    """Something that can show the future that it expects."""
+
+    def predict_video(
+        self,
+        observation: Observation,
+        generator: RowGenerator,
+        actions: Tensor | None = None,
+        steps: int = 30,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Predicted clip ``(B, V, T, 3, H, W)`` uint8; frame t stands at offset ``clip_offsets[t]``."""
+        ...
+
+    @property
+    def clip_offsets(self) -> tuple[int, ...]:
+        """Offsets of the predicted frames in environment steps; the first may be 0 (now)."""
+        ...
+
+
+@runtime_checkable
+class InfersActions(Protocol):
+    """Something that can read the actions out of frames."""
+
+    def infer_actions(self, frames: dict[str, Tensor], generator: RowGenerator) -> Tensor:
+        """Actions ``(B, H, A)`` between the given frames, per camera ``(B, T, 3, H, W)`` uint8."""
+        ...

@@ -1,0 +1,97 @@
+"""What a robot sees and does, with units and conventions, so that a mismatch is found before the first step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Declaration(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Camera(_Declaration):
+    """One colour camera; images are uint8 RGB, upright, ``(3, height, width)`` in tensors."""
+
+    name: str
+    height: int
+    width: int
+
+
+class StateSpace(_Declaration):
+    """Proprioception: what the robot measures of itself, never the state of objects."""
+
+    names: tuple[str, ...]
+
+    @property
+    def dim(self) -> int:
+        return len(self.names)
+
+
+class ActionSpace(_Declaration):
+    """One control step.
+
+    Args:
+        names: One name per dimension; their number is A.
+        low, high: Bounds of every dimension in the simulator's own units.
+        control: What the translational (or joint) part means.
+        rotation: How an orientation part is written.
+        gripper: Which sign closes the gripper.
+        rate: Control frequency in hertz.
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    control: Literal["delta_position", "absolute_position", "delta_joint", "absolute_joint", "velocity", "planar_target"]
+    rotation: Literal["none", "delta_euler", "delta_axis_angle", "absolute_quaternion", "absolute_rotation_6d"] = "none"
+    gripper: Literal["none", "positive_closes", "positive_opens"] = "none"
+    rate: float
+
+    @property
+    def dim(self) -> int:
+        return len(self.names)
+
+
+class Spaces(_Declaration):
+    """Everything a policy may observe and must produce."""
+
+    cameras: tuple[Camera, ...]
+    actions: ActionSpace
+    state: StateSpace | None = None
+
+    def camera(self, name: str) -> Camera | None:
+        return next((camera for camera in self.cameras if camera.name == name), None)
+
+    def mismatches(self, other: Spaces, ours: str, theirs: str) -> list[str]:
+        """Say how ``other`` fails to provide what these spaces declare.
+
+        Args:
+            other: The spaces of the other side. It may have more cameras than these.
+            ours, theirs: How to call the two sides in the messages.
+
+        Returns:
+            One sentence per difference; an empty list when they fit.
+        """
+        found = []
+        for camera in self.cameras:
+            twin = other.camera(camera.name)
+            if twin is None:
+                names = ", ".join(c.name for c in other.cameras) or "none"
+                found.append(f"{ours} uses camera '{camera.name}', {theirs} has {names}")
+            elif (twin.height, twin.width) != (camera.height, camera.width):
+                found.append(
+                    f"camera '{camera.name}' is {camera.height}x{camera.width} in {ours} "
+                    f"and {twin.height}x{twin.width} in {theirs}"
+                )
+        for field in ("names", "control", "rotation", "gripper", "rate"):
+            mine, yours = getattr(self.actions, field), getattr(other.actions, field)
+            if mine != yours:
+                found.append(f"action {field} is {mine!r} in {ours} and {yours!r} in {theirs}")
+        if self.state is not None and (other.state is None or other.state.names != self.state.names):
+            found.append(
+                f"the state is {list(self.state.names)} in {ours} "
+                f"and {list(other.state.names) if other.state else 'absent'} in {theirs}"
+            )
+        return found

@@ -1,0 +1,173 @@
+"""What flows between the parts. Shapes: B batch, V views, T observed frames, F future frames,
+H action horizon, A action dimension, S state dimension, N tokens, D width.
+
+No tensor library is imported at run time here: recipes are checked without one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """The stretch of an episode that a learner needs, in environment steps relative to now.
+
+    Args:
+        observed: Offsets of the frames and states that the policy sees, ascending, the last one 0.
+        future: Offsets of the frames that only training sees, ascending, all positive.
+        horizon: H, the number of actions from now on (offsets 0 .. H-1); 0 for none.
+    """
+
+    observed: tuple[int, ...] = (0,)
+    future: tuple[int, ...] = ()
+    horizon: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.observed or self.observed[-1] != 0 or list(self.observed) != sorted(set(self.observed)):
+            raise ValueError(f"observed offsets must ascend and end with 0, not {self.observed}")
+        if list(self.future) != sorted(set(self.future)) or any(offset <= 0 for offset in self.future):
+            raise ValueError(f"future offsets must ascend and be positive, not {self.future}")
+
+
+@dataclass
+class Observation:
+    """What a policy sees.
+
+    Args:
+        images: Per camera ``(B, T, 3, height, width)`` uint8.
+        instructions: B sentences.
+        state: ``(B, T, S)`` proprioception, or None.
+        features: Frozen features of these observations, computed earlier by the extractor's
+            ``frozen_features``; None means that the extractor computes them.
+    """
+
+    images: dict[str, Tensor]
+    instructions: list[str]
+    state: Tensor | None = None
+    features: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+
+@dataclass
+class Batch:
+    """Training windows.
+
+    Args:
+        observation: What the policy would have seen.
+        future: Per camera ``(B, F, 3, height, width)`` uint8, or empty.
+        future_mask: ``(B, F)`` bool, False where the episode had ended (the last frame is repeated there).
+        actions: ``(B, H, A)``, or None when the window asks for none.
+        action_mask: ``(B, H)`` bool, False where no action was recorded; losses must ignore those.
+    """
+
+    observation: Observation
+    future: dict[str, Tensor] = field(default_factory=dict)
+    future_mask: Tensor | None = None
+    actions: Tensor | None = None
+    action_mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.observation)
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """How the N tokens of width D unfold.
+
+    Args:
+        dim: D.
+        axes: Named sizes in the order in which tokens run, the last one fastest, such as
+            ``(("views", 2), ("frames", 16), ("height", 16), ("width", 16))``; their product is N.
+            No axes: a single vector, N = 1.
+        step_embedding: Width of the backbone's embedding of the noise level, 0 where there is none.
+    """
+
+    dim: int
+    axes: tuple[tuple[str, int], ...] = ()
+    step_embedding: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return math.prod(size for _, size in self.axes)
+
+    def has(self, *names: str) -> bool:
+        """Whether all these axes are there, such as ``has("height", "width")`` for a grid."""
+        return {name for name, _ in self.axes} >= set(names)
+
+    def __str__(self) -> str:
+        axes = " x ".join(f"{size} {name}" for name, size in self.axes) or "one vector"
+        return f"{axes} of width {self.dim}"
+
+
+@dataclass
+class Branch:
+    """One weighted branch of features; the guided prediction is the weighted sum over branches.
+
+    Args:
+        weight: 1 without guidance; 1 - s and s for the unconditional and conditional branch at scale s.
+        tokens: ``(B, N, D)``.
+        step_embedding: ``(B, E)``, the backbone's own embedding of the noise level, where it has one.
+    """
+
+    weight: float
+    tokens: Tensor
+    step_embedding: Tensor | None = None
+
+
+class RowGenerator:
+    """A source of noise in which every row of a batch has a generator of its own.
+
+    What one episode draws then depends on nothing but itself, whatever shares its batch.
+
+    Args:
+        generators: One CPU generator per row.
+    """
+
+    def __init__(self, generators: list[torch.Generator]) -> None:
+        self.generators = generators
+
+    @classmethod
+    def from_seeds(cls, seeds: list[int]) -> RowGenerator:
+        import torch
+
+        return cls([torch.Generator().manual_seed(seed) for seed in seeds])
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def repeat(self, times: int) -> RowGenerator:
+        """Rows repeated ``times`` in a row each (views folded into the batch); draws stay in order."""
+        return RowGenerator([generator for generator in self.generators for _ in range(times)])
+
+    def randn(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Unit normal noise ``(rows, *shape)`` with the device and type of ``like``."""
+        import torch
+
+        rows = [torch.randn(shape, generator=generator) for generator in self.generators]
+        return torch.stack(rows).to(like)
+
+
+def normal_noise(shape: tuple[int, ...], like: Tensor, generator: RowGenerator | None = None) -> Tensor:
+    """Unit normal noise ``(B, ...)``: from the rows' own generators when acting, from torch's global
+    generator (which training seeds anew at every step) when ``generator`` is None."""
+    import torch
+
+    if generator is None:
+        return torch.randn(shape, device=like.device, dtype=like.dtype)
+    if len(generator) != shape[0]:
+        raise ValueError(f"{len(generator)} generators for {shape[0]} rows")
+    return generator.randn(tuple(shape[1:]), like)
+
+
+def with_features(batch: Batch, features: Tensor) -> Batch:
+    """The same batch with frozen features put in place of computing them."""
+    return replace(batch, observation=replace(batch.observation, features=features))
