@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from videopolicy.component import Component
 from videopolicy.hookspecs import hookimpl
+from videopolicy.modular import Modular
 
 
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return []
+    return [Modular]

@@ -1,0 +1,42 @@
+"""The network behind `videopolicy.modular.Modular`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from videopolicy.contracts.decoder import ActionDecoder
+from videopolicy.contracts.extractor import FeatureExtractor
+from videopolicy.contracts.policy import Policy
+from videopolicy.types import Batch, Observation, RowGenerator, Window
+
+
+class ModularPolicy(Policy):
+    """Joins an extractor and a decoder.
+
+    Args:
+        extractor: Observations to a stream of features.
+        decoder: A stream of features to actions.
+        window: The frames of the extractor and the horizon of the decoder.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, decoder: ActionDecoder, window: Window) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.decoder = decoder
+        self._window = window
+
+    @property
+    def window(self) -> Window:
+        return self._window
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        if batch.actions is None or batch.action_mask is None:
+            raise ValueError("A modular policy is trained on actions; this batch has none.")
+        stream = self.extractor.stream(batch.observation, batch.future or None)
+        action = self.decoder.loss(stream, batch.actions, batch.action_mask)
+        return {"action": action, **stream.losses}
+
+    @torch.no_grad()
+    def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
+        return self.decoder.sample(self.extractor.stream(observation, None, generator), generator)

@@ -1,0 +1,88 @@
+"""Tells the user how long work is getting on: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Stage:
+    """One piece of work with a known number of units."""
+
+    def __init__(self, reporter: Reporter, name: str, total: int, done: int) -> None:
+        self.name, self.total, self.done, self.text = name, total, done, ""
+        self._reporter = reporter
+        self._started = self._line_at = time.monotonic()
+        self._first = done
+        self._bar: Progress | None = None
+        self._bar_task = None
+
+    def advance(self, units: int = 1, text: str = "") -> None:
+        """Count units as done; ``text`` is a short remark such as the current loss."""
+        self.done += units
+        self.text = text or self.text
+        if self._bar is not None and self._bar_task is not None:
+            self._bar.update(self._bar_task, completed=self.done, text=self.text)
+        elif time.monotonic() - self._line_at > SECONDS_BETWEEN_LINES:
+            self._line_at = time.monotonic()
+            self._reporter.line(f"{self.name}: {self.done}/{self.total}{self._remaining()}  {self.text}".rstrip())
+
+    def _remaining(self) -> str:
+        count = self.done - self._first
+        if count <= 0:
+            return ""
+        seconds = (time.monotonic() - self._started) / count * (self.total - self.done)
+        return f", about {duration(seconds)} left"
+
+
+class Reporter:
+    """Where progress goes.
+
+    Args:
+        quiet: Print nothing at all.
+        console: For tests; standard error by default, so that results can be piped.
+    """
+
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet = quiet
+        self.console = console or Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
+        """Show a piece of work of ``total`` units, of which ``done`` were finished earlier."""
+        stage = Stage(self, name, total, done)
+        if self.quiet or not self.console.is_terminal:
+            yield stage
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
+            stage._bar, stage._bar_task = bar, bar.add_task(name, total=total, completed=done, text="")
+            yield stage
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        if not self.quiet:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Such as ``8 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
