@@ -262,7 +262,7 @@ def _resolve(kind: str) -> WrapValidator:
         try:
             cls = registry.get(kind, value["type"])
         except PluginError as error:
-            raise PydanticCustomError("component", "{text}", {"text": str(error)}) from error
+            raise PydanticCustomError("component", "{text}", {"text": error.message}) from error
         return cls.model_validate(value, context=info.context)
 
     return WrapValidator(validate)

@@ -1,0 +1,62 @@
+"""Scaling of actions and proprioception between physical units and what a model sees.
+
+The statistics are buffers of this module and are stored with the weights, so that a policy never meets
+another data set's statistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from videopolicy.contracts.dataset import FieldStatistics, Statistics
+from videopolicy.recipe import Normalization
+from videopolicy.types import Batch, Observation
+
+
+def _affine(mode: str, statistics: FieldStatistics) -> tuple[Tensor, Tensor]:
+    """Shift and scale such that ``(x - shift) / scale`` is normalised; constant dimensions keep scale 1."""
+    low, high = torch.tensor(statistics.minimum), torch.tensor(statistics.maximum)
+    mean, deviation = torch.tensor(statistics.mean), torch.tensor(statistics.deviation)
+    if mode == "identity":
+        return torch.zeros_like(low), torch.ones_like(low)
+    shift, scale = ((low + high) / 2, (high - low) / 2) if mode == "minmax" else (mean, deviation)
+    return shift, torch.where(scale > 1e-6, scale, torch.ones_like(scale))
+
+
+class Normalizer(nn.Module):
+    """Applies one normalisation to the vectors of batches and observations, and undoes it on actions.
+
+    Args:
+        modes: ``identity``, ``minmax`` (to [-1, 1]) or ``standard`` (mean 0, deviation 1) per field.
+        statistics: Of the training split.
+    """
+
+    def __init__(self, modes: Normalization, statistics: Statistics) -> None:
+        super().__init__()
+        for name, mode, field in (
+            ("action", modes.actions, statistics.actions),
+            ("state", modes.state, statistics.state),
+        ):
+            shift, scale = _affine(mode, field) if field is not None else (torch.zeros(0), torch.ones(0))
+            self.register_buffer(f"{name}_shift", shift)
+            self.register_buffer(f"{name}_scale", scale)
+
+    def observation(self, observation: Observation) -> Observation:
+        """Normalise the state ``(B, T, S)`` of an observation."""
+        if observation.state is None:
+            return observation
+        return replace(observation, state=(observation.state - self.state_shift) / self.state_scale)
+
+    def batch(self, batch: Batch) -> Batch:
+        """Normalise state and actions ``(B, H, A)`` of a batch."""
+        actions = batch.actions
+        if actions is not None:
+            actions = (actions - self.action_shift) / self.action_scale
+        return replace(batch, observation=self.observation(batch.observation), actions=actions)
+
+    def physical(self, actions: Tensor) -> Tensor:
+        """Normalised actions ``(B, H, A)`` in the simulator's units."""
+        return actions * self.action_scale + self.action_shift
