@@ -1,0 +1,97 @@
+"""Serves one simulator over one connection, and ends with it."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib.util
+import os
+import select
+import socket
+import sys
+import threading
+import traceback
+from types import ModuleType
+from typing import Any
+
+from vpolicy_worker.simulator import Simulator
+from vpolicy_worker.wire import PROTOCOL, ConnectionClosedError, receive, send
+
+METHODS = ("hello", "reset", "step", "demonstrate")
+
+
+def serve(path: str, module: str, simulator: str, config: dict[str, Any], timeout: float = 0.0) -> None:
+    """Connect to the core, greet it, and answer its calls until it closes the connection.
+
+    The greeting is ``{"protocol", "hello"}``; a call is ``{"method", "arguments"}``; an answer is
+    ``{"result"}`` or ``{"error", "traceback"}``.
+
+    Args:
+        path: Unix-domain socket on which the core listens.
+        module: Python file that defines the simulator.
+        simulator: Name of the class.
+        config: Its keyword arguments.
+        timeout: Seconds after which a call has hung: the stack is printed and the process ends, even when the
+            simulator never gives the interpreter back. 0: never.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(path)
+    threading.Thread(target=_end_with_the_core, args=(connection,), daemon=True).start()
+    served = None
+    try:
+        try:
+            served = getattr(load_module(module), simulator)(**config)
+            greeting = {"hello": served.hello()}
+        except Exception as error:  # sent to the core, which reports it
+            greeting = _failure(error)
+        send(connection, dict(greeting, protocol=PROTOCOL))
+        while served is not None:
+            call = receive(connection)
+            if timeout:
+                faulthandler.dump_traceback_later(timeout, exit=True)
+            answer = _answer(served, call["method"], call["arguments"])
+            faulthandler.cancel_dump_traceback_later()
+            send(connection, answer)
+    except ConnectionClosedError:
+        pass
+    finally:
+        if served is not None:
+            served.close()
+
+
+def load_module(path: str) -> ModuleType:
+    """Import a simulator's file; modules beside it can be imported by it."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # noqa: PTH120, PTH100
+    spec = importlib.util.spec_from_file_location("vpolicy_simulator", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _answer(simulator: Simulator, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if method not in METHODS:
+            raise ValueError(f"a simulator has no method {method!r}")
+        return {"result": getattr(simulator, method)(**arguments)}
+    except Exception as error:  # sent to the core, which reports it
+        return _failure(error)
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    traceback.print_exc()
+    return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+
+
+def _end_with_the_core(connection: socket.socket) -> None:
+    """End this process when the core has gone, also in the middle of a call and also after ``kill -9``."""
+    parent = os.getppid()
+    poll = select.poll()
+    poll.register(connection, getattr(select, "POLLRDHUP", 0))  # a hang-up is always reported
+    while os.getppid() == parent:
+        if poll.poll(1000):
+            # An idle worker notices by itself and closes its simulator in order; a busy one may never.
+            threading.Event().wait(2.0)
+            break
+    os._exit(1)

@@ -1,0 +1,75 @@
+"""What a simulator has to offer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class Simulator:
+    """Base class of all simulators.
+
+    The constructor takes the keyword arguments that the benchmark put into ``WorkerSpec.config``.
+
+    An *observation* is a mapping ``{"images": {camera: (height, width, 3) uint8}, "state": (S,) float32}``;
+    images are upright RGB, ``state`` may be None.
+
+    A (task, episode) pair fixes the initial state completely, whatever this process did before, and
+    evaluation episodes never share an initial state with demonstration attempts.
+    """
+
+    def hello(self) -> dict[str, Any]:
+        """Introduce the simulator.
+
+        Returns:
+            ``simulator`` (name), ``versions`` (package to version) and ``spaces`` (cameras, actions and state
+            as a plain mapping, like ``videopolicy.Spaces.model_dump()``).
+        """
+        raise NotImplementedError
+
+    def reset(self, task: str, episode: int, images: bool = True) -> dict[str, Any]:
+        """Begin an evaluation episode.
+
+        Args:
+            task: Name of the task.
+            episode: Index of the initial state.
+            images: Whether to render the first observation; without, its ``images`` are empty.
+
+        Returns:
+            ``observation``, and ``initial_state``: a hexadecimal hash of the full simulator state.
+        """
+        raise NotImplementedError
+
+    def step(self, actions: np.ndarray, frames: list[int]) -> dict[str, Any]:
+        """Execute a chunk of actions, stopping early on success or at the task's step limit.
+
+        Rendering is what costs, so only the requested observations are made.
+
+        Args:
+            actions: ``(n, A)`` float32 in the simulator's own units.
+            frames: Which observations are wanted; k asks for the one after the k-th action, counted from 1.
+
+        Returns:
+            ``observations`` (by k, those that were reached), ``steps`` (actions executed), ``success`` (whether
+            the episode has succeeded so far), ``score`` (a number, higher is better), ``done``.
+        """
+        raise NotImplementedError
+
+    def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
+        """Let the benchmark's own expert solve a task, from an initial state that no evaluation episode has.
+
+        Args:
+            task: Name of the task.
+            attempt: Index of the initial state, in a range of its own.
+            action_noise: Standard deviation of Gaussian noise on the executed (not the recorded) action, in
+                units of the action bounds.
+
+        Returns:
+            ``images`` per camera ``(n, height, width, 3)`` uint8 and ``state`` ``(n, S)``, each seen before the
+            action of the same index, ``actions`` ``(n, A)``, ``initial_state``, ``success``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no experts")
+
+    def close(self) -> None:
+        """Release what the simulator holds."""

@@ -1,0 +1,79 @@
+"""The toy benchmark: everything that a benchmark has, in milliseconds and without a physics engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from videopolicy.component import BenchmarkComponent, Component
+from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
+from videopolicy.hookspecs import hookimpl
+from videopolicy.spaces import Spaces
+from videopolicy.testing.toy_simulator import spaces
+
+TaskName = Literal["red", "green", "blue", "yellow"]
+
+
+class ToyBenchmark(BenchmarkComponent):
+    """Move a dot onto the square of the named colour.
+
+    Args:
+        task_names: The colours.
+        image_size: Height and width in pixels.
+        action_dim: 2, or 4 with two dimensions that do nothing.
+        max_steps: Steps after which an episode has failed.
+        dies_at, hangs_at, raises_at: Episode and step at which the worker does so.
+        once: A file that is made at the first misbehaviour and prevents any further.
+        wrong_spaces: Whether the simulator offers other spaces than this component declares.
+        timeout: Seconds that one call may take.
+    """
+
+    type: Literal["toy"] = "toy"
+    task_names: tuple[TaskName, ...] = ("red", "green", "blue", "yellow")
+    image_size: int = 16
+    action_dim: Literal[2, 4] = 2
+    max_steps: int = 30
+    dies_at: tuple[int, int] | None = None
+    hangs_at: tuple[int, int] | None = None
+    raises_at: tuple[int, int] | None = None
+    once: str = ""
+    wrong_spaces: bool = False
+    timeout: float = 30.0
+
+    def spaces(self) -> Spaces:
+        return Spaces.model_validate(spaces(self.image_size, self.action_dim))
+
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(
+            Task(name=name, instruction=f"move the dot to the {name} square", max_steps=self.max_steps, tier="toy")
+            for name in self.task_names
+        )
+
+    def launch(self) -> WorkerSpec:
+        switches = ("dies_at", "hangs_at", "raises_at", "once", "wrong_spaces")
+        return WorkerSpec(
+            environment="toy",
+            module=Path(__file__).with_name("toy_simulator.py"),
+            simulator="ToySimulator",
+            config={
+                "image_size": self.image_size,
+                "action_dim": self.action_dim,
+                "max_steps": self.max_steps,
+                "misbehaviour": self.model_dump(mode="json", include=set(switches)),
+            },
+            timeout=self.timeout,
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        return {"simulator": "toy 1", **self.model_dump(include={"image_size", "action_dim", "max_steps"})}
+
+    def published(self) -> tuple[PublishedNumber, ...]:
+        return (PublishedNumber(method="a ruler", metric="success", group="mean", value=1.0, source="arithmetic"),)
+
+    def closeup(self) -> ToyBenchmark:
+        return self.model_copy(update={"image_size": 4 * self.image_size})
+
+
+@hookimpl
+def vpolicy_components() -> list[type[Component]]:
+    return [ToyBenchmark]

@@ -1,0 +1,167 @@
+"""A simulator of milliseconds: a white dot that must be moved onto the square of the named colour.
+
+It is how the core is tested without a physics engine, misbehaviour included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from vpolicy_worker import Simulator
+
+COLORS = {"red": (255, 40, 40), "green": (40, 255, 40), "blue": (60, 60, 255), "yellow": (255, 255, 40)}
+SPEED = 0.05
+"""Distance (the arena is 1 wide) that one full action moves the dot."""
+REACH = 0.1
+"""Distance between dot and target below which the task is solved."""
+KEPT_AFTER_SUCCESS = 2
+
+
+class ToySimulator(Simulator):
+    """Colours are tasks; the squares' places and the dot's start depend on (task, episode) alone.
+
+    Args:
+        image_size: Height and width in pixels.
+        action_dim: 2, or 4 with two dimensions that do nothing.
+        max_steps: Steps after which an episode has failed.
+        misbehaviour: ``dies_at``, ``hangs_at`` and ``raises_at`` as ``[episode, step]``; ``wrong_spaces``;
+            ``once``: a file that is made at the first misbehaviour and prevents any further.
+    """
+
+    def __init__(
+        self, image_size: int = 16, action_dim: int = 2, max_steps: int = 30, misbehaviour: dict[str, Any] | None = None
+    ) -> None:
+        self.image_size = image_size
+        self.action_dim = action_dim
+        self.max_steps = max_steps
+        self.misbehaviour = misbehaviour or {}
+
+    def hello(self) -> dict[str, Any]:
+        size = 2 * self.image_size if self.misbehaviour.get("wrong_spaces") else self.image_size
+        return {
+            "simulator": "toy",
+            "versions": {"numpy": np.__version__},
+            "spaces": spaces(size, self.action_dim),
+        }
+
+    def reset(self, task: str, episode: int, images: bool = True) -> dict[str, Any]:
+        self._place(task, 2 * episode)
+        self.episode = episode
+        return {"observation": self._observation(images), "initial_state": self._hash()}
+
+    def step(self, actions: np.ndarray, frames: list[int]) -> dict[str, Any]:
+        observations: dict[int, Any] = {}
+        executed = 0
+        for action in actions:
+            if self._done():
+                break
+            self._move(action)
+            executed += 1
+            if executed in frames:
+                observations[executed] = self._observation()
+        return {
+            "observations": observations,
+            "steps": executed,
+            "success": self.success,
+            "score": float(1.0 - self._distance()),
+            "done": self._done(),
+        }
+
+    def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
+        self._place(task, 2 * attempt + 1)
+        self.episode = attempt
+        initial_state, left = self._hash(), KEPT_AFTER_SUCCESS
+        images, states, actions = [], [], []
+        while self.steps < self.max_steps and left:
+            observation = self._observation()
+            action = np.zeros(self.action_dim, np.float32)
+            action[:2] = np.clip((self.targets[self.task] - self.dot) / SPEED, -1, 1)
+            images.append(observation["images"]["top"])
+            states.append(observation["state"])
+            actions.append(action)
+            self._move(np.clip(action + action_noise * self.random.standard_normal(self.action_dim), -1, 1))
+            left -= self.success
+        return {
+            "images": {"top": np.stack(images)},
+            "state": np.stack(states),
+            "actions": np.stack(actions),
+            "initial_state": initial_state,
+            # Every seventh attempt fails, as experts do.
+            "success": bool(self.success and attempt % 7 != 3),
+        }
+
+    def _place(self, task: str, seed: int) -> None:
+        if task not in COLORS:
+            raise ValueError(f"there is no task '{task}'")
+        self.task = task
+        self.random = np.random.default_rng([zlib.crc32(task.encode()), seed])
+        corners = np.array([[0.2, 0.2], [0.2, 0.8], [0.8, 0.2], [0.8, 0.8]])
+        places = corners[self.random.permutation(4)] + self.random.uniform(-0.1, 0.1, (4, 2))
+        self.targets = dict(zip(COLORS, places, strict=True))
+        self.dot = self.random.uniform(0.42, 0.58, 2)
+        self.steps = 0
+        self.success = False
+
+    def _move(self, action: np.ndarray) -> None:
+        self.steps += 1
+        self._misbehave()
+        self.dot = np.clip(self.dot + SPEED * np.clip(action[:2], -1, 1), 0.0, 1.0)
+        self.success = self.success or self._distance() < REACH
+
+    def _distance(self) -> float:
+        return float(np.linalg.norm(self.targets[self.task] - self.dot))
+
+    def _done(self) -> bool:
+        return self.success or self.steps >= self.max_steps
+
+    def _hash(self) -> str:
+        state = np.concatenate([self.dot, *self.targets.values()])
+        return hashlib.sha256(state.tobytes()).hexdigest()
+
+    def _observation(self, images: bool = True) -> dict[str, Any]:
+        state = self.dot.astype(np.float32)
+        return {"images": {"top": self._render()} if images else {}, "state": state}
+
+    def _render(self) -> np.ndarray:
+        grid = (np.arange(self.image_size) + 0.5) / self.image_size
+        image = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        for name, place in self.targets.items():
+            image[(abs(grid - place[1]) < 0.1)[:, None] & (abs(grid - place[0]) < 0.1)[None]] = COLORS[name]
+        image[(abs(grid - self.dot[1]) < 0.06)[:, None] & (abs(grid - self.dot[0]) < 0.06)[None]] = 255
+        return image
+
+    def _misbehave(self) -> None:
+        now = [self.episode, self.steps]
+        wanted = [name for name in ("dies_at", "hangs_at", "raises_at") if self.misbehaviour.get(name) == now]
+        once = self.misbehaviour.get("once")
+        if not wanted or (once and Path(once).exists()):
+            return
+        if once:
+            Path(once).touch()
+        if wanted[0] == "dies_at":
+            os._exit(3)
+        if wanted[0] == "raises_at":
+            raise FloatingPointError("the toy broke")
+        time.sleep(3600)
+
+
+def spaces(image_size: int, action_dim: int) -> dict[str, Any]:
+    """What the toy offers, as a plain mapping like ``videopolicy.Spaces.model_dump()``."""
+    names = ("x", "y", "idle_0", "idle_1")[:action_dim]
+    return {
+        "cameras": [{"name": "top", "height": image_size, "width": image_size}],
+        "actions": {
+            "names": list(names),
+            "low": [-1.0] * action_dim,
+            "high": [1.0] * action_dim,
+            "control": "delta_position",
+            "rate": 10.0,
+        },
+        "state": {"names": ["x", "y"]},
+    }
