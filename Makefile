@@ -1,0 +1,45 @@
+# Everything starts here: `make demo` and `make test` install what they need first, and nothing twice.
+
+PYTHON ?=
+RECIPE ?= recipes/quickstart.yaml
+SIMULATORS ?= metaworld
+ARGS ?=
+
+VPOLICY := .venv/bin/vpolicy
+
+export PYTHON SIMULATORS
+
+.PHONY: help setup rendering demo test check lock clean
+
+help:
+	@echo 'make demo    install, then train and evaluate $(RECIPE); ends with a report to open'
+	@echo 'make test    install, then run the tests            (ARGS="-k name" are passed to pytest)'
+	@echo 'make check   install, then style, types, layers'
+	@echo 'make setup   install only: .venv from requirements.lock, our packages editable'
+	@echo 'make lock    resolve requirements.lock anew from every pyproject.toml'
+	@echo 'make clean   remove .venv, .tools and caches; runs, data and simulators stay'
+	@echo
+	@echo 'PYTHON=/path/to/python chooses the interpreter (3.11 or newer) for a new .venv.'
+
+setup:
+	@sh scripts/setup.sh
+
+rendering: setup
+	@sh scripts/rendering.sh
+
+demo: rendering
+	@echo '==> vpolicy run $(RECIPE) $(ARGS)'
+	@$(VPOLICY) run $(RECIPE) $(ARGS)
+
+test: rendering
+	@echo '==> pytest $(ARGS)'
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: setup
+	@sh scripts/check.sh
+
+lock:
+	@sh scripts/lock.sh
+
+clean:
+	rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Make .venv from requirements.lock and install our packages into it, editable. Does nothing when nothing changed.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/common.sh
+
+STAMP=.venv/.vpolicy-setup
+[ -f requirements.lock ] || stop "requirements.lock is missing." "Restore it with git, or make it: make lock"
+
+set --
+for folder in $(first_party); do set -- "$@" "$folder/pyproject.toml"; done
+wanted=$(fingerprint requirements.lock scripts/setup.sh "$@")
+if [ -x .venv/bin/python ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; then
+    say "Python environment .venv is up to date"
+    exit 0
+fi
+
+find_uv
+use_pip_settings
+if [ ! -x .venv/bin/python ] || ! python_is_new_enough .venv/bin/python; then
+    find_python
+    say "Making the Python environment .venv with $("$PYTHON" --version 2>&1)"
+    "$UV" venv --quiet --clear --python "$PYTHON" .venv
+fi
+
+set --
+for folder in $(first_party); do set -- "$@" --editable "./$folder"; done
+say "Installing requirements.lock and our packages into .venv (about 5 GB the first time, mostly torch)"
+"$UV" pip install --python .venv/bin/python --no-deps --requirement requirements.lock "$@" ||
+    stop "The packages in requirements.lock could not be installed." \
+        "Check the network and the free disk space ($(df -h . | awk 'NR == 2 {print $4}') free), then run make again."
+"$UV" pip check --quiet --python .venv/bin/python ||
+    stop "The packages in .venv do not fit together." "Make a new environment: rm -rf .venv && make setup"
+echo "$wanted" >"$STAMP"
+say "Python environment .venv is ready"
