@@ -1,0 +1,1 @@
+"""Demonstrations in robomimic-style HDF5."""

@@ -1,0 +1,166 @@
+"""Writes collected episodes: one part file per attempt at once, one file per task at the end."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import h5py
+import numpy as np
+
+from videopolicy import DataError, Episode, Spaces
+from videopolicy.errors import StorageError
+from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key, publish
+
+_FAILED = ".failed"
+
+
+class HDF5Writer:
+    """Killed at any moment, it leaves whole part files, or the finished folder, or both.
+
+    Several processes may add episodes to one folder, each with a writer of its own.
+
+    Args:
+        folder: Where the dataset is to lie.
+        spaces: Cameras, state and actions of the episodes.
+    """
+
+    def __init__(self, folder: Path, spaces: Spaces) -> None:
+        self.folder = folder
+        self.spaces = spaces
+        self.parts = folder / PARTS
+
+    def present(self) -> dict[str, dict[int, bool]]:
+        found: dict[str, dict[int, bool]] = {}
+        marker = self.folder / MARKER
+        if marker.is_file():
+            attempts = json.loads(marker.read_text())["attempts"]
+            return {task: {int(attempt): ok for attempt, ok in tries.items()} for task, tries in attempts.items()}
+        for path in sorted(self.parts.glob("*/*")):
+            if path.suffix in (".hdf5", _FAILED):
+                found.setdefault(unquote(path.parent.name), {})[int(path.stem)] = path.suffix == ".hdf5"
+        return found
+
+    def add(self, episode: Episode) -> None:
+        if (self.folder / MARKER).is_file():
+            raise DataError(f"The dataset in {self.folder} is finished.", "Collect into another folder.")
+        folder = self.parts / file_name(episode.task)
+        with _storage(self.folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            final = folder / f"{episode.attempt:06d}{'.hdf5' if episode.success else _FAILED}"
+            temporary = folder / f"{episode.attempt:06d}.writing-{os.getpid()}"
+            try:
+                if episode.success:
+                    self._check(episode)
+                    self._write(episode, temporary)
+                else:
+                    temporary.touch()
+                publish(temporary, final)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def finish(self, chosen: dict[str, list[int]]) -> Path:
+        with _storage(self.folder):
+            marker = self.folder / MARKER
+            if marker.is_file():
+                if json.loads(marker.read_text())["chosen"] != chosen:
+                    raise DataError(
+                        f"The dataset in {self.folder} is finished with other episodes.", "Collect into another folder."
+                    )
+            else:
+                attempts = self.present()
+                digests = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
+                text = json.dumps({"chosen": chosen, "attempts": attempts, "digests": digests}, indent=1)
+                temporary = marker.with_name(f"{MARKER}.writing")
+                temporary.write_text(text)
+                publish(temporary, marker)
+            shutil.rmtree(self.parts, ignore_errors=True)
+        return self.folder
+
+    def _check(self, episode: Episode) -> None:
+        where = f"Attempt {episode.attempt} of task '{episode.task}'"
+        steps = len(episode.actions)
+        expected: dict[str, tuple[np.ndarray | None, tuple[int, ...]]] = {
+            "actions": (episode.actions, (steps, self.spaces.actions.dim))
+        }
+        if self.spaces.state is not None:
+            expected["state"] = (episode.state, (steps, self.spaces.state.dim))
+        for camera in self.spaces.cameras:
+            shape = (steps, camera.height, camera.width, 3)
+            expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), shape)
+        for name, (values, shape) in expected.items():
+            found = None if values is None else values.shape
+            if found != shape or not steps:
+                raise DataError(f"{where} has {name} of shape {found}, not {shape}.", "Correct the benchmark.")
+            if values is not None and values.dtype != np.uint8 and not np.isfinite(values).all():
+                raise DataError(f"{where} has {name} that are not finite.", "Correct the benchmark's expert.")
+
+    def _write(self, episode: Episode, path: Path) -> None:
+        steps = len(episode.actions)
+        content = hashlib.sha256(episode.instruction.encode())
+        with h5py.File(path, "w") as file:
+            demo = file.create_group("demo")
+            arrays = {"actions": np.asarray(episode.actions, np.float32)}
+            if self.spaces.state is not None:
+                arrays[f"obs/{STATE_KEY}"] = np.asarray(episode.state, np.float32)
+            for camera in self.spaces.cameras:
+                arrays[f"obs/{image_key(camera.name)}"] = np.ascontiguousarray(episode.images[camera.name], np.uint8)
+            for key, values in arrays.items():
+                content.update(key.encode() + values.tobytes())
+                # One frame a chunk, so that a batch decompresses the frames that it needs and no others.
+                images = {"chunks": (1, *values.shape[1:]), "compression": "gzip", "compression_opts": 1}
+                demo.create_dataset(key, data=values, **(images if values.ndim == 4 else {}))
+            # robomimic's own reader asks for these two.
+            demo["dones"] = np.arange(steps) == steps - 1
+            demo["rewards"] = (np.arange(steps) == steps - 1).astype(np.float32)
+            demo.attrs["num_samples"] = steps
+            demo.attrs["ep_meta"] = json.dumps({"lang": episode.instruction})
+            demo.attrs["digest"] = content.hexdigest()
+            demo.attrs["initial_state"] = episode.initial_state
+            demo.attrs["attempt"] = episode.attempt
+            demo.attrs["success"] = bool(episode.success)
+
+    def _assemble(self, task: str, attempts: list[int]) -> list[str]:
+        """Copy parts into the task's file; returns the digests of its episodes."""
+        if not attempts:
+            raise DataError(f"There is no episode of task '{task}' to keep.", "Collect at least one.")
+        final = self.folder / f"{file_name(task)}.hdf5"
+        temporary = final.with_suffix(".writing")
+        digests = []
+        with h5py.File(temporary, "w") as file:
+            data = file.create_group("data")
+            for number, attempt in enumerate(attempts):
+                part = self.parts / file_name(task) / f"{attempt:06d}.hdf5"
+                if not part.is_file():
+                    raise DataError(f"Attempt {attempt} of task '{task}' was not recorded as a success.")
+                with h5py.File(part) as source:
+                    source.copy("demo", data, name=f"demo_{number}")
+                digests.append(str(data[f"demo_{number}"].attrs["digest"]))
+            data.attrs["total"] = sum(int(demo.attrs["num_samples"]) for demo in data.values())
+            data.attrs["env_args"] = json.dumps({"env_name": task, "type": 2, "env_kwargs": {}})
+            data.attrs["task"] = task
+            data.attrs["spaces"] = self.spaces.model_dump_json()
+        publish(temporary, final)
+        return digests
+
+
+@contextmanager
+def _storage(folder: Path) -> Iterator[None]:
+    """Say plainly when the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno == errno.ENOSPC or "No space left" in str(error)
+        raise StorageError(
+            f"Cannot write demonstrations to {folder}: {'the disk is full' if full else error}.",
+            "Free some space, then run the same command again: finished episodes are kept."
+            if full
+            else "Choose a folder that can be written, then run the same command again.",
+        ) from error
