@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -243,7 +242,7 @@ def _summary(
 
 
 def _metrics(records: Sequence[EpisodeRecord], benchmark: BenchmarkComponent | None) -> dict[str, float]:
-    finished = [json.loads(record.model_dump_json()) for record in records if record.error is None]
+    finished = [record.model_dump() for record in records if record.error is None]
     return benchmark.metrics(finished) if benchmark is not None and finished else {}
 
 
