@@ -18,7 +18,7 @@ from typing import Any
 
 from videopolicy.component import Component
 from videopolicy.errors import StorageError
-from videopolicy.registry import Registry, current_registry
+from videopolicy.registry import Registry
 
 MARKER = "done.json"
 
@@ -29,10 +29,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def identity(component: Component, registry: Registry | None = None) -> dict[str, Any]:
+def identity(component: Component, registry: Registry) -> dict[str, Any]:
     """What a component computes is determined by: its options, and the versions of the plugins behind it."""
     sources: set[str] = set()
-    known = {entry.component: entry.plugin for entry in (registry or current_registry()).entries()}
+    known = {entry.component: entry.plugin for entry in registry.entries()}
     queue: list[Component] = [component]
     while queue:
         part = queue.pop()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from videopolicy.component import (
@@ -130,6 +130,13 @@ class Recipe(_Section):
     eval: Evaluation = Evaluation()
     tracking: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
 
+    _registry: Registry = PrivateAttr(default_factory=current_registry)
+
+    @property
+    def registry(self) -> Registry:
+        """Where this recipe's components were looked up, its own plugin files included."""
+        return self._registry
+
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
         found: list[tuple[Location, str]] = []
@@ -217,7 +224,7 @@ def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registr
         registry = registry.extended([file_plugin(file) for file in files])
         source.data["plugins"] = [str(file) for file in files]
     try:
-        return Recipe.model_validate(source.data, context={"registry": registry})
+        recipe = Recipe.model_validate(source.data, context={"registry": registry})
     except ValidationError as error:
         # A list with a bad item is also reported as too short: that says nothing new.
         every = error.errors()
@@ -231,6 +238,8 @@ def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registr
             f"{path} is not a valid recipe:\n" + "\n".join(f"  {line}" for line in lines),
             "Correct the recipe; `vpolicy check RECIPE` checks it without running it.",
         ) from None
+    recipe._registry = registry
+    return recipe
 
 
 def _explain(details: ErrorDetails, source: Source, registry: Registry) -> str:
@@ -258,7 +267,7 @@ def _walk(location: Location, data: Any, registry: Registry) -> tuple[Location, 
     model: type[BaseModel] | None = Recipe
     node = data
     for depth, step in enumerate(location):
-        inside = isinstance(node, dict) and step in node or isinstance(node, list) and step in range(len(node))
+        inside = (isinstance(node, dict) and step in node) or (isinstance(node, list) and step in range(len(node)))
         last = depth == len(location) - 1
         if not inside and not last:
             continue  # a union's tag
