@@ -26,7 +26,9 @@ fi
 set --
 for folder in $(first_party); do set -- "$@" --editable "./$folder"; done
 say "Installing requirements.lock and our packages into .venv (about 5 GB the first time, mostly torch)"
-"$UV" pip install --python .venv/bin/python --no-deps --requirement requirements.lock "$@" ||
+quiet=
+if [ ! -t 2 ]; then quiet=--quiet; fi # a progress bar is for people
+"$UV" pip install $quiet --python .venv/bin/python --no-deps --requirement requirements.lock "$@" ||
     stop "The packages in requirements.lock could not be installed." \
         "Check the network and the free disk space ($(df -h . | awk 'NR == 2 {print $4}') free), then run make again."
 "$UV" pip check --quiet --python .venv/bin/python ||
