@@ -19,7 +19,8 @@ for simulator in $SIMULATORS; do
 done
 
 SALT="$SIMULATORS ${VPOLICY_HOME:-} ${MUJOCO_GL:-} $(env | grep '^VPOLICY_.*_PYTHON=' || true)"
-wanted=$(fingerprint .venv/.vpolicy-setup benchmarks/*/requirements*.txt scripts/rendering.sh)
+# shellcheck disable=SC2046  # a list of words
+wanted=$(fingerprint .venv/.vpolicy-setup scripts/rendering.sh $(find benchmarks -name requirements.txt))
 if [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; then
     say "Headless rendering was checked before"
     exit 0
