@@ -69,12 +69,13 @@ class FramesOnDisk:
         for owner in np.unique(owners):
             episode = self._episodes[owner]
             rows = np.flatnonzero(owners == owner)
-            # HDF5 wants each frame once and in ascending order.
             steps, order = np.unique(indices[rows] - self._starts[owner], return_inverse=True)
             key = episode.image_keys[camera]
             with readable(episode.file, f"episode '{episode.demo}', 'obs/{key}'"):
                 images = self._file(episode.file)[f"data/{episode.demo}/obs/{key}"]
-                frames[rows] = images[steps][order]
+                frames[rows] = np.concatenate([images[run[0] : run[-1] + 1][run - run[0]] for run in _runs(steps)])[
+                    order
+                ]
         if self._flip:
             frames = frames[:, ::-1]
         return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
@@ -85,3 +86,8 @@ class FramesOnDisk:
         if path not in self._files:
             self._files[path] = h5py.File(path)
         return self._files[path]
+
+
+def _runs(steps: np.ndarray) -> list[np.ndarray]:
+    """Ascending steps cut where a gap is wide: HDF5 reads a stretch much faster than single frames."""
+    return np.split(steps, np.flatnonzero(np.diff(steps) > 4) + 1)

@@ -1,0 +1,153 @@
+"""Collection survives being killed, and never leaves half a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hdf5_samples import SPACES, collect, episode
+from vpolicy_hdf5.components import RobomimicHDF5
+from vpolicy_hdf5.writer import HDF5Writer
+
+from videopolicy import DataError
+from videopolicy.errors import StorageError
+
+
+def _collect_until_killed(folder: Path) -> None:
+    writer = HDF5Writer(folder, SPACES)
+    for attempt in range(10_000):
+        writer.add(episode("close", attempt, success=attempt % 3 != 2))
+
+
+@pytest.mark.parametrize("parts_before_the_kill", [1, 6])
+def test_kill_at_any_moment_leaves_whole_attempts(tmp_path: Path, parts_before_the_kill: int) -> None:
+    folder = tmp_path / "data"
+    child = multiprocessing.get_context("fork").Process(target=_collect_until_killed, args=(folder,))
+    child.start()
+    writer, deadline = HDF5Writer(folder, SPACES), time.monotonic() + 60
+    while len(writer.present().get("close", {})) < parts_before_the_kill and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    present = writer.present()["close"]
+    assert sorted(present) == list(range(len(present)))
+    assert present == {attempt: attempt % 3 != 2 for attempt in present}
+    with pytest.raises(DataError, match="was not finished"):
+        RobomimicHDF5().build(folder)
+    good = [attempt for attempt, success in present.items() if success]
+    writer.finish({"close": good})
+    assert RobomimicHDF5().build(folder).splits == {"train": len(good)}
+    assert [path.name for path in sorted(folder.iterdir())] == ["close.hdf5", "dataset.json"]
+
+
+def test_a_kill_while_finishing_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = RobomimicHDF5().build(collect(tmp_path / "straight")).fingerprint
+    chosen = {"open door": [0, 1, 2], "close": [0, 1, 2]}
+    for publications_before_the_kill in range(3):
+        folder = tmp_path / str(publications_before_the_kill)
+        writer = HDF5Writer(folder, SPACES)
+        for task in chosen:
+            for attempt in (0, 1, 2):
+                writer.add(episode(task, attempt))
+        _finish_until_killed(writer, chosen, publications_before_the_kill)
+        again = HDF5Writer(folder, SPACES)
+        assert again.present() == {task: dict.fromkeys((0, 1, 2), True) for task in chosen}
+        again.finish(chosen)
+        assert RobomimicHDF5().build(folder).fingerprint == straight
+
+
+def _finish_until_killed(writer: HDF5Writer, chosen: dict[str, list[int]], publications: int) -> None:
+    def run() -> None:
+        import vpolicy_hdf5.writer as module
+
+        publish, done = module.publish, []
+
+        def counted(temporary: Path, final: Path) -> None:
+            if len(done) == publications:
+                os.kill(os.getpid(), signal.SIGKILL)
+            publish(temporary, final)
+            done.append(final)
+
+        module.publish = counted
+        writer.finish(chosen)
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+
+
+def test_finish_keeps_the_chosen_and_remembers_all_attempts(tmp_path: Path) -> None:
+    writer = HDF5Writer(tmp_path / "data", SPACES)
+    for attempt in range(5):
+        writer.add(episode("close", attempt, success=attempt != 1))
+    folder = writer.finish({"close": [0, 3]})
+    assert writer.finish({"close": [0, 3]}) == folder
+    assert writer.present() == {"close": {0: True, 1: False, 2: True, 3: True, 4: True}}
+    assert RobomimicHDF5().build(folder).initial_states() == {"close-0", "close-3"}
+    with pytest.raises(DataError, match="finished with other episodes"):
+        writer.finish({"close": [0, 2]})
+    with pytest.raises(DataError, match="is finished"):
+        writer.add(episode("close", 9))
+
+
+def test_robomimic_finds_what_it_looks_for(tmp_path: Path) -> None:
+    folder = collect(tmp_path / "data", tasks=("push a/b",), attempts=(0, 4))
+    with h5py.File(folder / "push a%2Fb.hdf5") as file:
+        data, original = file["data"], episode("push a/b", 4)
+        assert json.loads(data.attrs["env_args"])["env_name"] == "push a/b"
+        assert data.attrs["total"] == 18
+        demo = data["demo_1"]
+        assert demo.attrs["num_samples"] == 9
+        assert json.loads(demo.attrs["ep_meta"])["lang"] == "please push a/b"
+        assert np.array_equal(demo["obs/side_image"], original.images["side"])
+        assert np.array_equal(demo["actions"], original.actions)
+        assert demo["dones"][()].tolist() == [False] * 8 + [True]
+        assert demo["rewards"][()].sum() == 1
+
+
+def test_nonsense_from_an_expert_is_refused(tmp_path: Path) -> None:
+    writer, good = HDF5Writer(tmp_path / "data", SPACES), episode("close", 0)
+    cases = {
+        "actions of shape \\(9, 3\\)": {"actions": good.actions[:, :3]},
+        "actions that are not finite": {"actions": good.actions * np.nan},
+        "state of shape None": {"state": None},
+        "camera 'wrist' of shape None": {"images": {"side": good.images["side"]}},
+        "camera 'side' of shape \\(9, 12, 8, 3\\)": {
+            "images": {**good.images, "side": good.images["side"].swapaxes(1, 2)}
+        },
+    }
+    for says, change in cases.items():
+        with pytest.raises(DataError, match=f"Attempt 0 of task 'close' has {says}"):
+            writer.add(dataclasses.replace(good, **change))
+    assert writer.present() == {}
+    with pytest.raises(DataError, match="no episode of task 'close'"):
+        writer.finish({"close": []})
+    with pytest.raises(DataError, match=r"Attempt 7 .* not recorded"):
+        writer.finish({"close": [7]})
+
+
+def test_a_full_disk_is_said_and_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = HDF5Writer(tmp_path / "data", SPACES)
+    writer.add(episode("close", 0))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vpolicy_hdf5.writer.publish", full)
+        with pytest.raises(StorageError, match="disk is full") as caught:
+            writer.add(episode("close", 1))
+    assert "finished episodes are kept" in caught.value.hint
+    assert writer.present() == {"close": {0: True}}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="Cannot write demonstrations"):
+        HDF5Writer(tmp_path / "file", SPACES).add(episode("close", 0))
