@@ -4,10 +4,11 @@ PYTHON ?=
 RECIPE ?= recipes/quickstart.yaml
 SIMULATORS ?= metaworld
 ARGS ?=
+UPGRADE ?=
 
 VPOLICY := .venv/bin/vpolicy
 
-export PYTHON SIMULATORS
+export PYTHON SIMULATORS UPGRADE
 
 .PHONY: help setup rendering demo test check lock clean
 
