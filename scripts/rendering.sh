@@ -39,6 +39,7 @@ for simulator in $SIMULATORS; do
             cat "$OUTPUT" >&2
             stop "$simulator cannot render, although the libraries for it are installed." "What it said is above."
         fi
+        if [ "$(id -u)" -ne 0 ]; then cat "$OUTPUT" >&2; fi
         # shellcheck disable=SC2086
         need_packages "$simulator cannot render without a display yet: libraries are missing." $packages
     done
