@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from videopolicy.contracts.decoder import ActionDecoder
-from videopolicy.contracts.extractor import FeatureExtractor
+from videopolicy.contracts.extractor import CachesFeatures, FeatureExtractor
 from videopolicy.contracts.policy import Policy
 from videopolicy.types import Batch, Observation, RowGenerator, Window
 
@@ -40,3 +40,13 @@ class ModularPolicy(Policy):
     @torch.no_grad()
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
         return self.decoder.sample(self.extractor.stream(observation, None, generator), generator)
+
+    @property
+    def features_are_frozen(self) -> bool:
+        """Whether the extractor's frozen part can be computed once."""
+        return isinstance(self.extractor, CachesFeatures) and self.extractor.features_are_frozen
+
+    def frozen_features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
+        """Output ``(B, ...)`` of the extractor's frozen part."""
+        assert isinstance(self.extractor, CachesFeatures)
+        return self.extractor.frozen_features(observation, generator)

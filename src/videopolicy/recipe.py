@@ -146,6 +146,10 @@ class Recipe(_Section):
                 found.append((("train", index, "name"), f"an earlier stage is also named '{stage.name}'"))
             if problem := self._target_problem(stage):
                 found.append((("train", index, "target"), problem))
+            whole = [earlier for earlier in self.train[:index] if stage.target.startswith(f"{earlier.target}.")]
+            if whole:
+                text = f"stage '{whole[0].name}' has already trained {whole[0].target}, of which this is a part"
+                found.append((("train", index, "target"), text))
         found += [(("policy",), text) for text in self.policy.check(self.benchmark.spaces())]
         horizon = self.policy.window().horizon
         if self.eval.execute > horizon:

@@ -7,7 +7,6 @@ uninterrupted one.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -27,6 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from videopolicy.artifacts import storage_errors
 from videopolicy.contracts.dataset import Windows
 from videopolicy.contracts.learner import Learner
+from videopolicy.curves import read_curves
 from videopolicy.errors import VpolicyError
 from videopolicy.normalization import Normalizer
 from videopolicy.order import Order, derived_seed
@@ -249,27 +249,6 @@ def _loggers(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Logger
         if "wandb" in tracking:
             loggers.append(WandbLogger(project="videopolicy", name=folder.name, save_dir=folder))
     return loggers
-
-
-def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Training curves of a stage, put together from its uninterrupted pieces.
-
-    Returns:
-        Per metric rows of step and value.
-    """
-    pieces = sorted((folder / "curves").glob("from-*/metrics.csv"))
-    starts = [int(piece.parent.name.removeprefix("from-")) for piece in pieces]
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for piece, end in zip(pieces, [*starts[1:], math.inf], strict=True):
-        with piece.open(newline="") as handle:
-            for row in csv.DictReader(handle):
-                step = int(row["step"])
-                if step >= end:
-                    continue
-                for name, value in row.items():
-                    if name not in ("step", "epoch") and value:
-                        curves.setdefault(name, []).append((step, float(value)))
-    return curves
 
 
 def _quieten() -> None:

@@ -1,0 +1,65 @@
+"""``vpolicy check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    what: Annotated[str, typer.Argument(help="A recipe file, or the name of a component.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="For a recipe, values to change; for a component, its options.")
+    ] = None,
+) -> None:
+    """Check a recipe without running it, or run the conformance tests on an installed component."""
+    if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
+        _check_recipe(Path(what), overrides or [])
+    else:
+        _check_component(what, overrides or [])
+
+
+def _check_recipe(path: Path, overrides: list[str]) -> None:
+    from videopolicy.recipe import load_recipe
+
+    recipe = load_recipe(path, overrides)
+    window = recipe.policy.window()
+    stages = ", ".join(f"{stage.name} ({stage.target}, {stage.steps} steps)" for stage in recipe.train)
+    tasks = recipe.benchmark.tasks()
+    print(f"{path} is valid.")
+    print(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
+    print(f"  data       {recipe.data.type}")
+    print(f"  policy     {' + '.join(part.type for part in recipe.components()[2:])}")
+    print(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
+    print(f"  train      {stages}")
+
+
+def _check_component(name: str, options: list[str]) -> None:
+    import yaml
+
+    from videopolicy.component import KINDS
+    from videopolicy.errors import PluginError, did_you_mean, listing
+    from videopolicy.recipe_source import Source, override
+    from videopolicy.registry import current_registry
+
+    registry = current_registry()
+    kinds = [kind for kind in KINDS if name in registry.names(kind)]
+    if not kinds:
+        known = [known for kind in KINDS for known in registry.names(kind)]
+        raise PluginError(
+            f"There is no recipe and no component named '{name}'.{did_you_mean(name, known)} "
+            f"Installed: {listing(known)}.",
+            "Give a recipe file or one of these names.",
+        )
+    source = Source({})
+    for text in options:
+        override(source, text)
+    from videopolicy.testing import run_contract
+
+    for kind in kinds:
+        print(f"{kind} '{name}' {yaml.safe_dump(source.data, default_flow_style=True).strip()}")
+        code = run_contract(kind, name, source.data)
+        if code:
+            raise typer.Exit(code)

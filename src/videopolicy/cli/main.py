@@ -1,0 +1,50 @@
+"""``vpolicy``: puts the verbs together, and turns errors that a user can act on into a message and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from videopolicy.cli import check, data, env, plugins, report, run, show
+from videopolicy.errors import VpolicyError
+
+app = typer.Typer(
+    help="Video models as robot policies: train, evaluate and compare them from one recipe.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("plugins")(plugins.plugins)
+app.command("show")(show.show)
+app.command("report")(report.report)
+app.add_typer(env.app, name="env", help="Make and check simulators' environments.")
+app.add_typer(data.app, name="data", help="Collect and inspect demonstrations.")
+
+
+def main() -> None:
+    """Entry point of the ``vpolicy`` command."""
+    try:
+        app()
+    except VpolicyError as error:
+        _say(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("Interrupted. What was finished is kept.", "Run the same command again to go on.")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"The disk cannot be written: {error.strerror}{where}.", "Make room and run the same command again.")
+        sys.exit(2)
+
+
+def _say(message: str, hint: str) -> None:
+    print(f"vpolicy: {message}", file=sys.stderr)
+    if hint:
+        print(hint, file=sys.stderr)

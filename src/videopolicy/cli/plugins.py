@@ -1,0 +1,28 @@
+"""``vpolicy plugins``."""
+
+from __future__ import annotations
+
+
+def plugins() -> None:
+    """List the installed components, and plugins that could not be loaded."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from videopolicy.registry import current_registry
+
+    registry = current_registry()
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "name", "from", "what it is"):
+        table.add_column(column, overflow="fold")
+    for entry in registry.entries():
+        summary = (entry.component.__doc__ or "").strip().splitlines()
+        table.add_row(
+            entry.component.kind, entry.component.name(), entry.plugin.distribution, summary[0] if summary else ""
+        )
+    console = Console()
+    console.print(table)
+    for plugin in registry.plugins:
+        if plugin.error is not None:
+            console.print(
+                f"Plugin {plugin.name} ({plugin.distribution}) could not be loaded: {plugin.error!r}", markup=False
+            )

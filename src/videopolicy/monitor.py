@@ -1,0 +1,43 @@
+"""How much memory a run takes, its simulator workers included."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+import psutil
+
+
+class MemoryMonitor:
+    """Samples the resident memory of this process and its descendants once a second.
+
+    The sum counts pages that processes share several times, so it is an upper bound.
+    """
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        me = psutil.Process()
+        while True:
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:  # it has ended meanwhile
+                    continue
+            self.peak_bytes = max(self.peak_bytes, total)
+            if self._stop.wait(1.0):
+                return
+
+    def __enter__(self) -> MemoryMonitor:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
