@@ -36,6 +36,7 @@ class WorkerSpec(BaseModel):
     Args:
         environment: Name of the environment, also the NAME in ``VPOLICY_<NAME>_PYTHON``.
         requirements: File from which uv makes the environment; None: the interpreter that runs the core.
+        python: Python versions that those requirements exist for, such as ``>=3.11,<3.14``; empty for any.
         module: Python file that defines the simulator.
         simulator: Name of the class in it, a ``vpolicy_worker.Simulator``.
         config: Keyword arguments of that class; plain data.
@@ -48,6 +49,7 @@ class WorkerSpec(BaseModel):
 
     environment: str
     requirements: Path | None = None
+    python: str = ""
     module: Path
     simulator: str
     config: dict[str, Any] = {}
