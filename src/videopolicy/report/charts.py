@@ -1,0 +1,95 @@
+"""Loss curves as SVG whose colours follow the page, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+
+_INK, _LINE = "#010203", "#040506"
+_SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
+"""Stand-ins that become CSS variables once matplotlib has drawn."""
+
+_SMOOTH_FROM = 60
+"""Curves with fewer points are drawn as they are."""
+
+
+def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> str:
+    """Draw the losses of one stage over its steps, on a logarithmic axis where all are positive.
+
+    Long curves are drawn faint, with their exponential moving average on top.
+
+    Args:
+        curves: Per loss rows of step and value.
+
+    Returns:
+        An ``<svg>`` element for embedding.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "vpolicy",
+        "font.size": 10,
+        "font.family": "sans-serif",
+        "text.color": _INK,
+        "axes.edgecolor": _LINE,
+        "axes.labelcolor": _INK,
+        "xtick.color": _LINE,
+        "ytick.color": _LINE,
+        "xtick.labelcolor": _INK,
+        "ytick.labelcolor": _INK,
+    }
+    with rc_context(style):
+        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        for color, (name, rows) in zip(_SERIES * (1 + len(curves) // len(_SERIES)), curves.items(), strict=False):
+            steps, values = zip(*rows, strict=True)
+            long = len(values) >= _SMOOTH_FROM
+            axes.plot(steps, values, color=color, alpha=0.3 if long else 1, linewidth=0.7 if long else 1.4)
+            smooth = _moving_average(values) if long else values
+            axes.plot(steps, smooth, color=color, linewidth=1.5, label=name)
+        lowest = min(value for rows in curves.values() for _, value in rows)
+        highest = max(value for rows in curves.values() for _, value in rows)
+        if lowest > 0:
+            axes.set_yscale("log")
+            if highest / lowest < 100:
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color=_LINE, alpha=0.35, linewidth=0.6)
+        if len(curves) > 1:
+            axes.legend(frameon=False, loc="upper right")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _follow_the_page(buffer.getvalue())
+
+
+def _moving_average(values: Sequence[float]) -> list[float]:
+    """Exponential moving average over about a fortieth of the curve, started without bias."""
+    keep = 1 - 1 / max(2.0, len(values) / 40)
+    total = weight = 0.0
+    smooth = []
+    for value in values:
+        total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        smooth.append(total / weight)
+    return smooth
+
+
+def _follow_the_page(svg: str) -> str:
+    """Cut the document down to its element, and put the page's colours and font in."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r"font: [^;\"]*?(\d+)px [^;\"]*", r"font-size: \1px", svg)
+    names = {_INK: "--muted", _LINE: "--line", **{color: f"--series-{i}" for i, color in enumerate(_SERIES)}}
+    for color, name in names.items():
+        svg = svg.replace(color, f"var({name})")
+    return svg

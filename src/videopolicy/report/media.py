@@ -1,0 +1,66 @@
+"""Frames to files that a browser plays and shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+_SHORTEST_SIDE = 224
+"""Frames with a shorter side below this many pixels are enlarged by whole factors, so that pixels stay visible."""
+
+
+def enlarge(frame: np.ndarray, shortest: int = _SHORTEST_SIDE) -> np.ndarray:
+    """Repeat pixels until the shorter side has at least about ``shortest`` of them.
+
+    Args:
+        frame: ``(height, width, 3)`` uint8.
+    """
+    factor = max(1, round(shortest / min(frame.shape[:2])))
+    return frame.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
+    """Write H.264, which every browser plays, replacing the file only when it is complete.
+
+    Args:
+        path: The file.
+        frames: ``(height, width, 3)`` uint8, all of one size.
+        rate: Frames a second.
+    """
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = None
+        for frame in frames:
+            # 4:2:0 chroma needs even sides.
+            even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+                stream.height, stream.width = even.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.options = {"crf": "26", "preset": "veryfast", "threads": "1"}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode())
+    part.replace(path)
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """Encode ``(height, width, 3)`` uint8."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """The content as an address that needs no file."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

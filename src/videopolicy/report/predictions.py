@@ -1,0 +1,202 @@
+"""The video model's predicted future beside what really happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from videopolicy.artifacts import write_json
+from videopolicy.component import BenchmarkComponent
+from videopolicy.contracts.benchmark import Task
+from videopolicy.order import derived_seed
+from videopolicy.progress import Reporter
+from videopolicy.report.media import enlarge, png_bytes, write_mp4
+from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
+from videopolicy.report.run_folder import read_run
+from videopolicy.report.videos import first_episode, read_index
+
+if TYPE_CHECKING:
+    from videopolicy.contracts.policy import Policy, PredictsVideo
+    from videopolicy.normalization import Normalizer
+
+INDEX = "predictions.json"
+_SECONDS_PER_CLIP = 2.0
+_SHOWN_FRAMES = 8
+"""More frames than this are thinned out in the picture, never in the numbers."""
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """One prediction to make: from which step of which episode."""
+
+    task: Task
+    job: Replay
+    now: int
+    key: str
+
+
+def make_predictions(
+    run_folder: Path,
+    benchmark: BenchmarkComponent,
+    policy: Policy,
+    reporter: Reporter,
+    normalizer: Normalizer | None = None,
+    workers: int = 2,
+) -> None:
+    """Let the policy's video model predict from the middle of a success of every task, and keep both futures.
+
+    Writes ``videos/<task>-prediction.png`` (a row of real frames above a row of predicted ones), ``.mp4``
+    (real and predicted side by side) and ``videos/predictions.json``. Where a task has no success, its first
+    failure serves. What is there already for the same weights and episode is left alone. A policy that cannot
+    predict video gets nothing.
+
+    Args:
+        run_folder: With ``episodes.jsonl``, ``trajectories/`` and the stages' keys in ``provenance.json``.
+        benchmark: Of the run; seen through the policy's own cameras.
+        policy: Trained; the first of its modules that predicts video is asked, with a fixed generator.
+        reporter: Shows progress.
+        normalizer: Scales the state where the prediction uses it.
+        workers: Simulator processes.
+    """
+    from videopolicy.contracts.learner import Learner
+    from videopolicy.contracts.policy import PredictsVideo
+
+    model: Any = next((module for module in policy.modules() if isinstance(module, PredictsVideo)), None)
+    if model is None:
+        return
+    observed = (model if isinstance(model, Learner) else policy).window.observed
+    run = read_run(run_folder, benchmark)
+    weights = [stage.get("key") for stage in run.provenance.get("stages") or []]
+    wanted = {}
+    for task in benchmark.tasks():
+        record = first_episode(run.records, task.name, True) or first_episode(run.records, task.name, False)
+        actions = load_trajectory(run_folder, record) if record else None
+        if record is not None and actions is not None:
+            now = max(0, (len(actions) - model.clip_offsets[-1]) // 2)
+            times = {max(0, now + offset) for offset in (*observed, 0, *model.clip_offsets)}
+            job = Replay(record, actions[: max(times)], frozenset(times))
+            wanted[task.name] = _Forecast(task, job, now, replay_key(record, actions, now, weights))
+    folder = run_folder / "videos"
+    index = _remove_stale(folder, read_index(folder / INDEX), wanted)
+    missing = {id(one.job): one for name, one in wanted.items() if name not in index}
+    if not missing:
+        return
+    policy.eval()
+
+    def finished(job: Replay) -> None:
+        forecast = missing[id(job)]
+        began_elsewhere = job.initial_state != job.record.initial_state
+        if job.error or began_elsewhere:
+            reason = job.error or "began in another state, so there is no real future to compare with."
+            reporter.line(f"The replay of {job.record.task} episode {job.record.episode}: {reason}")
+        else:
+            rate = benchmark.spaces().actions.rate
+            index[forecast.task.name] = {
+                "key": forecast.key,
+                "task": forecast.task.name,
+                "episode": job.record.episode,
+                "success": job.record.success,
+                "now": forecast.now,
+                "control_rate": rate,
+                **_predict(model, observed, forecast, folder, normalizer),
+            }
+            write_json(folder / INDEX, index)
+        progress.advance(1, forecast.task.name)
+
+    with reporter.stage("predict futures", len(missing)) as progress:
+        jobs = [forecast.job for forecast in missing.values()]
+        replay(benchmark, jobs, run_folder / "logs" / "predictions", workers, finished)
+
+
+def _remove_stale(folder: Path, index: dict[str, Any], wanted: dict[str, _Forecast]) -> dict[str, Any]:
+    kept = {}
+    for name, facts in index.items():
+        files = [folder / f"{name}-prediction.{ending}" for ending in ("png", "mp4")]
+        if name in wanted and wanted[name].key == facts.get("key") and all(file.exists() for file in files):
+            kept[name] = facts
+            continue
+        for file in files:
+            file.unlink(missing_ok=True)
+    return kept
+
+
+def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 images: ``10 log10(255^2 / mean squared error)``."""
+    error = np.mean((predicted.astype(np.float64) - real.astype(np.float64)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def _predict(
+    model: PredictsVideo, observed: tuple[int, ...], forecast: _Forecast, folder: Path, normalizer: Normalizer | None
+) -> dict[str, Any]:
+    """Predict, compare, and write the picture and the film of one forecast.
+
+    Returns:
+        Offsets of the frames, PSNR of the prediction over all future frames, and PSNR of repeating the present
+        frame: what predicting that nothing moves would reach.
+    """
+    offsets, predicted, real, present = _both_futures(model, observed, forecast, normalizer)
+    name = f"{forecast.task.name}-prediction"
+    folder.mkdir(parents=True, exist_ok=True)
+    count = min(_SHOWN_FRAMES, len(offsets))
+    shown = [round(t) for t in np.linspace(0, len(offsets) - 1, count)]
+    rows = [np.concatenate(list(frames[shown]), axis=1) for frames in (real, predicted)]
+    (folder / f"{name}.png").write_bytes(png_bytes(np.concatenate(rows)))
+    gap = np.full((real.shape[1], 2, 3), 255, np.uint8)
+    pairs = [enlarge(np.concatenate([r, gap, p], axis=1)) for r, p in zip(real, predicted, strict=True)]
+    write_mp4(folder / f"{name}.mp4", pairs, len(pairs) / _SECONDS_PER_CLIP)
+    future = [t for t, offset in enumerate(offsets) if offset > 0]
+    return {
+        "offsets": offsets,
+        "shown": [offsets[t] for t in shown],
+        "height": real.shape[1],
+        "width": real.shape[2],
+        "psnr": psnr(predicted[future], real[future]),
+        "psnr_still": psnr(np.broadcast_to(present, real[future].shape), real[future]),
+    }
+
+
+def _both_futures(
+    model: PredictsVideo, observed: tuple[int, ...], forecast: _Forecast, normalizer: Normalizer | None
+) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """The frames of the prediction and of the replay at the prediction's resolution.
+
+    Returns:
+        The T offsets that the episode reached, the predicted and the real frames ``(T, H, V * W, 3)`` uint8 with
+        the views side by side, and the present frame ``(H, V * W, 3)``.
+    """
+    import torch
+
+    from videopolicy.acting import stack_observations
+    from videopolicy.types import RowGenerator
+    from videopolicy.views import stack_views, to_bytes
+
+    job, now = forecast.job, forecast.now
+    seen = [job.observations[max(0, now + offset)] for offset in observed]
+    observation = stack_observations([(seen, forecast.task.instruction)])
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    observation.images = {name: images.to(device) for name, images in observation.images.items()}
+    if observation.state is not None:
+        observation.state = observation.state.to(device)
+    if normalizer is not None:
+        observation = normalizer.observation(observation)
+    seed = derived_seed("prediction", forecast.task.name, job.record.episode)
+    with torch.inference_mode():
+        clip = model.predict_video(observation, RowGenerator.from_seeds([seed])).cpu()  # (1, V, T, 3, H, W)
+
+    reached = [t for t, offset in enumerate(model.clip_offsets) if now + offset in job.observations]
+    offsets = [model.clip_offsets[t] for t in reached]
+    happened = [job.observations[now + offset] for offset in (*offsets, 0)]
+    real = stack_observations([(happened, "")]).images
+    views = to_bytes(stack_views(real, (int(clip.shape[-2]), int(clip.shape[-1]))))
+    frames = [_side_by_side(view.numpy()) for view in (clip[0][:, reached], views[0])]
+    return offsets, frames[0], frames[1][:-1], frames[1][-1]
+
+
+def _side_by_side(views: np.ndarray) -> np.ndarray:
+    """``(V, T, 3, H, W)`` to ``(T, H, V * W, 3)``."""
+    count, frames, _, height, width = views.shape
+    return views.transpose(1, 3, 0, 4, 2).reshape(frames, height, count * width, 3)

@@ -1,0 +1,118 @@
+"""Rollout videos: a success and a failure of the trained policy for every task, filmed by replaying them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videopolicy.artifacts import digest, write_json
+from videopolicy.component import BenchmarkComponent
+from videopolicy.progress import Reporter
+from videopolicy.report.media import enlarge, write_mp4
+from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
+from videopolicy.results import EpisodeLog, EpisodeRecord
+
+INDEX = "videos.json"
+_FRAMES_PER_SECOND = 25
+
+
+def read_index(path: Path) -> dict[str, dict[str, Any]]:
+    """Facts about made files by file name; empty where the index is absent or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def first_episode(records: Iterable[EpisodeRecord], task: str, success: bool) -> EpisodeRecord | None:
+    """The trained policy's first episode of a task with this outcome: chosen by number, not by looks."""
+    fitting = [
+        record
+        for record in records
+        if record.policy == "trained" and record.task == task and record.success is success and record.error is None
+    ]
+    return min(fitting, key=lambda record: record.episode, default=None)
+
+
+@dataclass(frozen=True)
+class _Film:
+    name: str
+    job: Replay
+    key: str
+
+
+def make_videos(run_folder: Path, benchmark: BenchmarkComponent, reporter: Reporter, workers: int = 2) -> None:
+    """Make ``videos/<task>-success.mp4`` and ``-failure.mp4``, as far as such episodes exist and films are missing.
+
+    Films whose episode is no longer the one to show are removed. A film plays in real time at about 25 frames
+    a second. How the replay ended is compared with the record and noted in ``videos/videos.json``.
+
+    Args:
+        run_folder: With ``episodes.jsonl`` and ``trajectories/``.
+        benchmark: Of the run; filmed through its ``closeup``.
+        reporter: Shows progress.
+        workers: Simulator processes.
+    """
+    folder = run_folder / "videos"
+    closeup = benchmark.closeup()
+    camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
+    stride = max(1, round(rate / _FRAMES_PER_SECOND))
+    films = _films(run_folder, benchmark, stride, digest(closeup.model_dump(mode="json")))
+    index = _remove_stale(folder, read_index(folder / INDEX), {film.name: film.key for film in films})
+    missing = {id(film.job): film for film in films if film.name not in index}
+    if not missing:
+        return
+
+    def finished(job: Replay) -> None:
+        film = missing[id(job)]
+        if not job.error:
+            frames = [enlarge(job.frame(time, camera)) for time in sorted(job.observations)]
+            write_mp4(folder / film.name, frames, rate / stride)
+            index[film.name] = {
+                "key": film.key,
+                "task": job.record.task,
+                "episode": job.record.episode,
+                "success": job.record.success,
+                "steps": job.record.steps,
+                "control_rate": rate,
+                "differences": job.differences,
+            }
+            write_json(folder / INDEX, index)
+        if job.differences:
+            reporter.line(f"The replay of {job.record.task} episode {job.record.episode}: {job.differences}.")
+        progress.advance(1, film.name)
+
+    with reporter.stage("film episodes", len(missing)) as progress:
+        replay(closeup, [film.job for film in missing.values()], run_folder / "logs" / "videos", workers, finished)
+
+
+def _films(run_folder: Path, benchmark: BenchmarkComponent, stride: int, camera_key: str) -> list[_Film]:
+    records = EpisodeLog(run_folder / "episodes.jsonl").read()
+    films = []
+    for task in benchmark.tasks():
+        for success, outcome in ((True, "success"), (False, "failure")):
+            record = first_episode(records, task.name, success)
+            actions = load_trajectory(run_folder, record) if record else None
+            if record is None or actions is None:
+                continue
+            times = frozenset([*range(0, len(actions), stride), len(actions)])
+            key = replay_key(record, actions, stride, camera_key)
+            films.append(_Film(f"{task.name}-{outcome}.mp4", Replay(record, actions, times), key))
+    return films
+
+
+def _remove_stale(folder: Path, index: dict[str, dict[str, Any]], wanted: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Drop films that show something else than wanted; returns the index of those that stay."""
+    kept = {}
+    for name, facts in index.items():
+        if wanted.get(name) == facts.get("key") and (folder / name).exists():
+            kept[name] = facts
+        else:
+            (folder / name).unlink(missing_ok=True)
+    if kept != index:
+        write_json(folder / INDEX, kept)
+    return kept
