@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,22 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
     return python
 
 
+def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:
+    """Environment variables of a worker process, through which it finds the worker package.
+
+    Args:
+        spec: What to run.
+        folder: An own folder for a link to that package, whose real place may be a site-packages that must not
+            leak into the simulator's environment.
+    """
+    link = folder / "vpolicy_worker"
+    if not link.exists():
+        link.symlink_to(Path(vpolicy_worker.__file__).parent)
+    search = [str(folder), os.environ.get("PYTHONPATH", "")]
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, search))}
+    return {**os.environ, **ours, **spec.variables}
+
+
 def check_rendering(spec: WorkerSpec, python: Path) -> str:
     """Render one picture for real, and say with what.
 
@@ -87,16 +104,16 @@ def check_rendering(spec: WorkerSpec, python: Path) -> str:
     Raises:
         SimulationError: Nothing renders; the message says what was tried.
     """
-    search = os.pathsep.join([str(Path(vpolicy_worker.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     command = [str(python), "-m", "vpolicy_worker", "--module", str(spec.module), "--check-rendering"]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=spec.start_timeout,
-            env={**os.environ, **spec.variables, "PYTHONPATH": search},
-        )
+        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=spec.start_timeout,
+                env=worker_variables(spec, Path(folder)),
+            )
     except subprocess.TimeoutExpired:
         raise SimulationError(
             f"'{spec.environment}' did not render a picture within {spec.start_timeout:g} s.",

@@ -25,6 +25,7 @@ import vpolicy_worker
 from vpolicy_worker import PROTOCOL, ConnectionClosedError
 
 from videopolicy.contracts.benchmark import WorkerSpec
+from videopolicy.environments import override_variable, worker_variables
 from videopolicy.errors import SimulationError
 from videopolicy.spaces import Spaces
 
@@ -51,10 +52,7 @@ class WorkerPool:
     ) -> None:
         self.spec = spec
         log_folder.mkdir(parents=True, exist_ok=True)
-        # Sockets have short paths, and the worker package is reached by a link of its own because its folder
-        # may be a site-packages that must not leak into the simulator's environment.
-        self._folder = Path(tempfile.mkdtemp(prefix="vpolicy-"))
-        (self._folder / "vpolicy_worker").symlink_to(Path(vpolicy_worker.__file__).parent)
+        self._folder = Path(tempfile.mkdtemp(prefix="vpolicy-"))  # sockets must have short paths
         self._workers = [
             _Worker(index, spec, python, self._folder, log_folder.resolve() / f"worker-{index}.log", spaces)
             for index in range(count)
@@ -170,8 +168,6 @@ class _Worker:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(path))
         self.listener.listen(1)
-        search = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH", "")]))
-        variables = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **self.spec.variables, "PYTHONPATH": search}
         command = [str(self.python), "-m", "vpolicy_worker", "--connect", str(path)]
         command += ["--module", str(self.spec.module), "--simulator", self.spec.simulator]
         command += ["--config", json.dumps(self.spec.config), "--timeout", str(self.spec.timeout)]
@@ -183,7 +179,7 @@ class _Worker:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **variables},
+                    env=worker_variables(self.spec, self.folder),
                     start_new_session=True,
                 )
             except OSError as error:
@@ -191,7 +187,7 @@ class _Worker:
                 raise SimulationError(
                     f"The interpreter {self.python} of environment '{self.spec.environment}' cannot be started: "
                     f"{error}.",
-                    f"Set VPOLICY_{self.spec.environment.upper()}_PYTHON to a working interpreter, or unset it.",
+                    f"Set {override_variable(self.spec)} to a working interpreter, or unset it.",
                 ) from error
         self.deadline = time.monotonic() + self.spec.start_timeout
 

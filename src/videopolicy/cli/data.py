@@ -1,0 +1,121 @@
+"""``vpolicy data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from videopolicy.contracts.dataset import Dataset
+    from videopolicy.progress import Reporter
+
+app = typer.Typer(no_args_is_help=True)
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and results only.")]
+
+
+@app.command()
+def collect(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Values to change, such as data.episodes_per_task=10.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Collect the demonstrations that a recipe asks for, or go on with it."""
+    from videopolicy.artifacts import Store
+    from videopolicy.errors import RecipeError
+    from videopolicy.progress import Reporter
+    from videopolicy.recipe import load_recipe
+    from videopolicy.run import prepare_data
+
+    loaded = load_recipe(recipe, overrides or [])
+    if loaded.data.demonstrations() is None:
+        raise RecipeError(
+            f"The data of {recipe} exists already; nothing is to be collected.", "Use `vpolicy data info` on it."
+        )
+    dataset, facts = prepare_data(loaded, Store(), Reporter(quiet))
+    splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
+    print(f"{sum(facts['episodes'].values())} episodes ({splits}) in {Store().folder('datasets', facts['key'])}")
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A dataset's folder or file.", show_default=False)],
+    options: Annotated[list[str] | None, typer.Argument(help="Options of the dataset type, as in a recipe.")] = None,
+    type_: Annotated[str, typer.Option("--type", help="Dataset type; left out: the one that reads paths.")] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Say what a dataset holds. Every frame is read, so damage is found."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from videopolicy.progress import Reporter
+
+    dataset = _open(path, type_, options or [])
+    spaces = dataset.spaces
+    table = Table(box=None, pad_edge=False)
+    for column in ("split", "instruction", "episodes", "steps", "shortest", "longest"):
+        table.add_column(column, justify="left" if column in ("split", "instruction") else "right")
+    for split, instruction, lengths in _episodes(dataset, Reporter(quiet)):
+        counts = (len(lengths), sum(lengths), min(lengths), max(lengths))
+        table.add_row(split, instruction, *(str(count) for count in counts))
+    console = Console(highlight=False)
+    console.print(f"cameras      {', '.join(f'{c.name} {c.height}x{c.width}' for c in spaces.cameras)}")
+    console.print(
+        f"actions      {', '.join(spaces.actions.names)} ({spaces.actions.control}, {spaces.actions.rate:g} Hz)"
+    )
+    console.print(f"state        {', '.join(spaces.state.names) if spaces.state else 'none'}")
+    console.print(f"content      {dataset.fingerprint[:16]}, every frame could be read")
+    console.print(table)
+
+
+def _open(path: Path, name: str, options: list[str]) -> Dataset:
+    from pydantic import ValidationError
+
+    from videopolicy.component import DatasetComponent
+    from videopolicy.errors import DataError, PluginError, listing
+    from videopolicy.recipe_source import Source, override
+    from videopolicy.registry import current_registry
+
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
+    registry = current_registry()
+    readers = [known for known in registry.names("dataset") if "path" in registry.get("dataset", known).model_fields]
+    if not name and len(readers) != 1:
+        raise PluginError(f"Dataset types that read paths: {listing(readers)}.", "Choose one with --type.")
+    name = name or readers[0]
+    source = Source({"type": name, "path": str(path)})
+    for text in options:
+        override(source, text)
+    try:
+        component = registry.get("dataset", name).model_validate(source.data)
+    except ValidationError as error:
+        raise DataError(f"These options do not fit dataset type '{name}': {error}", "Correct them.") from error
+    assert isinstance(component, DatasetComponent)
+    return component.build(None)
+
+
+def _episodes(dataset: Dataset, reporter: Reporter) -> Iterator[tuple[str, str, list[int]]]:
+    """Split, instruction and the lengths of its episodes; reads everything on the way."""
+    from videopolicy.types import Window
+
+    for split in dataset.splits:
+        windows = dataset.windows(Window(horizon=2), split)
+        lengths: dict[str, list[int]] = {}
+        steps = 0
+        with reporter.stage(f"read {split}", len(windows)) as progress:
+            for start in range(0, len(windows), 64):
+                batch = windows.batch(range(start, min(start + 64, len(windows))))
+                assert batch.action_mask is not None
+                for instruction, goes_on in zip(batch.observation.instructions, batch.action_mask[:, 1], strict=True):
+                    steps += 1
+                    if not goes_on:  # no action follows: the last step of its episode
+                        lengths.setdefault(instruction, []).append(steps)
+                        steps = 0
+                progress.advance(len(batch))
+        for instruction in sorted(lengths):
+            yield split, instruction, lengths[instruction]

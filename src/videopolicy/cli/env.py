@@ -1,0 +1,88 @@
+"""``vpolicy env``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from videopolicy.component import BenchmarkComponent
+
+app = typer.Typer(no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name of a benchmark.", show_default=False)]
+
+
+@app.command("list")
+def list_environments() -> None:
+    """List the benchmarks and the environments that their simulators run in."""
+    import os
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from videopolicy.environments import environment_folder, is_ready, override_variable
+    from videopolicy.registry import current_registry
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("benchmark", "state", "where"):
+        table.add_column(column, overflow="fold")
+    for name in current_registry().names("benchmark"):
+        spec = _benchmark(name).launch()
+        folder = environment_folder(spec)
+        if folder is not None:
+            table.add_row(name, "ready" if is_ready(spec) else "not made yet", str(folder))
+        elif given := os.environ.get(override_variable(spec)):
+            table.add_row(name, f"given by {override_variable(spec)}", given)
+        else:
+            table.add_row(name, "needs none", "the interpreter that runs vpolicy")
+    Console().print(table)
+
+
+@app.command()
+def create(name: Name) -> None:
+    """Make the environment of a benchmark's simulator, if it is not there."""
+    from videopolicy.environments import interpreter
+
+    spec = _benchmark(name).launch()
+    print(f"The simulator of '{name}' runs with {interpreter(spec, say=print)}")
+
+
+@app.command()
+def check(name: Name) -> None:
+    """Start a benchmark's simulator, render a picture, and take a few steps."""
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+
+    from videopolicy.environments import check_rendering, interpreter
+    from videopolicy.simulation import WorkerPool
+
+    benchmark = _benchmark(name)
+    spec = benchmark.launch()
+    python = interpreter(spec, say=print)
+    print(f"interpreter  {python}")
+    print(f"rendering    {check_rendering(spec, python)}")
+    task = benchmark.tasks()[0]
+    spaces = benchmark.spaces()
+    with tempfile.TemporaryDirectory() as logs, WorkerPool(spec, python, 1, Path(logs), spaces) as pool:
+        hello = pool.call(0, "hello")
+        print("versions     " + ", ".join(f"{package} {version}" for package, version in hello["versions"].items()))
+        print("spaces       as declared: " + ", ".join(f"{c.name} {c.height}x{c.width}" for c in spaces.cameras))
+        begun = pool.call(0, "reset", task=task.name, episode=0)
+        images = begun["observation"]["images"]
+        brightness = ", ".join(f"{camera} {image.mean():.0f}" for camera, image in images.items())
+        print(f"reset        {task.name}, mean brightness {brightness}")
+        actions = np.zeros((5, spaces.actions.dim), np.float32)
+        print(f"step         {pool.call(0, 'step', actions=actions, frames=[5])['steps']} steps of doing nothing")
+
+
+def _benchmark(name: str) -> BenchmarkComponent:
+    """A benchmark with default options."""
+    from videopolicy.component import BenchmarkComponent
+    from videopolicy.registry import current_registry
+
+    benchmark = current_registry().get("benchmark", name).model_validate({"type": name})
+    assert isinstance(benchmark, BenchmarkComponent)
+    return benchmark
