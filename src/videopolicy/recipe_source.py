@@ -175,6 +175,7 @@ def override(source: Source, text: str) -> None:
                 del source.origins[known]
             source.origins[at] = f"override '{text}'"
         elif isinstance(node, dict) and step not in node:
+            source.origins[at] = f"override '{text}'"
             node = node.setdefault(step, {})
         else:
             node = node[step]  # type: ignore[index]

@@ -1,0 +1,141 @@
+"""A stage that is killed and started again ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from videopolicy import Batch, Learner, Observation, VpolicyError, Window, training
+from videopolicy.contracts.dataset import FieldStatistics, Statistics
+from videopolicy.curves import read_curves
+from videopolicy.normalization import Normalizer
+from videopolicy.order import Order, derived_seed
+from videopolicy.progress import Reporter
+from videopolicy.recipe import Normalization, Stage
+
+
+class Regression(Learner):
+    """Learns ``actions = 2 state`` with dropout and input noise, so that every random draw shows in the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.network = nn.Sequential(nn.Linear(3, 32), nn.Dropout(0.1), nn.ReLU(), nn.Linear(32, 2))
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+
+    @property
+    def window(self) -> Window:
+        return Window(horizon=1)
+
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        state = batch.observation.state[:, 0]
+        predicted = self.network(state + 0.1 * torch.randn_like(state))
+        return {"action": ((predicted - batch.actions[:, 0]) ** 2).mean()}
+
+
+class Lines:
+    """101 windows: a number that no batch size divides."""
+
+    def __init__(self) -> None:
+        self.state = torch.randn(101, 3, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def batch(self, indices) -> Batch:
+        state = self.state[list(indices)][:, None]
+        mask = torch.ones(len(state), 1, dtype=torch.bool)
+        return Batch(Observation({}, [""] * len(state), state), actions=2 * state[..., :2], action_mask=mask)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def statistics() -> Statistics:
+    def unit(size: int) -> FieldStatistics:
+        return FieldStatistics([-1.0] * size, [1.0] * size, [0.0] * size, [1.0] * size)
+
+    return Statistics(unit(2), unit(3))
+
+
+def train(folder: Path, killed_after: int | None = None, **options) -> Regression:
+    learner = Regression()
+    if killed_after is not None:
+        original, calls = learner.loss, []
+
+        def loss(batch: Batch) -> dict[str, torch.Tensor]:
+            calls.append(1)
+            if len(calls) > killed_after:
+                raise Killed
+            return original(batch)
+
+        learner.loss = loss
+    settings = {
+        "steps": 60,
+        "batch_size": 16,
+        "optimizer": {"learning_rate": 1e-2},
+        "schedule": {"type": "cosine", "warmup_steps": 5},
+        "gradient_clip": 1.0,
+    }
+    stage = Stage(name="lines", **{**settings, **options})
+    folder.mkdir(exist_ok=True)
+    normalizer = Normalizer(Normalization(), statistics())
+    training.train_stage(learner, normalizer, Lines(), stage, 0, folder, Reporter(quiet=True))
+    return learner
+
+
+def weights(learner: Regression) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in learner.network.parameters()])
+
+
+@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}, {"accumulate": 2}], ids=["plain", "ema", "accumulate"])
+def test_killed_stage_ends_with_the_same_weights(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    whole = train(tmp_path / "whole", **options)
+    for killed_after in (17, 23):
+        with pytest.raises(Killed):
+            train(tmp_path / "killed", killed_after, **options)
+    resumed = train(tmp_path / "killed", **options)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert read_curves(tmp_path / "whole") == read_curves(tmp_path / "killed")
+
+
+def test_loss_falls_and_loader_processes_change_nothing(tmp_path):
+    one = train(tmp_path / "one")
+    two = train(tmp_path / "two", data_workers=2)
+    losses = [value for _, value in read_curves(tmp_path / "one")["loss/action"]]
+    assert losses[-1] < 0.2 * losses[0]
+    assert torch.equal(weights(one), weights(two))
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(tmp_path):
+    with pytest.raises(VpolicyError, match=r"diverged at step \d+: action is (nan|inf)") as caught:
+        train(tmp_path, optimizer={"learning_rate": 1e30}, gradient_clip=None, schedule={})
+    assert "learning_rate" in caught.value.hint
+
+
+def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(Killed):
+        train(tmp_path, killed_after=3)
+    state = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)["state_dict"]
+    assert "learner.network.0.weight" in state
+    assert not any("frozen" in name for name in state)
+
+
+def test_order_visits_every_window_once_an_epoch():
+    order = Order(10, 4, seed=1)
+    first_two_epochs = [index for step in range(5) for index in order.indices(step)]
+    assert sorted(first_two_epochs[:10]) == list(range(10)) == sorted(first_two_epochs[10:])
+    assert first_two_epochs[:10] != first_two_epochs[10:]
+    assert Order(10, 4, seed=1).indices(3) == order.indices(3)
+    assert Order(10, 4, seed=2).indices(3) != order.indices(3)
+
+
+def test_derived_seeds_do_not_run_into_each_other():
+    assert derived_seed(1, "23") != derived_seed("12", 3)
+    assert 0 <= derived_seed("x") < 2**63
