@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the other scripts, which run in the repository root.
 
 UV_MINIMUM="0.8"
