@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 _INK, _LINE = "#010203", "#040506"
 _SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
@@ -14,13 +15,14 @@ _SMOOTH_FROM = 60
 """Curves with fewer points are drawn as they are."""
 
 
-def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> str:
+def loss_curves(curves: dict[str, list[tuple[int, float]]], name: str) -> str:
     """Draw the losses of one stage over its steps, on a logarithmic axis where all are positive.
 
     Long curves are drawn faint, with their exponential moving average on top.
 
     Args:
         curves: Per loss rows of step and value.
+        name: Of the stage; keeps the identifiers of several drawings on one page apart.
 
     Returns:
         An ``<svg>`` element for embedding.
@@ -30,9 +32,9 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> str:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
-        "svg.hashsalt": "vpolicy",
+        "svg.hashsalt": name,
         "font.size": 10,
         "font.family": "sans-serif",
         "text.color": _INK,
@@ -47,12 +49,12 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]]) -> str:
         figure = Figure(figsize=(5.2, 2.7), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        for color, (name, rows) in zip(_SERIES * (1 + len(curves) // len(_SERIES)), curves.items(), strict=False):
+        for color, (loss, rows) in zip(_SERIES * (1 + len(curves) // len(_SERIES)), curves.items(), strict=False):
             steps, values = zip(*rows, strict=True)
             long = len(values) >= _SMOOTH_FROM
             axes.plot(steps, values, color=color, alpha=0.3 if long else 1, linewidth=0.7 if long else 1.4)
             smooth = _moving_average(values) if long else values
-            axes.plot(steps, smooth, color=color, linewidth=1.5, label=name)
+            axes.plot(steps, smooth, color=color, linewidth=1.5, label=loss)
         lowest = min(value for rows in curves.values() for _, value in rows)
         highest = max(value for rows in curves.values() for _, value in rows)
         if lowest > 0:
@@ -86,9 +88,10 @@ def _moving_average(values: Sequence[float]) -> list[float]:
 def _follow_the_page(svg: str) -> str:
     """Cut the document down to its element, and put the page's colours and font in."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r"font: [^;\"]*?(\d+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(r"font-family: [^;\"]*;", "", svg)
     names = {_INK: "--muted", _LINE: "--line", **{color: f"--series-{i}" for i, color in enumerate(_SERIES)}}
     for color, name in names.items():
         svg = svg.replace(color, f"var({name})")

@@ -1,0 +1,203 @@
+"""``report.html``: one file that opens from disk and needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from videopolicy.artifacts import storage_errors
+from videopolicy.component import BenchmarkComponent
+from videopolicy.contracts.benchmark import PublishedNumber
+from videopolicy.progress import duration
+from videopolicy.report import predictions, videos
+from videopolicy.report.charts import loss_curves
+from videopolicy.report.media import data_uri
+from videopolicy.report.run_folder import RunFolder, read_run
+from videopolicy.results import PolicySummary, Rate
+
+POLICY_NOTES = {
+    "trained": "after all stages of training",
+    "untrained": "same shape, before any training",
+    "random": "uniformly random actions",
+}
+_NOT_LOSSES = ("lr", "learning_rate", "grad", "gradient")
+
+
+def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) -> Path:
+    """Render ``report.html`` from whatever the run folder holds so far.
+
+    Args:
+        run_folder: The folder.
+        benchmark: Of the run; by default the resolved recipe is asked for it.
+
+    Returns:
+        The file.
+
+    Raises:
+        VpolicyError: The folder is not a run folder.
+        StorageError: The file cannot be written.
+    """
+    from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+
+    run = read_run(run_folder, benchmark)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=ChainableUndefined,  # an unfinished run lacks parts
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, interval=interval, span=_span, duration=_duration, bytes=_bytes, number=_number, loss=_loss
+    )
+    text = environment.get_template("page.html").render(_context(run))
+    path = run_folder / "report.html"
+    part = path.with_name(".report.html.part")
+    with storage_errors(path):
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    return path
+
+
+def percent(value: float | None) -> str:
+    """Such as ``92.5 %``, with a decimal only where it says something."""
+    return "not measured" if value is None else f"{100 * value:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+
+
+def interval(rate: Rate) -> str:
+    """Such as ``84-97`` with an en dash, in percent."""
+    return f"{100 * rate.interval.low:.0f}\N{EN DASH}{100 * rate.interval.high:.0f}"
+
+
+def published_value(number: PublishedNumber) -> str:
+    """Success rates in percent, everything else as the paper prints it."""
+    if number.metric.startswith("success") and 0 <= number.value <= 1:
+        return percent(number.value)
+    return f"{number.value:g}"
+
+
+def _context(run: RunFolder) -> dict[str, Any]:
+    tasks = list(run.benchmark.tasks()) if run.benchmark else []
+    trained = run.summaries.get("trained")
+    return {
+        "run": run,
+        "style": (Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+        "recipe": run.recipe,
+        "provenance": run.provenance,
+        "missing": run.missing(),
+        "trained": trained,
+        "others": [summary for name, summary in run.summaries.items() if name != "trained"],
+        "policy_notes": POLICY_NOTES,
+        "instructions": {task.name: task.instruction for task in tasks},
+        "groups": _groups(run, [(task.name, task.tier) for task in tasks]),
+        "metrics": _metrics(run.summaries),
+        "films": _films(run),
+        "forecasts": _forecasts(run),
+        "stages": [_stage(run, name) for name in run.stage_names],
+        "published": [(number, published_value(number)) for number in run.benchmark.published()]
+        if run.benchmark
+        else [],
+        "protocols": list(dict.fromkeys(record.protocol for record in run.records)),
+        "protocol": run.benchmark.protocol() if run.benchmark else {},
+        "errors": [record for record in run.records if record.error is not None],
+        "composition": _composition(run.recipe),
+    }
+
+
+def _groups(run: RunFolder, tiers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Tasks by tier, each with the rates of all policies, then the means."""
+    by_tier: dict[str, list[str]] = {}
+    tier_of = dict(tiers)
+    for name in tier_of or dict.fromkeys(record.task for record in run.records):
+        by_tier.setdefault(tier_of.get(name, ""), []).append(name)
+    if len(by_tier) == 1:
+        by_tier = {"": next(iter(by_tier.values()))}
+    groups = []
+    for tier, names in by_tier.items():
+        rows = [(name, {policy: s.task(name) for policy, s in run.summaries.items()}) for name in names]
+        means = {policy: next((t for t in s.tiers if t.name == tier), None) for policy, s in run.summaries.items()}
+        groups.append({"tier": tier, "rows": rows, "means": means if tier else {}})
+    return groups
+
+
+def _metrics(summaries: dict[str, PolicySummary]) -> dict[str, dict[str, float]]:
+    """The benchmark's further numbers: per metric and policy."""
+    found: dict[str, dict[str, float]] = {}
+    for policy, summary in summaries.items():
+        for name, value in summary.mean.metrics.items():
+            found.setdefault(name, {})[policy] = value
+    return found
+
+
+def _films(run: RunFolder) -> dict[str, list[dict[str, Any]]]:
+    folder = run.path / "videos"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, facts in videos.read_index(folder / videos.INDEX).items():
+        if (folder / name).exists():
+            source = data_uri((folder / name).read_bytes(), "video/mp4")
+            found.setdefault(facts["task"], []).append({**facts, "source": source})
+    return found
+
+
+def _forecasts(run: RunFolder) -> list[dict[str, Any]]:
+    folder = run.path / "videos"
+    found = []
+    for name, facts in videos.read_index(folder / predictions.INDEX).items():
+        picture, film = (folder / f"{name}-prediction.{ending}" for ending in ("png", "mp4"))
+        if picture.exists() and film.exists():
+            sources = {
+                "picture": data_uri(picture.read_bytes(), "image/png"),
+                "film": data_uri(film.read_bytes(), "video/mp4"),
+            }
+            found.append({**facts, **sources})
+    return found
+
+
+def _stage(run: RunFolder, name: str) -> dict[str, Any]:
+    planned: dict[str, Any] = next((stage for stage in run.recipe.get("train") or [] if stage.get("name") == name), {})
+    curves = {loss: rows for loss, rows in run.curves.get(name, {}).items() if not loss.lower().startswith(_NOT_LOSSES)}
+    return {
+        "name": name,
+        "planned": planned,
+        "recorded": run.stage(name),
+        "steps_seen": max((rows[-1][0] for rows in curves.values()), default=None),
+        "drawing": loss_curves(curves, name) if curves else "",
+    }
+
+
+def _composition(recipe: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names of the policy's parts, outermost first, by their place in the recipe."""
+    found = []
+    queue = [("policy", recipe.get("policy"))]
+    while queue:
+        path, node = queue.pop(0)
+        if isinstance(node, dict) and isinstance(node.get("type"), str):
+            found.append((path, node["type"]))
+            queue += [(f"{path}.{key}", value) for key, value in node.items()]
+    return found
+
+
+def _span(rate: Rate) -> str:
+    """Where the interval lies on an axis of 100 %, as CSS."""
+    low, high = rate.interval
+    return f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if not isinstance(seconds, int | float) else duration(seconds)
+
+
+def _bytes(count: float | None) -> str:
+    return "" if not isinstance(count, int | float) else f"{count / 1e9:.1f} GB"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return "\N{INFINITY}" if math.isinf(value) else f"{value:.3g}"
+    return f"{value:,}".replace(",", "\N{THIN SPACE}") if isinstance(value, int) else ""
+
+
+def _loss(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else ""
