@@ -1,0 +1,87 @@
+"""Images to latents and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
+from vpolicy_svd.components import SpaceToDepthLatent, VaeLatent
+
+FILES = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+
+
+class SpaceToDepth(nn.Module):
+    """Patches to channels: ``(N, 3, H, W)`` to ``(N, 3 p p, H/p, W/p)``, scaled, and back."""
+
+    def __init__(self, options: SpaceToDepthLatent) -> None:
+        super().__init__()
+        self.patch, self.scaling_factor = options.patch, options.scaling_factor
+
+    def encode(self, images: Tensor, sample: bool = False) -> Tensor:
+        return functional.pixel_unshuffle(images, self.patch) * self.scaling_factor
+
+    def decode(self, latents: Tensor, frames: int) -> Tensor:
+        return functional.pixel_shuffle(latents / self.scaling_factor, self.patch)
+
+
+class Vae(nn.Module):
+    """The frozen autoencoder.
+
+    Raises:
+        WeightsError: The weights are unreachable, incomplete, or of another shape.
+    """
+
+    def __init__(self, options: VaeLatent, weights: str | None) -> None:
+        super().__init__()
+        self.options, self.scaling_factor = options, options.scaling_factor
+        self.vae = _autoencoder(options, weights).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Vae:
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, sample: bool = False) -> Tensor:
+        """Images ``(N, 3, H, W)`` in [-1, 1] to scaled latents ``(N, c, h, w)``.
+
+        Args:
+            sample: Draw from the posterior instead of taking its mode; only where the options say so.
+        """
+        posterior = self.vae.encode(images).latent_dist
+        drawn = sample and self.options.training_latents == "sample"
+        return (posterior.sample() if drawn else posterior.mode()) * self.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, frames: int) -> Tensor:
+        """Scaled latents ``(N * frames, c, h, w)`` to images, ``decode_frames`` at a time within a clip."""
+        images = []
+        for clip in (latents / self.scaling_factor).split(frames):
+            for chunk in clip.split(self.options.decode_frames):
+                images.append(self.vae.decode(chunk, num_frames=len(chunk)).sample)
+        return torch.cat(images)
+
+
+def _autoencoder(options: VaeLatent, weights: str | None) -> Any:
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    model = AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * len(options.channels),
+        block_out_channels=options.channels,
+        layers_per_block=options.layers,
+        latent_channels=options.latent_channels,
+        scaling_factor=options.scaling_factor,
+    )
+    if weights is None or on_meta():
+        return model
+    folder = pretrained_folder(weights, "The autoencoder", FILES)
+    with explain_loading(folder, "The autoencoder", FILES):
+        from safetensors.torch import load_file
+
+        state = load_file(folder / FILES[1])
+        missing, unexpected = model.state_dict().keys() - state.keys(), state.keys() - model.state_dict().keys()
+        refuse_differences(str(folder / "vae"), missing, unexpected)
+        model.load_state_dict(state)
+    return model

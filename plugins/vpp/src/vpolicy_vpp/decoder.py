@@ -1,0 +1,162 @@
+"""Diffusion over action chunks, conditioned on features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from videopolicy import (
+    ActionDecoder,
+    Branch,
+    FeatureLayout,
+    FeatureStream,
+    RecipeError,
+    RowGenerator,
+    Spaces,
+    normal_noise,
+)
+from videopolicy.levels import exponential, karras
+from vpolicy_vpp.components import DitDiffusion, SamplingLevels, TrainingLevels
+from vpolicy_vpp.transformer import DiffusionTransformer, Memory
+
+
+class DiffusionDecoder(ActionDecoder):
+    """See `vpolicy_vpp.components.DitDiffusion` for the options and their sources."""
+
+    def __init__(self, options: DitDiffusion, layout: FeatureLayout, spaces: Spaces) -> None:
+        super().__init__()
+        self.options = options
+        self.text = options.text.build()
+        self.shape = (options.horizon, spaces.actions.dim)
+        state_dim = spaces.state.dim if options.proprioception and spaces.state else 0
+        self.network = DiffusionTransformer(options, layout.dim, options.text.pooled_dim, spaces.actions.dim, state_dim)
+
+    def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error of F against its EDM target over the actions that are there."""
+        mask = mask.unsqueeze(-1)
+        actions = torch.where(mask, actions, 0)
+        draws, rows = self.options.noise_samples, len(actions)
+        level = sample_levels(self.options.training_levels, (draws, rows)).to(actions)
+        noise = torch.randn((draws, *actions.shape), device=actions.device, dtype=actions.dtype)
+        contexts = _Contexts(self, stream)
+        branches = [stream.at(level[draw]) for draw in range(draws)]
+        scale = level.view(draws, rows, 1, 1)
+        noisy = actions + scale * noise
+        skip, out, _ = self._preconditioning(scale)
+        error = (self._raw(noisy, level, branches, contexts) - (actions - skip * noisy) / out) ** 2
+        counted = mask.expand_as(error)
+        return torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
+
+    @torch.no_grad()
+    def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
+        """DDIM in sigma: ``a <- (s'/s) a + (1 - s'/s) D``.
+
+        In this parametrisation DDIM, the first-order DPM-Solver and Euler are the same step, so the official
+        code's choice between ``ddim`` and ``euler`` needs no option.
+        """
+        rows = len(stream.observation)
+        like = self.network.action_emb.weight
+        levels = sampling_levels(self.options.sampling_levels).to(like.device, torch.float32)
+        actions = normal_noise((rows, *self.shape), like, generator) * levels[0]
+        contexts = _Contexts(self, stream)
+        for level, following, branches in stream.descend(levels):
+            clean = self.denoise(actions, level.expand(rows), branches, contexts)
+            ratio = following / level
+            actions = ratio * actions + (1 - ratio) * clean
+        return actions
+
+    def denoise(self, noisy: Tensor, level: Tensor, branches: list[Branch], contexts: _Contexts) -> Tensor:
+        """The clean estimate D ``(B, H, A)`` of noisy actions at levels ``(B,)``."""
+        skip, out, _ = self._preconditioning(level.view(-1, 1, 1))
+        return skip * noisy + out * self._raw(noisy[None], level[None], [branches], contexts)[0]
+
+    def _preconditioning(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """EDM's ``c_skip``, ``c_out`` and ``c_in`` (Karras et al. 2022, table 1)."""
+        data = self.options.sigma_data
+        total = level**2 + data**2
+        return data**2 / total, level * data / total.sqrt(), 1 / total.sqrt()
+
+    def _raw(self, noisy: Tensor, level: Tensor, branches: list[list[Branch]], contexts: _Contexts) -> Tensor:
+        """The inner network's F for several draws, all branches of all draws as one batch.
+
+        Args:
+            noisy: ``(draws, B, H, A)``.
+            level: ``(draws, B)``.
+            branches: Per draw the features at its level.
+
+        Returns:
+            ``(draws, B, H, A)``, the weighted sum over the branches.
+        """
+        draws, rows, count = len(branches), noisy.shape[1], len(branches[0])
+        inputs = noisy * self._preconditioning(level.view(draws, rows, 1, 1))[2]
+        output = self.network(
+            inputs.repeat_interleave(count, dim=0).flatten(0, 1),
+            level.repeat_interleave(count, dim=0).flatten(),
+            contexts.memory([branch for of_draw in branches for branch in of_draw]),
+        ).unflatten(0, (draws, count, rows))
+        weights = output.new_tensor([[branch.weight for branch in of_draw] for of_draw in branches])
+        return (weights.view(draws, count, 1, 1, 1) * output).sum(dim=1)
+
+
+class _Contexts:
+    """Encoded contexts of one batch, each computed once however many levels read it.
+
+    Goal and state are the stream's; tokens are told apart by identity, so a stream that gives the same tensor
+    at every level is encoded once, and one that gives new features at every level is encoded at every level.
+    """
+
+    def __init__(self, decoder: DiffusionDecoder, stream: FeatureStream) -> None:
+        observation = stream.observation
+        self.network = decoder.network
+        self.goal = decoder.text(observation.instructions).pooled
+        self.state = None
+        if self.network.proprio_emb is not None:
+            if observation.state is None:
+                raise RecipeError(
+                    "The decoder reads proprioception, but the observation has no state.",
+                    "Set `proprioception: false`, or use data and a benchmark with a state.",
+                )
+            self.state = observation.state[:, -1].to(self.goal)
+        self._known: dict[int, tuple[Tensor, Memory]] = {}
+
+    def memory(self, branches: list[Branch]) -> Memory:
+        """Keys and values for these branches, one behind the other on the batch axis."""
+        known = {}
+        for tokens in (branch.tokens for branch in branches):
+            key = id(tokens)
+            if key not in known:
+                known[key] = self._known.get(key) or (tokens, self._remember(tokens))
+        self._known = known
+        if len(branches) == 1:
+            return known[id(branches[0].tokens)][1]
+        memories = [known[id(branch.tokens)][1] for branch in branches]
+        return [
+            (torch.cat([key for key, _ in layer]), torch.cat([value for _, value in layer]))
+            for layer in zip(*memories, strict=True)
+        ]
+
+    def _remember(self, tokens: Tensor) -> Memory:
+        return self.network.remember(self.network.context(tokens.to(self.goal), self.goal, self.state))
+
+
+def sample_levels(options: TrainingLevels, shape: tuple[int, ...], uniform: Tensor | None = None) -> Tensor:
+    """Levels from the truncated log-logistic density, in double precision as in the official code.
+
+    Args:
+        uniform: Numbers in [0, 1) to use instead of drawing them.
+    """
+    location = math.log(options.median)
+    low, high = (
+        1 / (1 + math.exp(-(math.log(bound) - location) / options.scale)) for bound in (options.lowest, options.highest)
+    )
+    uniform = torch.rand(shape, dtype=torch.float64) if uniform is None else uniform
+    return ((uniform * (high - low) + low).logit() * options.scale + location).exp()
+
+
+def sampling_levels(options: SamplingLevels) -> Tensor:
+    """``(steps + 1,)`` falling levels, the last one 0."""
+    if options.schedule == "karras":
+        return karras(options.steps, options.lowest, options.highest, options.rho)
+    return exponential(options.steps, options.lowest, options.highest)

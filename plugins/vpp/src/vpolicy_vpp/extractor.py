@@ -1,0 +1,101 @@
+"""Features of a video model after one forward."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from videopolicy import (
+    Branch,
+    FeatureExtractor,
+    FeatureLayout,
+    Observation,
+    RowGenerator,
+    Spaces,
+    StaticStream,
+    Window,
+    normal_noise,
+)
+from videopolicy.levels import karras
+from vpolicy_vpp.components import OneStep
+from vpolicy_vpp.formers import build_former
+
+
+class OneStepExtractor(FeatureExtractor):
+    """See `vpolicy_vpp.components.OneStep` for the options and their sources."""
+
+    def __init__(self, options: OneStep, spaces: Spaces) -> None:
+        super().__init__()
+        self.options = options
+        self._layout = options.layout(spaces)
+        self.backbone = options.backbone.build(spaces)
+        if options.frozen:
+            self.backbone.requires_grad_(False).eval()
+        self.former = build_former(options.former, options.channels, len(options.frame_indices))
+
+    @property
+    def window(self) -> Window:
+        return self.options.window()
+
+    @property
+    def layout(self) -> FeatureLayout:
+        return self._layout
+
+    @property
+    def features_are_frozen(self) -> bool:
+        return self.options.frozen
+
+    def train(self, mode: bool = True) -> OneStepExtractor:
+        super().train(mode)
+        if self.options.frozen:
+            self.backbone.eval()
+        return self
+
+    def stream(
+        self,
+        observation: Observation,
+        future: dict[str, Tensor] | None = None,
+        generator: RowGenerator | None = None,
+    ) -> StaticStream:
+        features = observation.features
+        if features is None:
+            features = self.frozen_features(observation, generator)
+        weight = next(self.former.parameters())
+        tokens = self.former(features.to(weight.device, weight.dtype))
+        return StaticStream(observation, self.layout, [Branch(1.0, tokens)])
+
+    def frozen_features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
+        """Feature maps before the former, ``(B, T, V h w, C)``: the views side by side on the token axis."""
+        with torch.no_grad() if self.options.frozen else nullcontext():
+            maps = self._maps(observation, generator)
+        frames = maps[:, :, list(self.options.frame_indices)]
+        return frames.permute(0, 2, 1, 4, 5, 3).flatten(2, 4)
+
+    def _maps(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
+        """``(B, V, T, C, h, w)``: the taps on one grid, concatenated on the channels."""
+        backbone, options = self.backbone, self.options
+        condition = backbone.condition(observation)
+        shape = (len(observation), len(observation.images), *backbone.latent_shape)
+        like = next(backbone.parameters())
+        noise = like.new_zeros(shape) if options.noise == "zero" else normal_noise(shape, like, generator)
+        levels = karras(options.schedule_steps, options.lowest_level, backbone.highest_level).to(like)
+        noisy = levels[0] * noise
+        for level, following in zip(levels[: options.denoising_steps - 1], levels[1:], strict=False):
+            clean = backbone.denoise(noisy, level.expand(shape[0]), condition).prediction
+            noisy = clean + (following / level) * (noisy - clean)
+        level = levels[options.denoising_steps - 1].expand(shape[0])
+        taps = backbone.denoise(noisy, level, condition, options.taps, predict=False).taps
+        grid = taps[options.taps[-1]].shape[-2:]
+        maps = [self._resized(taps[tap].flatten(0, 2), grid) for tap in options.taps]
+        joined = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
+        if options.pool is not None:
+            joined = functional.adaptive_avg_pool2d(joined, options.pool)
+        return joined.unflatten(0, shape[:3])
+
+    def _resized(self, maps: Tensor, grid: tuple[int, ...]) -> Tensor:
+        if tuple(maps.shape[-2:]) == tuple(grid):
+            return maps
+        return functional.interpolate(maps, grid, mode="nearest" if self.options.resize == "nearest" else "bilinear")

@@ -1,0 +1,118 @@
+"""Formers: from the features of all frames to the tokens that a decoder reads.
+
+Parameter names follow the official ``policy_models/module/Video_Former.py``, so that its checkpoints map
+one to one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vpolicy_vpp.components import Linear, VideoFormer, VideoFormer2D
+
+
+class PerceiverAttention(nn.Module):
+    """Latents of a frame read the frame's tokens and each other; heads of ``dim_head``, no biases."""
+
+    def __init__(self, dim: int, heads: int, dim_head: int) -> None:
+        super().__init__()
+        self.heads = heads
+        inner = heads * dim_head
+        self.norm_media = nn.LayerNorm(dim)
+        self.norm_latents = nn.LayerNorm(dim)
+        self.to_q = nn.Linear(dim, inner, bias=False)
+        self.to_k = nn.Linear(dim, inner, bias=False)
+        self.to_v = nn.Linear(dim, inner, bias=False)
+        self.to_out = nn.Linear(inner, dim, bias=False)
+
+    def forward(self, media: Tensor, latents: Tensor) -> Tensor:
+        """``(M, N, D)`` and ``(M, L, D)`` to ``(M, L, D)``."""
+        latents = self.norm_latents(latents)
+        source = torch.cat([self.norm_media(media), latents], dim=1)
+        query, key, value = (
+            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projected in (self.to_q(latents), self.to_k(source), self.to_v(source))
+        )
+        return self.to_out(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class TemporalAttention(nn.Module):
+    """Full attention over the frames, without a norm before it, as in the official code.
+
+    The official code passes a mask of ones as floats, which adds a constant and so masks nothing.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``(M, T, D)`` to ``(M, T, D)``."""
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+def feed_forward(dim: int, mult: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(dim), nn.Linear(dim, mult * dim, bias=False), nn.GELU(), nn.Linear(mult * dim, dim, bias=False)
+    )
+
+
+class VideoFormerModule(nn.Module):
+    """Section 3.2: features ``(B, T, N, C)`` to tokens ``(B, T * latents, D)``, frame by frame.
+
+    Args:
+        options: Shape; `VideoFormer2D` leaves out the attention over time.
+        channels: C.
+        frames: T.
+    """
+
+    def __init__(self, options: VideoFormer, channels: int, frames: int) -> None:
+        super().__init__()
+        dim = options.dim
+        self.temporal = not isinstance(options, VideoFormer2D)
+        self.input_norm = nn.LayerNorm(channels) if options.input_norm else nn.Identity()
+        self.goal_emb = nn.Sequential(nn.Linear(channels, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.time_pos_emb = nn.Parameter(torch.randn(frames, 1, dim))
+        self.latents = nn.Parameter(torch.randn(frames, options.latents_per_frame, dim))
+        self.layers = nn.ModuleList()
+        for _ in range(options.depth):
+            layer: list[nn.Module] = [PerceiverAttention(dim, options.heads, options.dim_head)]
+            if self.temporal:
+                layer.append(TemporalAttention(dim, options.heads))
+            self.layers.append(nn.ModuleList([*layer, feed_forward(dim, options.ff_mult)]))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        batch, frames = features.shape[:2]
+        media = (self.goal_emb(self.input_norm(features)) + self.time_pos_emb).flatten(0, 1)
+        latents = self.latents.expand(batch, -1, -1, -1).flatten(0, 1)
+        for layer in self.layers:
+            latents = latents + layer[0](media, latents)
+            if self.temporal:
+                over_time = latents.unflatten(0, (batch, frames)).transpose(1, 2).flatten(0, 1)
+                over_time = over_time + layer[1](over_time)
+                latents = over_time.unflatten(0, (batch, -1)).transpose(1, 2).flatten(0, 1)
+            latents = latents + layer[-1](latents)
+        return self.norm(latents.unflatten(0, (batch, frames)).flatten(1, 2))
+
+
+class LinearFormer(nn.Module):
+    """Every token by itself: ``(B, T, N, C)`` to ``(B, T * N, D)``."""
+
+    def __init__(self, options: Linear, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, options.dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features).flatten(1, 2)
+
+
+def build_former(options: VideoFormer | Linear, channels: int, frames: int) -> nn.Module:
+    if isinstance(options, Linear):
+        return LinearFormer(options, channels)
+    return VideoFormerModule(options, channels, frames)

@@ -1,0 +1,146 @@
+"""The modules behind `videopolicy.text`."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from videopolicy.contracts.text import EncodedText, TextEncoder
+from videopolicy.errors import WeightsError
+from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
+
+REMEMBERED_SENTENCES = 4096
+PIECES_PER_WORD = 24
+
+_CLIP = "CLIP's text encoder"
+_CLIP_FILES = ("config.json", "model*.safetensors", "pytorch_model.bin", "tokenizer*.json", "vocab.json", "merges.txt")
+_NOT_TEXT = ("vision_model.", "visual_projection.", "logit_scale", "text_model.embeddings.position_ids")
+
+
+class ClipTextEncoder(TextEncoder):
+    """Frozen CLIP text transformer.
+
+    Every sentence is encoded by itself and remembered: a frozen encoder gives the same every time, and a
+    row then never depends on what shares its batch.
+
+    Raises:
+        WeightsError: The checkpoint is unreachable, incomplete, or of other sizes.
+    """
+
+    def __init__(self, weights: str, max_length: int, width: int, pooled_width: int) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.model, self.tokenizer = _load_clip(weights, width, pooled_width)
+        self.model.requires_grad_(False).eval()
+        self._remembered: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def train(self, mode: bool = True) -> ClipTextEncoder:
+        return super().train(False)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> ClipTextEncoder:
+        self._remembered.clear()
+        return super()._apply(*args, **kwargs)
+
+    def forward(self, sentences: list[str]) -> EncodedText:
+        encoded = [self._encode(sentence) for sentence in sentences]
+        return EncodedText(torch.cat([tokens for tokens, _ in encoded]), torch.cat([pooled for _, pooled in encoded]))
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._remembered.clear()
+        return super().load_state_dict(*args, **kwargs)
+
+    @torch.no_grad()
+    def _encode(self, sentence: str) -> tuple[Tensor, Tensor]:
+        if sentence not in self._remembered:
+            if len(self._remembered) >= REMEMBERED_SENTENCES:
+                self._remembered.clear()
+            ids = self.tokenizer(
+                [sentence], padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
+            )
+            self._remembered[sentence] = self.encode_ids(ids["input_ids"], ids["attention_mask"])
+        return self._remembered[sentence]
+
+    def encode_ids(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids ``(B, L)`` and their mask to tokens ``(B, L, D)`` and projected vectors ``(B, P)``."""
+        device = self.model.device
+        output = self.model(input_ids=ids.to(device), attention_mask=mask.to(device))
+        return output.last_hidden_state, output.text_embeds
+
+
+def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+    if on_meta():
+        return CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=width, projection_dim=pooled_width)), None
+    folder = pretrained_folder(weights, _CLIP, _CLIP_FILES)
+    with explain_loading(folder, _CLIP, _CLIP_FILES):
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        model, info = CLIPTextModelWithProjection.from_pretrained(folder, output_loading_info=True)
+    unexpected = [key for key in info["unexpected_keys"] if not key.startswith(_NOT_TEXT)]
+    refuse_differences(weights, info["missing_keys"], unexpected)
+    found = (model.config.hidden_size, model.config.projection_dim)
+    if found != (width, pooled_width):
+        raise WeightsError(
+            f"CLIP's text encoder in {weights} has width {found[0]} and pooled width {found[1]}; "
+            f"the recipe says {width} and {pooled_width}.",
+            f"Set `width: {found[0]}` and `pooled_width: {found[1]}` for clip-text.",
+        )
+    return model, tokenizer
+
+
+@lru_cache(maxsize=65536)
+def word_buckets(word: str, buckets: int, smallest: int, largest: int) -> tuple[int, ...]:
+    """Buckets of a word and of its character n-grams, from 1 to ``buckets``; 0 stays free for padding.
+
+    CRC-32 and not Python's hash: the same on every machine and in every process.
+    """
+    marked = f"<{word}>"
+    pieces = [marked]
+    for size in range(smallest, min(largest, len(marked) - 1) + 1):
+        pieces += [marked[start : start + size] for start in range(len(marked) - size + 1)]
+    return tuple(1 + crc32(piece.encode()) % buckets for piece in pieces[:PIECES_PER_WORD])
+
+
+class WordTextEncoder(TextEncoder):
+    """Hashed words with positions, and optional transformer layers over them."""
+
+    def __init__(self, width: int, words: int, buckets: int, ngrams: tuple[int, int], layers: int, heads: int) -> None:
+        super().__init__()
+        self.words, self.buckets, self.ngrams = words, buckets, ngrams
+        self.embedding = nn.Embedding(buckets + 1, width, padding_idx=0)
+        self.positions = nn.Parameter(torch.randn(words, width) * 0.02)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self._remembered: dict[str, Tensor] = {}
+
+    def forward(self, sentences: list[str]) -> EncodedText:
+        ids = torch.stack([self._ids(sentence) for sentence in sentences]).to(self.positions.device)
+        words = functional.embedding_bag(ids.flatten(0, 1), self.embedding.weight, mode="mean", padding_idx=0)
+        tokens = words.unflatten(0, (len(sentences), self.words)) + self.positions
+        for layer in self.layers:
+            tokens = layer(tokens)
+        tokens = self.norm(tokens)
+        present = (ids[..., 0] > 0).unsqueeze(-1).to(tokens)
+        pooled = (tokens * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+        return EncodedText(tokens, pooled)
+
+    def _ids(self, sentence: str) -> Tensor:
+        """Buckets ``(L, pieces)`` of a sentence, 0 where there is no word or no further piece."""
+        if sentence not in self._remembered:
+            if len(self._remembered) >= REMEMBERED_SENTENCES:
+                self._remembered.clear()
+            ids = torch.zeros(self.words, PIECES_PER_WORD, dtype=torch.long, device="cpu")
+            for row, word in zip(ids, re.findall(r"\w+", sentence.lower()), strict=False):
+                buckets = word_buckets(word, self.buckets, *self.ngrams)
+                row[: len(buckets)] = torch.tensor(buckets, device="cpu")
+            self._remembered[sentence] = ids
+        return self._remembered[sentence]

@@ -1,0 +1,96 @@
+"""Pretrained weights: where they come from, and what is said when they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
+from pathlib import Path
+
+from videopolicy.errors import WeightsError, listing
+
+HUB_TIMEOUT = 10.0
+"""Seconds until a hub that does not answer counts as unreachable."""
+
+
+def on_meta() -> bool:
+    """Whether modules are being built on the meta device: shapes only, so no weights are read."""
+    import torch
+
+    return torch.get_default_device().type == "meta"
+
+
+def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
+    """The local folder with pretrained weights, fetched from the hub where necessary.
+
+    Args:
+        weights: Local folder, or hub id (found in the hub's local cache when the hub is unreachable).
+        what: What is being loaded, such as ``The UNet``.
+        files: Patterns of the files that are needed, relative to the folder. Pickled weights are not
+            fetched where safetensors lie beside them.
+
+    Raises:
+        WeightsError: There is no such folder and the hub cannot give it; says what to download and where
+            to put it.
+    """
+    folder = Path(weights).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or weights.startswith((".", "~")) or weights.count("/") > 1:
+        raise WeightsError(
+            f"{what} cannot be loaded: the folder {weights} does not exist.",
+            f"Put the files there ({', '.join(files)}), or name a hub id such as owner/name.",
+        )
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        siblings = HfApi().model_info(weights, timeout=HUB_TIMEOUT).siblings or []
+        names = [s.rfilename for s in siblings if any(fnmatch(s.rfilename, pattern) for pattern in files)]
+        safe = {str(Path(name).parent) for name in names if name.endswith(".safetensors")}
+        wanted = [name for name in names if not (name.endswith(".bin") and str(Path(name).parent) in safe)]
+        return Path(snapshot_download(weights, allow_patterns=wanted))
+    except Exception as error:  # whatever keeps the hub from answering, a local copy is as good
+        with suppress(Exception):
+            return Path(snapshot_download(weights, allow_patterns=list(files), local_files_only=True))
+        raise WeightsError(
+            f"{what} cannot be loaded: '{weights}' is no local folder, and the hub cannot give it ({_reason(error)}).",
+            f"On a machine with access run `hf download {weights} --local-dir FOLDER`, copy FOLDER to this machine "
+            f"(needed: {', '.join(files)}) and set `weights: FOLDER` in the recipe.",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def explain_loading(folder: Path, what: str, files: Sequence[str]) -> Iterator[None]:
+    """Turn a library's failure to read a folder of weights into an error that says what is wrong.
+
+    Raises:
+        WeightsError: Reading failed; the library's own reason stands in the message.
+    """
+    try:
+        yield
+    except WeightsError:
+        raise
+    except Exception as error:  # libraries raise OSError, ValueError, RuntimeError and safetensors' own alike
+        raise WeightsError(
+            f"{what} cannot be loaded from {folder}: {_reason(error)}",
+            f"The folder needs {', '.join(files)}; a file may be missing, cut short or of another model.",
+        ) from error
+
+
+def refuse_differences(source: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Refuse weights whose names do not match the model.
+
+    Raises:
+        WeightsError: There are missing or unexpected keys; both lists stand in the message.
+    """
+    missing, unexpected = list(missing), list(unexpected)
+    if missing or unexpected:
+        raise WeightsError(
+            f"The weights in {source} do not match the model: {len(missing)} keys are missing "
+            f"({listing(missing)}), {len(unexpected)} are unexpected ({listing(unexpected)}).",
+            "Name weights of this architecture, or change the architecture's options in the recipe.",
+        )
