@@ -24,6 +24,12 @@ class TestCollectedContract(DatasetContract):
         return RobomimicHDF5(path=collect(tmp_path / "data"), validation=0.25)
 
 
+class TestContractFromItsOwnWriter(DatasetContract):
+    @pytest.fixture
+    def component(self) -> RobomimicHDF5:
+        return RobomimicHDF5(validation=0.5)
+
+
 class TestForeignContract(DatasetContract):
     @pytest.fixture
     def component(self, tmp_path: Path) -> RobomimicHDF5:

@@ -1,0 +1,210 @@
+"""Contracts of datasets and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from videopolicy.component import BenchmarkComponent, DatasetComponent
+from videopolicy.contracts.benchmark import PublishedNumber
+from videopolicy.contracts.dataset import Dataset
+from videopolicy.environments import interpreter, is_ready
+from videopolicy.errors import VpolicyError
+from videopolicy.simulation import WorkerPool
+from videopolicy.spaces import Spaces
+from videopolicy.testing.component_contract import ComponentContract, equal
+from videopolicy.testing.toy_data import toy_episode
+from videopolicy.types import Window
+
+WINDOW = Window(observed=(-2, 0), future=(1, 5), horizon=3)
+TASKS = ("one", "another")
+
+
+class DatasetContract(ComponentContract):
+    """A dataset cuts recorded episodes into windows. One that is collected is first filled with toy episodes."""
+
+    @pytest.fixture
+    def folder(self, component: DatasetComponent, spaces: Spaces, tmp_path: Path) -> Path | None:
+        """Collected demonstrations, when the component asks for some."""
+        if component.demonstrations() is None:
+            return None
+        writer = component.writer(tmp_path / "collected", spaces)
+        for task in TASKS:
+            for attempt in range(3):
+                writer.add(toy_episode(spaces, task, attempt, steps=6 + attempt))
+        return writer.finish({task: [0, 2] for task in TASKS})
+
+    @pytest.fixture
+    def dataset(self, component: DatasetComponent, folder: Path | None) -> Dataset:
+        return component.build(folder)
+
+    def test_windows_have_the_declared_shapes(self, dataset: Dataset) -> None:
+        windows, spaces = dataset.windows(WINDOW), dataset.spaces
+        assert len(windows) > 0, "The training split has no window."
+        rows = [0, len(windows) - 1, len(windows) // 2]
+        batch = windows.batch(rows)
+        assert list(batch.observation.images) == [camera.name for camera in spaces.cameras], (
+            "The cameras of a batch are not those of `spaces`, in their order."
+        )
+        for camera in spaces.cameras:
+            for frames, images in ((2, batch.observation.images), (2, batch.future)):
+                found, expected = images[camera.name], (3, frames, 3, camera.height, camera.width)
+                assert found.dtype == torch.uint8, f"Images of '{camera.name}' are {found.dtype}, not uint8."
+                assert tuple(found.shape) == expected, f"Images are {tuple(found.shape)}, not {expected}."
+        assert batch.actions is not None, "The window asks for actions, and the batch has none."
+        arrays: dict[str, tuple[Any, tuple[int, ...], torch.dtype]] = {
+            "actions": (batch.actions, (3, 3, spaces.actions.dim), torch.float32),
+            "action_mask": (batch.action_mask, (3, 3), torch.bool),
+            "future_mask": (batch.future_mask, (3, 2), torch.bool),
+        }
+        if spaces.state is not None:
+            arrays["state"] = (batch.observation.state, (3, 2, spaces.state.dim), torch.float32)
+        for name, (values, shape, kind) in arrays.items():
+            assert values is not None, f"`{name}` is missing in the batch."
+            assert (tuple(values.shape), values.dtype) == (shape, kind), (
+                f"`{name}` is {tuple(values.shape)} {values.dtype}, not {shape} {kind}."
+            )
+        assert all(batch.observation.instructions), "An instruction is empty."
+        assert torch.isfinite(batch.actions).all(), "Actions contain NaN or infinity."
+
+    def test_a_window_that_asks_for_little_gets_little(self, dataset: Dataset) -> None:
+        batch = dataset.windows(Window()).batch([0])
+        assert batch.actions is None and batch.future == {}, "A window of one frame got actions or future frames."
+
+    def test_the_end_of_an_episode_is_masked(self, dataset: Dataset) -> None:
+        windows = dataset.windows(Window(future=(1,), horizon=2))
+        batch = windows.batch(range(min(len(windows), 512)))
+        assert batch.action_mask is not None and batch.future_mask is not None
+        assert batch.action_mask[:, 0].all(), "The action of a window's own step is always recorded."
+        for row in torch.nonzero(~batch.future_mask[:, 0]).flatten().tolist():
+            assert not batch.action_mask[row, 1], "A window at the last frame claims a further action."
+            for camera, future in batch.future.items():
+                equal(future[row, 0], batch.observation.images[camera][row, 0], "Past the end, the repeated last frame")
+
+    def test_a_window_does_not_depend_on_its_batch(self, dataset: Dataset) -> None:
+        windows = dataset.windows(WINDOW)
+        last = len(windows) - 1
+        one, other = windows.batch([last, 0]), windows.batch([0, 1, last])
+        for camera, images in one.observation.images.items():
+            equal(images[0], other.observation.images[camera][2], "The images of a window depend on its batch")
+        assert one.actions is not None and other.actions is not None
+        equal(one.actions[0], other.actions[2], "The actions of a window depend on its batch")
+        assert one.observation.instructions[0] == other.observation.instructions[2]
+
+    def test_windows_can_be_sent_to_another_process(self, dataset: Dataset) -> None:
+        windows = dataset.windows(WINDOW)
+        copy = pickle.loads(pickle.dumps(windows))
+        for camera, images in windows.batch([0]).observation.images.items():
+            equal(copy.batch([0]).observation.images[camera], images, "After pickling, the images")
+
+    def test_statistics_are_those_of_the_training_split(self, dataset: Dataset) -> None:
+        windows = dataset.windows(Window(horizon=1))
+        actions = windows.batch(range(len(windows))).actions
+        assert actions is not None
+        found, values = dataset.statistics().actions, actions[:, 0].double().numpy()
+        for name, said, true in (
+            ("minimum", found.minimum, values.min(0)),
+            ("maximum", found.maximum, values.max(0)),
+            ("mean", found.mean, values.mean(0)),
+            ("deviation", found.deviation, values.std(0)),
+        ):
+            assert np.allclose(said, true, atol=1e-4), f"The {name} of the actions is {true.tolist()}, not {said}."
+        assert (dataset.statistics().state is None) == (dataset.spaces.state is None)
+
+    def test_opened_again_it_is_the_same(
+        self, component: DatasetComponent, dataset: Dataset, folder: Path | None
+    ) -> None:
+        again = component.build(folder)
+        assert again.fingerprint == dataset.fingerprint, "The fingerprint differs when the data is opened again."
+        assert again.splits == dataset.splits, "The splits differ when the data is opened again."
+        assert "train" in dataset.splits, f"There is no split 'train', only {sorted(dataset.splits)}."
+        assert isinstance(dataset.initial_states(), frozenset)
+
+    def test_an_unknown_split_is_explained(self, dataset: Dataset) -> None:
+        with pytest.raises(VpolicyError, match="nowhere"):
+            dataset.windows(WINDOW, "nowhere")
+
+    def test_what_was_collected_comes_back(
+        self, component: DatasetComponent, dataset: Dataset, folder: Path | None, spaces: Spaces
+    ) -> None:
+        if folder is None:
+            pytest.skip("This dataset exists already and is not collected.")
+        assert dataset.spaces == spaces, "The spaces of the collected data are not those given to the writer."
+        episodes = [toy_episode(spaces, task, attempt, steps=6 + attempt) for task in TASKS for attempt in (0, 2)]
+        assert dataset.initial_states() <= {episode.initial_state for episode in episodes}
+        windows = dataset.windows(Window(horizon=1))
+        actions = windows.batch(range(len(windows))).actions
+        assert actions is not None
+        recorded = {row.tobytes() for episode in episodes for row in episode.actions}
+        assert {row.tobytes() for row in actions[:, 0].numpy()} <= recorded, "Actions were changed on the way."
+
+
+class BenchmarkContract(ComponentContract):
+    """A benchmark declares its tasks, and its simulator keeps to the declaration."""
+
+    def test_tasks_are_complete(self, component: BenchmarkComponent) -> None:
+        tasks = component.tasks()
+        assert tasks, "There is no task."
+        names = [task.name for task in tasks]
+        assert len(names) == len(set(names)), f"Two tasks have one name: {names}."
+        for task in tasks:
+            assert task.instruction and task.max_steps > 0, f"Task '{task.name}' lacks an instruction or steps."
+        assert component.tasks() == tasks, "`tasks` gives something else when it is called again."
+
+    def test_action_bounds_fit(self, component: BenchmarkComponent) -> None:
+        actions = component.spaces().actions
+        assert len(actions.low) == len(actions.high) == actions.dim, "`low`, `high` and `names` differ in length."
+        assert all(low < high for low, high in zip(actions.low, actions.high, strict=True)), "A bound is empty."
+
+    def test_protocol_is_plain_and_stable(self, component: BenchmarkComponent) -> None:
+        text = json.dumps(component.protocol(), sort_keys=True)
+        again = type(component).model_validate(component.model_dump(mode="json"))
+        assert json.dumps(again.protocol(), sort_keys=True) == text, "`protocol` differs between equal components."
+
+    def test_launch_names_files_that_exist(self, component: BenchmarkComponent) -> None:
+        spec = component.launch()
+        for path in (spec.module, spec.requirements):
+            assert path is None or path.is_file(), f"`launch` names {path}, which does not exist."
+        json.dumps(spec.config)
+
+    def test_published_numbers_say_where_they_stand(self, component: BenchmarkComponent) -> None:
+        for number in component.published():
+            assert isinstance(number, PublishedNumber) and number.source, f"{number!r} has no source."
+            assert np.isfinite(number.value) and number.group, f"{number!r} is not a number for a group."
+
+    def test_closeup_differs_in_pictures_only(self, component: BenchmarkComponent) -> None:
+        closeup = component.closeup()
+        assert closeup.tasks() == component.tasks(), "`closeup` has other tasks."
+        assert closeup.spaces().actions == component.spaces().actions, "`closeup` has other actions."
+
+    def test_simulator_keeps_to_the_declaration(self, component: BenchmarkComponent, tmp_path: Path) -> None:
+        spec, spaces = component.launch(), component.spaces()
+        if not is_ready(spec):
+            pytest.skip(f"The environment of '{spec.environment}' is not installed; `vpolicy env` makes it.")
+        task = component.tasks()[0].name
+        hold = np.array([[(low + high) / 2 for low, high in zip(spaces.actions.low, spaces.actions.high, strict=True)]])
+        with WorkerPool(spec, interpreter(spec), 1, tmp_path, spaces) as pool:
+            first = pool.call(0, "reset", task=task, episode=0)
+            second = pool.call(0, "reset", task=task, episode=1)
+            again = pool.call(0, "reset", task=task, episode=0)
+            step = pool.call(0, "step", actions=hold.astype(np.float32), frames=[1])
+        assert first["initial_state"] == again["initial_state"], "An episode's initial state differs on a second reset."
+        assert first["initial_state"] != second["initial_state"], "Episodes 0 and 1 begin in the same state."
+        for observation in (first["observation"], step["observations"][1]):
+            for camera in spaces.cameras:
+                image = observation["images"][camera.name]
+                expected = (camera.height, camera.width, 3)
+                assert (image.shape, image.dtype) == (expected, np.uint8), (
+                    f"Camera '{camera.name}' gives {image.shape} {image.dtype}, not {expected} uint8."
+                )
+            if spaces.state is not None:
+                assert len(observation["state"]) == spaces.state.dim, "The state is not as long as declared."
+        for camera in spaces.cameras:
+            one, other = first["observation"]["images"][camera.name], again["observation"]["images"][camera.name]
+            assert np.array_equal(one, other), f"Camera '{camera.name}' sees another picture on a second reset."

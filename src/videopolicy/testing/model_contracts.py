@@ -1,0 +1,202 @@
+"""Contracts of the text encoder, the video backbone and the whole policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from videopolicy.component import BackboneComponent, PolicyComponent, TextComponent
+from videopolicy.contracts.backbone import Denoised, VideoBackbone
+from videopolicy.contracts.policy import Policy
+from videopolicy.contracts.text import TextEncoder
+from videopolicy.spaces import Spaces
+from videopolicy.testing.component_contract import (
+    ComponentContract,
+    built,
+    equal,
+    fits,
+    generators,
+    healthy,
+    mixed,
+    reloads,
+    trains,
+)
+from videopolicy.testing.toy_data import toy_batch, toy_observation
+from videopolicy.types import Observation, Window
+
+SENTENCES = ["open the drawer", "", "Xylophonize the ZQF-9 quickly!", "push " * 200]
+
+
+class TextContract(ComponentContract):
+    """A text encoder reads any sentence."""
+
+    @pytest.fixture
+    def encoder(self, component: TextComponent) -> TextEncoder:
+        return built(component.build)
+
+    def test_reads_any_sentence(self, component: TextComponent, encoder: TextEncoder) -> None:
+        encoded = encoder(SENTENCES)
+        healthy(encoded.tokens, (len(SENTENCES), component.length, component.dim), "`tokens`")
+        healthy(encoded.pooled, (len(SENTENCES), component.pooled_dim), "`pooled`")
+
+    def test_tells_sentences_apart(self, encoder: TextEncoder) -> None:
+        pooled = encoder(["open the drawer", "close the window"]).pooled
+        assert not torch.allclose(pooled[0], pooled[1]), "Two different sentences are encoded alike."
+
+    def test_a_sentence_does_not_depend_on_its_batch(self, encoder: TextEncoder) -> None:
+        with torch.no_grad():
+            one, other = encoder(["open it", "push", "push"]), encoder(["open it", "a much longer sentence", ""])
+        equal(one.tokens[0], other.tokens[0], "The tokens of a sentence depend on the others in its batch")
+        equal(one.pooled[0], other.pooled[0], "The vector of a sentence depends on the others in its batch")
+
+
+class BackboneContract(ComponentContract):
+    """A video model encodes, decodes and denoises clips, and shows its insides."""
+
+    @pytest.fixture
+    def backbone(self, component: BackboneComponent, spaces: Spaces) -> VideoBackbone:
+        fits(component.check(spaces))
+        return built(lambda: component.build(spaces))
+
+    def _denoise(self, backbone: VideoBackbone, observation: Observation, **options: Any) -> Denoised:
+        shape = (len(observation), len(observation.images), *backbone.latent_shape)
+        noisy = generators(len(observation)).randn(shape[1:], torch.zeros(())) * backbone.highest_level
+        level = torch.full((len(observation),), backbone.highest_level)
+        with torch.no_grad():
+            condition = backbone.condition(observation)
+            return backbone.denoise(noisy, level, condition, **options)
+
+    def test_encodes_and_decodes(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        latents = torch.randn(2, len(spaces.cameras), *backbone.latent_shape)
+        with torch.no_grad():
+            frames = backbone.decode(latents)
+            again = backbone.encode(frames.clamp(-1, 1))
+        leading = tuple(frames.shape[:4])
+        assert frames.ndim == 6 and leading == (*latents.shape[:3], 3), (
+            f"`decode` turns latents {tuple(latents.shape)} into {tuple(frames.shape)}, not (B, V, T, 3, H, W)."
+        )
+        healthy(again, tuple(latents.shape), "`encode` of decoded frames")
+
+    def test_declares_what_it_builds(
+        self, component: BackboneComponent, backbone: VideoBackbone, spaces: Spaces
+    ) -> None:
+        assert component.taps() == backbone.tap_specs, "`taps` of the component and `tap_specs` of the model differ."
+        assert component.window() == Window(backbone.window.observed, backbone.window.future), (
+            "`window` of the component and of the model differ in their frames."
+        )
+        assert backbone.highest_level > 0, f"`highest_level` is {backbone.highest_level}; a level is a sigma above 0."
+
+    def test_denoises_and_shows_taps(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        observation = toy_observation(spaces, backbone.window)
+        found = self._denoise(backbone, observation, taps=list(backbone.tap_specs))
+        shape = (2, len(spaces.cameras), *backbone.latent_shape)
+        assert found.prediction is not None, "`denoise` gave no prediction although one was asked for."
+        healthy(found.prediction, shape, "The prediction")
+        assert set(found.taps) == set(backbone.tap_specs), "`denoise` returned other taps than it was asked for."
+        for name, spec in backbone.tap_specs.items():
+            sizes = dict(spec.axes)
+            expected = (*shape[:2], sizes["frames"], spec.dim, sizes["height"], sizes["width"])
+            healthy(found.taps[name], expected, f"Tap '{name}'")
+        early = self._denoise(backbone, observation, taps=list(backbone.tap_specs), predict=False)
+        for name in backbone.tap_specs:
+            equal(early.taps[name], found.taps[name], f"Without `predict`, tap '{name}'")
+
+    def test_condition_and_level_matter(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        observation = toy_observation(spaces, backbone.window)
+        latents = torch.randn(2, len(spaces.cameras), *backbone.latent_shape)
+        with torch.no_grad():
+            told, untold = (backbone.condition(observation, unconditional) for unconditional in (False, True))
+            low, high = torch.full((2,), 0.1), torch.full((2,), backbone.highest_level)
+            first = backbone.denoise(latents, low, told).prediction
+            for level, condition, name in ((high, told, "the level"), (low, untold, "the condition")):
+                other = backbone.denoise(latents, level, condition).prediction
+                assert first is not None and other is not None
+                assert tuple(first.shape) == tuple(other.shape), f"The shape of the prediction depends on {name}."
+            other = backbone.denoise(latents, high, told).prediction
+            assert not torch.equal(first, other), "The prediction does not depend on the level."
+
+    def test_a_row_does_not_depend_on_its_batch(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        first, second = (toy_observation(spaces, backbone.window, seed, batch_size=3) for seed in (0, 1))
+        one = self._denoise(backbone, first, taps=list(backbone.tap_specs))
+        other = self._denoise(backbone, mixed(first, second), taps=list(backbone.tap_specs))
+        assert one.prediction is not None and other.prediction is not None
+        equal(one.prediction[0], other.prediction[0], "The prediction of a row depends on the others in its batch")
+
+    def test_trains_all_that_is_trainable(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        trains(
+            backbone,
+            lambda step: backbone.loss(toy_batch(spaces, backbone.window, step)),
+            backbone.parameter_groups(),
+        )
+
+    def test_state_dict_carries_everything(self, component: BackboneComponent, spaces: Spaces) -> None:
+        def output(backbone: VideoBackbone) -> torch.Tensor:
+            found = self._denoise(backbone, toy_observation(spaces, backbone.window)).prediction
+            assert found is not None
+            return found
+
+        reloads(lambda: component.build(spaces), output)
+
+
+class PolicyContract(ComponentContract):
+    """A policy turns observations into chunks of actions, reproducibly and row by row."""
+
+    @pytest.fixture
+    def policy(self, component: PolicyComponent, spaces: Spaces) -> Policy:
+        fits(component.check(spaces))
+        return built(lambda: component.build(spaces))
+
+    def _act(self, policy: Policy, observation: Observation, seed: int = 0) -> torch.Tensor:
+        torch.manual_seed(seed)  # torch's global generator must not matter
+        policy.reset(list(range(len(observation))))
+        return policy.act(observation, generators(len(observation)))
+
+    def test_declares_what_it_builds(self, component: PolicyComponent, policy: Policy) -> None:
+        assert component.window() == policy.window, "`window` of the component and of the model differ."
+        assert policy.window.horizon > 0, "A policy's window has a horizon of at least one action."
+
+    def test_acts(self, policy: Policy, spaces: Spaces) -> None:
+        shape = (3, policy.window.horizon, spaces.actions.dim)
+        healthy(self._act(policy, toy_observation(spaces, policy.window, batch_size=3)), shape, "The chunk of actions")
+
+    def test_same_generators_give_the_same_chunk(self, policy: Policy, spaces: Spaces) -> None:
+        observation = toy_observation(spaces, policy.window)
+        equal(
+            self._act(policy, observation, seed=1),
+            self._act(policy, observation, seed=2),
+            "With the same generators, and after `reset`, the chunk (draw all noise from the rows' generators)",
+        )
+
+    def test_a_row_does_not_depend_on_its_batch(self, policy: Policy, spaces: Spaces) -> None:
+        first, second = (toy_observation(spaces, policy.window, seed, batch_size=3) for seed in (0, 1))
+        equal(
+            self._act(policy, first)[0],
+            self._act(policy, mixed(first, second))[0],
+            "The chunk of a row depends on the others in its batch (batch statistics, or noise drawn for all rows)",
+        )
+
+    def test_acting_leaves_training_alone(self, policy: Policy, spaces: Spaces) -> None:
+        before = {name: value.clone() for name, value in policy.state_dict().items()}
+        self._act(policy, toy_observation(spaces, policy.window))
+        for name, value in policy.state_dict().items():
+            equal(value, before[name], f"Acting has changed '{name}' in the state dict")
+
+    def test_trains_all_that_is_trainable(self, policy: Policy, spaces: Spaces) -> None:
+        trains(policy, lambda step: policy.loss(toy_batch(spaces, policy.window, step)), policy.parameter_groups())
+
+    def test_masked_actions_do_not_reach_the_loss(self, policy: Policy, spaces: Spaces) -> None:
+        batch = toy_batch(spaces, policy.window)
+        assert batch.actions is not None and batch.action_mask is not None
+        values = []
+        for filling in (0.0, 5.0):
+            batch.actions = torch.where(batch.action_mask[..., None], batch.actions, filling)
+            torch.manual_seed(0)
+            with torch.no_grad():
+                values.append(torch.stack(list(policy.loss(batch).values())).sum())
+        equal(values[0], values[1], "With other values in masked actions, the loss")
+
+    def test_state_dict_carries_everything(self, component: PolicyComponent, spaces: Spaces) -> None:
+        observation = toy_observation(spaces, component.window())
+        reloads(lambda: component.build(spaces), lambda policy: self._act(policy, observation))

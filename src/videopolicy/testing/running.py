@@ -1,0 +1,65 @@
+"""Runs the contract of a registered component, as ``vpolicy check NAME`` does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from videopolicy.component import KINDS
+from videopolicy.errors import PluginError, RecipeError
+from videopolicy.registry import Registry, current_registry
+
+CONTRACTS = {
+    "backbone": ("model_contracts.py", "BackboneContract"),
+    "benchmark": ("data_contracts.py", "BenchmarkContract"),
+    "dataset": ("data_contracts.py", "DatasetContract"),
+    "decoder": ("feature_contracts.py", "DecoderContract"),
+    "extractor": ("feature_contracts.py", "ExtractorContract"),
+    "policy": ("model_contracts.py", "PolicyContract"),
+    "text": ("model_contracts.py", "TextContract"),
+}
+assert set(CONTRACTS) == set(KINDS)
+
+
+def run_contract(kind: str, name: str, options: dict[str, Any], registry: Registry | None = None) -> int:
+    """Check a component against its contract, with pytest's report on standard output.
+
+    Args:
+        kind: Such as ``decoder``.
+        name: The component's ``type``.
+        options: Its further fields, as in a recipe.
+        registry: Where it is looked up; the installed plugins by default.
+
+    Returns:
+        pytest's exit code, 0 when every check has passed.
+
+    Raises:
+        PluginError: There is no such component, or pytest is not installed.
+        RecipeError: The options are not valid.
+    """
+    registry = registry or current_registry()
+    cls = registry.get(kind, name)
+    try:
+        component = cls.model_validate({"type": name, **options}, context={"registry": registry})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise RecipeError(f"'{name}' cannot be made of these options: {problems}.", "Correct the options.") from None
+    try:
+        import pytest
+    except ImportError as error:
+        raise PluginError("Checking a component needs pytest.", "Install it: `uv pip install pytest`.") from error
+    from videopolicy.testing.component_contract import COMPONENT
+
+    class Chosen:
+        @staticmethod
+        def pytest_configure(config: pytest.Config) -> None:
+            config.stash[COMPONENT] = component
+
+    folder = Path(__file__).parent
+    file, suite = CONTRACTS[kind]
+    arguments = [f"{folder / file}::{suite}", "-c", os.devnull, "--rootdir", str(folder), "--noconftest"]
+    arguments += ["-p", "no:cacheprovider", "-o", "python_classes=*Contract", "--import-mode=importlib"]
+    return int(pytest.main([*arguments, "-q", "-rs", "--tb=short", "--no-header"], plugins=[Chosen()]))

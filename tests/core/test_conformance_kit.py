@@ -1,0 +1,133 @@
+"""The kit passes sound parts, and says of a broken one what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from videopolicy.errors import PluginError, RecipeError
+from videopolicy.plugins import Plugin, file_plugin
+from videopolicy.registry import Registry
+from videopolicy.testing import (
+    BackboneContract,
+    BenchmarkContract,
+    DecoderContract,
+    ExtractorContract,
+    PolicyContract,
+    TextContract,
+    run_contract,
+    toys,
+)
+from videopolicy.testing.toy_benchmark import ToyBenchmark
+from videopolicy.text import WordText
+
+
+class TestToyBackbone(BackboneContract):
+    @pytest.fixture
+    def component(self) -> toys.ToyBackbone:
+        return toys.ToyBackbone()
+
+
+class TestToyExtractor(ExtractorContract):
+    @pytest.fixture
+    def component(self) -> toys.ToyExtractor:
+        return toys.ToyExtractor()
+
+
+class TestToyDecoder(DecoderContract):
+    @pytest.fixture
+    def component(self) -> toys.ToyDecoder:
+        return toys.ToyDecoder()
+
+
+class TestToyPolicy(PolicyContract):
+    @pytest.fixture
+    def component(self) -> toys.ToyPolicy:
+        return toys.ToyPolicy()
+
+
+class TestModularPolicy(PolicyContract):
+    @pytest.fixture
+    def component(self):
+        from videopolicy.modular import Modular
+
+        return Modular(extractor=toys.ToyExtractor(), decoder=toys.ToyDecoder())
+
+
+class TestWordText(TextContract):
+    @pytest.fixture
+    def component(self) -> WordText:
+        return WordText(width=16, buckets=64)
+
+
+class TestToyBenchmark(BenchmarkContract):
+    @pytest.fixture
+    def component(self) -> ToyBenchmark:
+        return ToyBenchmark()
+
+
+BROKEN = """
+from typing import Literal
+
+import torch
+from torch import nn
+
+from videopolicy import ActionDecoder, DecoderComponent
+
+
+class Head(ActionDecoder):
+    def __init__(self, dim, horizon, actions):
+        super().__init__()
+        self.linear = nn.Linear(dim, horizon * actions)
+        self.forgotten = nn.Linear(2, 2)
+        self.shape = (horizon, actions)
+
+    def predict(self, branches):
+        return self.linear(branches[0].tokens.mean(1)).unflatten(1, self.shape)
+
+    def loss(self, stream, actions, mask):
+        return (self.predict(stream.at(torch.ones(len(actions)))) - actions).abs().mean()
+
+    def sample(self, stream, generator):
+        actions = self.predict(stream.at(torch.ones(len(generator))))
+        return actions - actions.mean(0) + torch.randn_like(actions)
+
+
+class Broken(DecoderComponent):
+    type: Literal["broken"] = "broken"
+    horizon: int = 4
+
+    def build(self, layout, spaces):
+        return Head(layout.dim, self.horizon, spaces.actions.dim)
+"""
+
+
+def test_a_broken_decoder_is_told_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    registry = Registry([file_plugin(tmp_path / "broken.py")])
+    assert run_contract("decoder", "broken", {}, registry) == 1
+    said = capsys.readouterr().out
+    for sentence in (
+        "With the same generators, the chunk (draw all noise from the rows' generators): values differ",
+        "The chunk of a row depends on the others in its batch",
+        "With other values in masked actions, the loss: values differ",
+        "A branch of weight 0 changes the actions",
+        "these trainable parameters have had no gradient: ['forgotten.bias', 'forgotten.weight']",
+    ):
+        assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_a_sound_component_passes_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    registry = Registry([Plugin("toys", "tests", toys.vpolicy_components())])
+    assert run_contract("decoder", "toy", {"horizon": 2, "steps": 2}, registry) == 0
+    assert " passed" in capsys.readouterr().out
+
+
+def test_what_cannot_be_checked_is_explained() -> None:
+    registry = Registry([Plugin("toys", "tests", toys.vpolicy_components())])
+    with pytest.raises(PluginError, match=r"no decoder named 'tooy'\. Did you mean 'toy'\?"):
+        run_contract("decoder", "tooy", {}, registry)
+    with pytest.raises(RecipeError, match="'toy' cannot be made of these options: horizn: Extra inputs"):
+        run_contract("decoder", "toy", {"horizn": 2}, registry)
