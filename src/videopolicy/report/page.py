@@ -131,14 +131,17 @@ def _metrics(summaries: dict[str, PolicySummary]) -> dict[str, dict[str, float]]
     return found
 
 
-def _films(run: RunFolder) -> dict[str, list[dict[str, Any]]]:
+def _films(run: RunFolder) -> dict[str, dict[str, dict[str, Any] | None]]:
+    """Per task the film of a success and of a failure, None where there is none."""
     folder = run.path / "videos"
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, dict[str, dict[str, Any] | None]] = {}
     for name, facts in videos.read_index(folder / videos.INDEX).items():
         if (folder / name).exists():
+            pair = found.setdefault(facts["task"], {"success": None, "failure": None})
             source = data_uri((folder / name).read_bytes(), "video/mp4")
-            found.setdefault(facts["task"], []).append({**facts, "source": source})
-    return found
+            pair["success" if facts["success"] else "failure"] = {**facts, "source": source}
+    order = [task.name for task in run.benchmark.tasks()] if run.benchmark else []
+    return {task: found[task] for task in [*order, *found] if task in found}
 
 
 def _forecasts(run: RunFolder) -> list[dict[str, Any]]:

@@ -1,0 +1,127 @@
+"""``vpolicy show``: a run's results in the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from videopolicy.report.run_folder import RunFolder
+    from videopolicy.results import Rate
+
+
+def show(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")]) -> None:
+    """Show success by task, training, published numbers, and what is missing."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from videopolicy.report.run_folder import read_run
+
+    console = Console(highlight=False)
+    for part in renderables(read_run(run)):
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def renderables(run: RunFolder) -> list[RenderableType]:
+    """The parts of the output, from top to bottom; they fit 80 columns."""
+    from rich.text import Text
+
+    found: list[RenderableType] = [_headline(run)]
+    if run.summaries:
+        found += ["", _success(run)]
+        found.append(Text("Success in %, [95 % interval], episodes.", "dim"))
+    if run.stage_names:
+        found += ["", _stages(run)]
+    if run.benchmark is not None and run.benchmark.published():
+        found += ["", Text("Published, not measured here:"), _published(run)]
+        for note in dict.fromkeys(number.note for number in run.benchmark.published() if number.note):
+            found.append(Text(note, "dim"))
+    errors = Counter((record.policy, record.task) for record in run.records if record.error is not None)
+    found += [""] if errors or run.missing() or run.problems else []
+    for (policy, task), count in errors.items():
+        found.append(f"Simulator errors, in no number: {policy} {task} {count}")
+    found += [Text(f"Missing: {text}", "yellow") for text in run.missing()]
+    found += [Text(problem, "red") for problem in run.problems]
+    return found
+
+
+def _headline(run: RunFolder) -> Text:
+    from rich.text import Text
+
+    from videopolicy.progress import duration
+
+    facts = [run.name]
+    if (seconds := run.provenance.get("seconds")) is not None:
+        facts.append(duration(seconds))
+    if processor := (run.provenance.get("machine") or {}).get("processor"):
+        facts.append(str(processor))
+    return Text(", ".join(facts), "bold")
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _success(run: RunFolder) -> Table:
+    policies = list(run.summaries)
+    table = _table("task", *policies, right=tuple(policies))
+    summaries = run.summaries.values()
+    for index, rate in enumerate(next(iter(summaries)).tasks):
+        table.add_row(rate.name, *(_rate(summary.tasks[index]) for summary in summaries))
+    table.add_section()
+    tiers = next(iter(summaries)).tiers
+    for index, tier in enumerate(tiers if len(tiers) > 1 else ()):
+        table.add_row(f"mean of {tier.name}", *(_rate(summary.tiers[index]) for summary in summaries))
+    table.add_row("mean of all tasks", *(_rate(summary.mean) for summary in summaries), style="bold")
+    for name in next(iter(summaries)).mean.metrics:
+        table.add_row(name, *(f"{summary.mean.metrics.get(name, float('nan')):.3g}" for summary in summaries))
+    return table
+
+
+def _rate(rate: Rate) -> str:
+    if rate.value is None:
+        return "no episodes"
+    low, high = (100 * end for end in rate.interval)
+    value = f"{100 * rate.value:.1f}".removesuffix(".0")
+    return f"{value} \\[{low:.0f}-{high:.0f}] {rate.episodes}"
+
+
+def _stages(run: RunFolder) -> Table:
+    from videopolicy.progress import duration
+
+    table = _table("stage", "trains", "steps", "time", "final losses", right=("steps", "time"))
+    for name in run.stage_names:
+        stage = run.stage(name)
+        planned: dict[str, Any] = next((s for s in run.recipe.get("train") or [] if s.get("name") == name), {})
+        target, steps = (str(stage.get(key, planned.get(key, ""))) for key in ("target", "steps"))
+        if not stage:
+            table.add_row(name, target, steps, "", "not finished")
+            continue
+        losses = ", ".join(f"{loss} {value:.4g}" for loss, value in (stage.get("final_losses") or {}).items())
+        time = duration(stage["seconds"]) if "seconds" in stage else ""
+        table.add_row(name, target, steps, time, losses + (" (reused)" if stage.get("reused") else ""))
+    return table
+
+
+def _published(run: RunFolder) -> Table:
+    from videopolicy.report.page import published_value
+
+    assert run.benchmark is not None
+    table = _table("method", "over", "value", "episodes a task", "source", right=("value",))
+    for number in run.benchmark.published():
+        episodes = str(number.episodes) if number.episodes is not None else "not said"
+        table.add_row(number.method, number.group, published_value(number), episodes, number.source)
+    return table
