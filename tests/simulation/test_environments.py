@@ -1,0 +1,106 @@
+"""Simulators' environments, with a uv that only pretends."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import uv
+
+from videopolicy import environments
+from videopolicy.contracts.benchmark import WorkerSpec
+from videopolicy.errors import SimulationError
+
+UV = """#!/bin/sh
+echo "$@" >>"{log}"
+if [ "$1" = venv ]; then
+  sleep 0.2
+  for folder; do :; done
+  mkdir -p "$folder/bin" && touch "$folder/bin/python"
+elif [ -e "{broken}" ]; then
+  echo "resolving"; echo "no such version: nonsense==1"; exit 1
+fi
+"""
+
+
+@pytest.fixture
+def fake_uv(tmp_path, monkeypatch):
+    program = tmp_path / "uv"
+    program.write_text(UV.format(log=tmp_path / "log", broken=tmp_path / "broken"))
+    program.chmod(0o755)
+    monkeypatch.setattr(uv, "find_uv_bin", lambda: str(program))
+    monkeypatch.delenv("VPOLICY_THING_PYTHON", raising=False)
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def spec(tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("physics==1.0\n")
+    return WorkerSpec(
+        environment="thing", requirements=requirements, python=">=3.11", module=tmp_path / "x.py", simulator="X"
+    )
+
+
+def test_it_is_made_once_and_again_when_the_versions_change(fake_uv, spec, tmp_path):
+    said = []
+    python = environments.interpreter(spec, tmp_path / "home", said.append)
+    assert python.is_file()
+    assert environments.interpreter(spec, tmp_path / "home", said.append) == python
+    calls = fake_uv.read_text().splitlines()
+    assert len(calls) == 2 and len(said) == 1
+    assert "--python >=3.11" in calls[0]
+    assert calls[1].endswith("numpy msgpack") and str(spec.requirements) in calls[1]
+    spec.requirements.write_text("physics==2.0\n")
+    assert not environments.is_ready(spec, tmp_path / "home")
+    assert environments.interpreter(spec, tmp_path / "home") != python
+
+
+def test_what_was_left_half_made_is_made_again(fake_uv, spec, tmp_path):
+    (tmp_path / "broken").touch()
+    with pytest.raises(SimulationError, match="no such version: nonsense==1") as caught:
+        environments.interpreter(spec, tmp_path / "home")
+    assert "VPOLICY_THING_PYTHON" in caught.value.hint
+    folder = environments.environment_folder(spec, tmp_path / "home")
+    assert folder.exists() and not environments.is_ready(spec, tmp_path / "home")
+    (folder / "half").touch()
+    (tmp_path / "broken").unlink()
+    assert environments.interpreter(spec, tmp_path / "home").is_file()
+    assert not (folder / "half").exists()
+
+
+def test_two_at_a_time_make_one(fake_uv, spec, tmp_path):
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(environments.interpreter(spec, tmp_path / "home")))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2 and len(fake_uv.read_text().splitlines()) == 2
+
+
+def test_an_interpreter_of_the_users_own_is_used_and_checked(spec, monkeypatch, tmp_path):
+    monkeypatch.setenv("VPOLICY_THING_PYTHON", sys.executable)
+    assert environments.interpreter(spec, tmp_path) == Path(sys.executable)
+    monkeypatch.setenv("VPOLICY_THING_PYTHON", "/nowhere/python")
+    with pytest.raises(SimulationError, match="VPOLICY_THING_PYTHON is /nowhere/python, which does not exist"):
+        environments.interpreter(spec, tmp_path)
+
+
+def test_without_requirements_it_is_the_cores_own(spec, monkeypatch, tmp_path):
+    monkeypatch.delenv("VPOLICY_THING_PYTHON", raising=False)
+    own = spec.model_copy(update={"requirements": None})
+    assert environments.interpreter(own, tmp_path) == Path(sys.executable)
+
+
+def test_rendering_is_tried_and_refusal_explained(spec, tmp_path):
+    spec.module.write_text("def check_rendering():\n    return 'paper and pencil render'\n")
+    assert environments.check_rendering(spec, Path(sys.executable)) == "paper and pencil render"
+    spec.module.write_text("def check_rendering():\n    raise RuntimeError('no backend works (egl: gone)')\n")
+    with pytest.raises(SimulationError, match=r"no backend works \(egl: gone\)"):
+        environments.check_rendering(spec, Path(sys.executable))
