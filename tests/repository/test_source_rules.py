@@ -99,7 +99,8 @@ def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module or ""
 
 
-PUBLIC = ("videopolicy.errors", "videopolicy.testing")
+# Besides the package itself: modules of tools that parts share, none of which runs anything.
+PUBLIC = {f"videopolicy.{module}" for module in ("errors", "levels", "testing", "text", "weights")}
 
 
 def test_plugins_import_only_the_public_api():
@@ -108,7 +109,7 @@ def test_plugins_import_only_the_public_api():
         f"{path.relative_to(ROOT)}:{line}: {module}"
         for path in sources
         for line, module in imported_modules(path)
-        if module.startswith("videopolicy.") and not module.startswith(PUBLIC)
+        if module.startswith("videopolicy.") and ".".join(module.split(".")[:2]) not in PUBLIC
     ]
     assert private == []
 
