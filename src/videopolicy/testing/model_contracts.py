@@ -103,19 +103,19 @@ class BackboneContract(ComponentContract):
         for name in backbone.tap_specs:
             equal(early.taps[name], found.taps[name], f"Without `predict`, tap '{name}'")
 
-    def test_condition_and_level_matter(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+    def test_the_level_matters_and_guidance_is_possible(self, backbone: VideoBackbone, spaces: Spaces) -> None:
         observation = toy_observation(spaces, backbone.window)
         latents = torch.randn(2, len(spaces.cameras), *backbone.latent_shape)
+        low, high = torch.full((2,), backbone.highest_level / 10), torch.full((2,), backbone.highest_level)
         with torch.no_grad():
             told, untold = (backbone.condition(observation, unconditional) for unconditional in (False, True))
-            low, high = torch.full((2,), 0.1), torch.full((2,), backbone.highest_level)
-            first = backbone.denoise(latents, low, told).prediction
-            for level, condition, name in ((high, told, "the level"), (low, untold, "the condition")):
-                other = backbone.denoise(latents, level, condition).prediction
-                assert first is not None and other is not None
-                assert tuple(first.shape) == tuple(other.shape), f"The shape of the prediction depends on {name}."
-            other = backbone.denoise(latents, high, told).prediction
-            assert not torch.equal(first, other), "The prediction does not depend on the level."
+            first, second, unconditional = (
+                backbone.denoise(latents, level, condition).prediction
+                for level, condition in ((high, told), (low, told), (high, untold))
+            )
+        assert first is not None and second is not None and unconditional is not None
+        assert not torch.equal(first, second), "The prediction does not depend on the level."
+        healthy(unconditional, tuple(first.shape), "The prediction under the unconditional condition")
 
     def test_a_row_does_not_depend_on_its_batch(self, backbone: VideoBackbone, spaces: Spaces) -> None:
         first, second = (toy_observation(spaces, backbone.window, seed, batch_size=3) for seed in (0, 1))

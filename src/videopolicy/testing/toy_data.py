@@ -73,7 +73,7 @@ def toy_episode(spaces: Spaces, task: str = "toy", attempt: int = 0, steps: int 
     from videopolicy.contracts.dataset import Episode
 
     random = np.random.default_rng([attempt, steps, *task.encode()])
-    low, high = np.float32(spaces.actions.low), np.float32(spaces.actions.high)
+    low, high = np.asarray(spaces.actions.low), np.asarray(spaces.actions.high)
     return Episode(
         task=task,
         instruction=f"do what {task} says",

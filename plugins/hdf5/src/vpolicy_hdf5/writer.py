@@ -93,8 +93,8 @@ class HDF5Writer:
         if self.spaces.state is not None:
             expected["state"] = (episode.state, (steps, self.spaces.state.dim))
         for camera in self.spaces.cameras:
-            shape = (steps, camera.height, camera.width, 3)
-            expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), shape)
+            image = (steps, camera.height, camera.width, 3)
+            expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), image)
         for name, (values, shape) in expected.items():
             found = None if values is None else values.shape
             if found != shape or not steps:

@@ -1,0 +1,162 @@
+"""Finding components: what is installed, what is broken, and what two plugins call alike."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from videopolicy import plugins
+from videopolicy.component import Component, DecoderComponent
+from videopolicy.errors import PluginError
+from videopolicy.plugins import Plugin, file_plugin, installed_plugins
+from videopolicy.registry import Registry
+from videopolicy.testing import toys
+
+
+class OtherDecoder(DecoderComponent):
+    type: Literal["toy"] = "toy"
+    horizon: int = 1
+
+
+TOYS = Plugin("toys", "toys 1.0", toys.vpolicy_components())
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str) -> None:
+    """Pretend that each module is installed with an entry point of its name."""
+    points = []
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+        points.append(EntryPoint(name, name, "vpolicy"))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+
+
+PROVIDES = """
+from typing import Literal
+from videopolicy import DecoderComponent, hookimpl
+
+class Mine(DecoderComponent):
+    type: Literal["{name}"] = "{name}"
+    horizon: int = 1
+
+@hookimpl
+def vpolicy_components():
+    return [Mine]
+"""
+
+
+def test_names_are_looked_up_by_kind() -> None:
+    registry = Registry([TOYS])
+    assert registry.get("decoder", "toy") is toys.ToyDecoder
+    assert registry.get("policy", "toy") is toys.ToyPolicy
+    assert registry.names("decoder") == ["toy"]
+    assert {entry.component for entry in registry.entries()} == set(toys.vpolicy_components())
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    registry = Registry([TOYS, Plugin("more", "more 1.0", [])])
+    with pytest.raises(PluginError) as caught:
+        registry.get("decoder", "tyo")
+    assert "no decoder named 'tyo'. Did you mean 'toy'? Installed: toy." in str(caught.value)
+    assert "vpolicy plugins" in caught.value.hint
+    with pytest.raises(PluginError, match=r"no text named 'toy'\. Installed: none\. \('toy' is a backbone\.\)"):
+        registry.get("text", "toy")
+
+
+def test_two_plugins_with_one_name_are_both_named() -> None:
+    with pytest.raises(PluginError) as caught:
+        Registry([TOYS, Plugin("others", "others 2.0", [OtherDecoder])])
+    message = str(caught.value)
+    assert "a decoder named 'toy'" in message
+    assert "toys (toys 1.0)" in message
+    assert "others (others 2.0)" in message
+
+
+def test_an_extended_registry_leaves_the_first_alone() -> None:
+    registry = Registry([Plugin("others", "others 2.0", [OtherDecoder])])
+    extended = registry.extended([Plugin("policies", "1", [toys.ToyPolicy])])
+    assert extended.names("policy") == ["toy"]
+    assert registry.names("policy") == []
+    assert extended.extended(extended.plugins).names("policy") == ["toy"]
+
+
+def test_a_component_of_no_kind_is_refused() -> None:
+    class Kindless(Component):
+        type: Literal["kindless"] = "kindless"
+
+    with pytest.raises(PluginError, match="Kindless from odd is of no known kind"):
+        Registry([Plugin("odd", "odd 1", [Kindless])])
+
+
+def test_a_component_without_a_single_name_is_refused() -> None:
+    class Nameless(DecoderComponent):
+        horizon: int = 1
+
+    with pytest.raises(PluginError, match="has no single name"):
+        Registry([Plugin("odd", "odd 1", [Nameless])])
+
+
+def test_the_core_is_a_plugin_like_the_others() -> None:
+    found = {plugin.name: plugin for plugin in installed_plugins()}
+    assert "modular" in [component.name() for component in found["core"].components]
+    assert all(plugin.error is None for plugin in found.values())
+
+
+def test_a_broken_plugin_harms_nobody_and_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(
+        monkeypatch,
+        tmp_path,
+        a_good_plugin=PROVIDES.format(name="good"),
+        b_broken_plugin="import a_module_that_is_not_there",
+        c_odd_plugin="from videopolicy import hookimpl\n@hookimpl\ndef vpolicy_components():\n    return 1 / 0",
+    )
+    registry = Registry(installed_plugins())
+    assert registry.names("decoder") == ["good"]
+    with pytest.raises(PluginError) as caught:
+        registry.get("decoder", "bad")
+    message = str(caught.value)
+    assert "Plugin b_broken_plugin (unknown) could not be loaded: ModuleNotFoundError" in message
+    assert "a_module_that_is_not_there" in message
+    assert "Plugin c_odd_plugin (unknown) could not be loaded: ZeroDivisionError" in message
+
+
+def test_a_file_gives_every_component_that_it_defines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PROVIDES.format(name="mine").split("@hookimpl")[0])
+    plugin = file_plugin(path)
+    assert [component.name() for component in plugin.components] == ["mine"]
+    assert plugin.distribution == "file"
+    assert file_plugin(path).components[0] is plugin.components[0]
+    assert file_plugin(path).source_hash == plugin.source_hash
+    path.write_text(path.read_text() + "# changed\n")
+    assert file_plugin(path).source_hash != plugin.source_hash
+
+
+def test_a_file_with_the_hook_gives_what_the_hook_says(tmp_path: Path) -> None:
+    path = tmp_path / "hooked.py"
+    path.write_text(PROVIDES.format(name="hooked") + "\nclass Hidden(Mine):\n    type: Literal['hidden'] = 'hidden'\n")
+    assert [component.name() for component in file_plugin(path).components] == ["hooked"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "does not exist"),
+        ("x = 1", "defines no component"),
+        ("import a_module_that_is_not_there", "cannot be imported: ModuleNotFoundError"),
+        ("def broken(:", "cannot be imported: SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_explained(tmp_path: Path, text: str | None, says: str) -> None:
+    path = tmp_path / "faulty.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(PluginError, match=says) as caught:
+        file_plugin(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.hint
