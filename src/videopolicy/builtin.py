@@ -5,8 +5,9 @@ from __future__ import annotations
 from videopolicy.component import Component
 from videopolicy.hookspecs import hookimpl
 from videopolicy.modular import Modular
+from videopolicy.text import COMPONENTS
 
 
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return [Modular]
+    return [Modular, *COMPONENTS]

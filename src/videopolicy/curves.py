@@ -16,7 +16,7 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     pieces = sorted((folder / "curves").glob("from-*/metrics.csv"))
     starts = [int(piece.parent.name.removeprefix("from-")) for piece in pieces]
     curves: dict[str, list[tuple[int, float]]] = {}
-    for piece, end in zip(pieces, [*starts[1:], math.inf], strict=True):
+    for piece, end in zip(pieces, [*starts, math.inf][1:], strict=True):
         with piece.open(newline="") as handle:
             for row in csv.DictReader(handle):
                 step = int(row["step"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,26 @@ def _collected(
     folder = store.folder("datasets", key)
     if (facts := store.finished(folder)) is not None:
         reporter.line(f"collect demonstrations: done earlier ({sum(facts['episodes'].values())} episodes)")
-        return folder, {**facts, "reused": True}
+        return folder / facts["folder"], {**facts, "reused": True}
     from videopolicy.collection import collect
 
     python = interpreter(recipe.benchmark.launch(), say=reporter.line)
     started = time.monotonic()
     with locked(folder, "collecting these demonstrations"):
         writer = recipe.data.writer(folder, recipe.benchmark.spaces())
-        collected = collect(recipe.benchmark, request, writer, python, recipe.eval.workers, folder / "logs", reporter)
+        collected = collect(
+            recipe.benchmark,
+            request,
+            writer,
+            python,
+            min(recipe.eval.workers, os.cpu_count() or 1),
+            folder / "logs",
+            reporter,
+        )
     seconds = time.monotonic() - started
     facts = {
         "key": key,
+        "folder": str(collected.folder.relative_to(folder)),
         "episodes": collected.episodes,
         "seconds": seconds,
         "steps": collected.steps,
@@ -82,7 +92,7 @@ def _collected(
         f"collect demonstrations: {count} episodes in {duration(seconds)}, "
         f"{facts['steps_per_second']:.0f} rendered steps a second"
     )
-    return folder, {**facts, "reused": False}
+    return collected.folder, {**facts, "reused": False}
 
 
 def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = None) -> Path:
