@@ -103,5 +103,5 @@ first_party() {
     for project in benchmarks/*/pyproject.toml plugins/*/pyproject.toml; do dirname "$project"; done
 }
 
-# fingerprint FILE... : a hash of the files' contents, of this folder's place and of the words in $SALT.
-fingerprint() { { pwd; echo "${SALT:-}"; cat "$@"; } | sha256sum | cut -d ' ' -f 1; }
+# fingerprint FILE... : a hash of the files' contents and of the words in $SALT.
+fingerprint() { { echo "${SALT:-}"; cat "$@"; } | sha256sum | cut -d ' ' -f 1; }

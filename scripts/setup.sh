@@ -10,9 +10,13 @@ STAMP=.venv/.vpolicy-setup
 set --
 for folder in $(first_party); do set -- "$@" "$folder/pyproject.toml"; done
 wanted=$(fingerprint requirements.lock scripts/setup.sh "$@")
-if [ -x .venv/bin/python ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; then
+if [ -x .venv/bin/python ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$(printf '%s\n%s' "$wanted" "$PWD")" ]; then
     say "Python environment .venv is up to date"
     exit 0
+fi
+if [ -f "$STAMP" ] && ! grep -qxF "$PWD" "$STAMP"; then
+    say "The checkout was moved or copied: throwing away its .venv, whose commands hold the old path"
+    rm -rf .venv
 fi
 
 find_uv
@@ -33,5 +37,5 @@ if [ ! -t 2 ]; then quiet=--quiet; fi # a progress bar is for people
         "Check the network and the free disk space ($(df -h . | awk 'NR == 2 {print $4}') free), then run make again."
 "$UV" pip check --quiet --python .venv/bin/python ||
     stop "The packages in .venv do not fit together." "Make a new environment: rm -rf .venv && make setup"
-echo "$wanted" >"$STAMP"
+printf '%s\n%s\n' "$wanted" "$PWD" >"$STAMP"
 say "Python environment .venv is ready"
