@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from typing import Any
 
 REQUESTED = os.environ.get("MUJOCO_GL", "").lower()
@@ -31,7 +30,7 @@ _MODEL = """
 
 
 def open_context(size: int) -> tuple[str, Any]:
-    """Make an OpenGL context current, and prove with a picture that it renders.
+    """Find a backend that renders a picture, and make an OpenGL context of it current.
 
     Args:
         size: Side of the largest picture in pixels.
@@ -44,18 +43,41 @@ def open_context(size: int) -> tuple[str, Any]:
     """
     failures = []
     for backend in (REQUESTED,) if REQUESTED else BACKENDS:
-        try:
-            # PyOpenGL chooses its platform when it is imported first: forget an earlier attempt.
-            os.environ["PYOPENGL_PLATFORM"] = backend
-            for name in [name for name in sys.modules if name.split(".")[0] == "OpenGL"]:
-                del sys.modules[name]
-            context = importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
-            context.make_current()
-            _prove()
-            return backend, context
-        except Exception as error:  # drivers fail in every conceivable way; all of them are reported
-            failures.append(f"{backend}: {type(error).__name__}: {error}")
+        failure = _trial(backend)
+        if not failure:
+            return backend, _open(backend, size)
+        failures.append(f"{backend}: {failure}")
     raise RuntimeError("no rendering backend works (" + "; ".join(failures) + ")")
+
+
+def _trial(backend: str) -> str:
+    """Render with a backend in a process of its own; returns why that failed, or an empty string.
+
+    A process that has loaded one backend's libraries can never use another's, and drivers may crash.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        failure = ""
+        try:
+            _context = _open(backend, 64)
+            _prove()
+        except BaseException as error:  # drivers fail in every conceivable way; all of them are reported
+            failure = f"{type(error).__name__}: {error}"
+        os.write(writing, failure.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        failure = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return failure or (f"it crashed (status {status})" if status else "")
+
+
+def _open(backend: str, size: int) -> Any:
+    os.environ["PYOPENGL_PLATFORM"] = backend
+    context = importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
+    context.make_current()
+    return context
 
 
 def _prove() -> None:
