@@ -70,8 +70,8 @@ find_uv() {
     fi
     say "Installing uv into .tools"
     "$PYTHON" -m venv --clear .tools
-    wanted=$(sed -n 's/^\(uv==[^ ;]*\).*/\1/p' requirements.lock 2>/dev/null | head -n 1)
-    .tools/bin/python -m pip install --quiet --disable-pip-version-check "${wanted:-uv>=$UV_MINIMUM}" ||
+    release=$(sed -n 's/^\(uv==[^ ;]*\).*/\1/p' requirements.lock 2>/dev/null | head -n 1)
+    .tools/bin/python -m pip install --quiet --disable-pip-version-check "${release:-uv>=$UV_MINIMUM}" ||
         stop "pip could not install uv." "Check the network, or install uv yourself so that it is on PATH."
 }
 

@@ -122,7 +122,7 @@ def check_rendering(spec: WorkerSpec, python: Path) -> str:
     if done.returncode != 0:
         raise SimulationError(
             f"'{spec.environment}' cannot render here.\n{_tail(done.stderr or done.stdout)}",
-            "On Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri (or libosmesa6).",
+            "On Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri (or libosmesa6).",
         )
     return done.stdout.strip().splitlines()[-1]
 
