@@ -24,6 +24,7 @@ from typing import Any
 import vpolicy_worker
 from vpolicy_worker import PROTOCOL, ConnectionClosedError
 
+from videopolicy.artifacts import storage_errors
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.environments import override_variable, worker_variables
 from videopolicy.errors import SimulationError
@@ -51,7 +52,8 @@ class WorkerPool:
         self, spec: WorkerSpec, python: Path, count: int, log_folder: Path, spaces: Spaces | None = None
     ) -> None:
         self.spec = spec
-        log_folder.mkdir(parents=True, exist_ok=True)
+        with storage_errors(log_folder):
+            log_folder.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="vpolicy-"))  # sockets must have short paths
         self._workers = [
             _Worker(index, spec, python, self._folder, log_folder.resolve() / f"worker-{index}.log", spaces)
