@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -75,7 +75,7 @@ class Tabletop(BenchmarkComponent):
         )
 
 
-def write_records(folder: Path, failing_tasks: int = 0) -> None:
+def write_records(folder: Path) -> None:
     log = EpisodeLog(folder / "episodes.jsonl")
     random = np.random.default_rng(0)
     for policy in ("trained", "untrained", "random"):
@@ -250,11 +250,11 @@ def tabletop() -> BenchmarkComponent:
     return Tabletop()
 
 
-@pytest.fixture
-def made_up_run(tmp_path) -> Path:
-    return fill(tmp_path / "runs" / "made-up")
+@pytest.fixture(scope="session")
+def template_run(tmp_path_factory) -> Path:
+    return fill(tmp_path_factory.mktemp("template") / "made-up")
 
 
 @pytest.fixture
-def scene_frames() -> Callable[..., np.ndarray]:
-    return scene
+def made_up_run(template_run, tmp_path) -> Path:
+    return Path(shutil.copytree(template_run, tmp_path / "runs" / "made-up"))

@@ -80,19 +80,18 @@ def published_value(number: PublishedNumber) -> str:
 
 def _context(run: RunFolder) -> dict[str, Any]:
     tasks = list(run.benchmark.tasks()) if run.benchmark else []
-    trained = run.summaries.get("trained")
     return {
         "run": run,
         "style": (Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
         "recipe": run.recipe,
         "provenance": run.provenance,
         "missing": run.missing(),
-        "trained": trained,
-        "others": [summary for name, summary in run.summaries.items() if name != "trained"],
+        "trained": run.summaries.get("trained"),
         "policy_notes": POLICY_NOTES,
         "instructions": {task.name: task.instruction for task in tasks},
         "groups": _groups(run, [(task.name, task.tier) for task in tasks]),
         "metrics": _metrics(run.summaries),
+        "unpaired": _unpaired(run),
         "films": _films(run),
         "forecasts": _forecasts(run),
         "stages": [_stage(run, name) for name in run.stage_names],
@@ -129,6 +128,15 @@ def _metrics(summaries: dict[str, PolicySummary]) -> dict[str, dict[str, float]]
         for name, value in summary.mean.metrics.items():
             found.setdefault(name, {})[policy] = value
     return found
+
+
+def _unpaired(run: RunFolder) -> int:
+    """Number of (task, episode) that began in different initial states under different policies."""
+    states: dict[tuple[str, int], set[str]] = {}
+    for record in run.records:
+        if record.error is None:
+            states.setdefault((record.task, record.episode), set()).add(record.initial_state)
+    return sum(len(found) > 1 for found in states.values())
 
 
 def _films(run: RunFolder) -> dict[str, dict[str, dict[str, Any] | None]]:

@@ -1,0 +1,109 @@
+"""What the terminal and the page say about whole, unfinished and damaged run folders."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from videopolicy.cli.show import renderables, show
+from videopolicy.errors import VpolicyError
+from videopolicy.report.page import write_report
+from videopolicy.report.run_folder import read_run
+from videopolicy.results import EpisodeLog
+
+
+def printed(run) -> str:
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    for part in renderables(run):
+        console.print(part)
+    return console.file.getvalue()
+
+
+def test_show_fits_80_columns_and_gives_every_rate_its_interval_and_number(made_up_run, tabletop):
+    text = printed(read_run(made_up_run, tabletop))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    row = next(line for line in text.splitlines() if line.startswith("button-press-topdown-v3"))
+    assert row.split() == ["button-press-topdown-v3", "90", "[70-97]", "20", "0", "[0-16]", "20", "0", "[0-16]", "20"]
+    assert re.search(r"mean of all tasks +93\.6 \[86-97\] 79 +0 \[0-5\] 80 +1\.2 \[0-6\] 80", text)
+    assert re.search(r"video +policy\.extractor\.backbone +1500 +3 min 04 s +video 0\.0931", text)
+    assert text.index("not measured here") < text.index("68.2\N{NO-BREAK SPACE}%")
+    assert "Over all 50 tasks" in text
+    assert "Simulator errors, in no number: trained door-open-v3 1" in text
+    assert "Missing" not in text
+
+
+def test_show_names_what_is_missing_and_what_is_damaged(made_up_run, tabletop):
+    (made_up_run / "provenance.json").write_text('{"name": "cut sh')
+    log = made_up_run / "episodes.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([*lines[:10], "{broken", *lines[10:25]]) + "\n")
+    with (made_up_run / "train.csv").open("a") as file:
+        file.write("policy,2510,loss/act")
+    text = " ".join(printed(read_run(made_up_run, tabletop)).split())
+    for expected in (
+        "Missing: stage 'video' has not finished",
+        "Missing: policy 'trained' has run 25 of 80 episodes",
+        "Missing: policy 'random' has not been evaluated",
+        "episodes.jsonl:11: not an episode record",
+        "provenance.json: ",
+        "train.csv:652: not a row",
+    ):
+        assert expected.replace(" ", "") in text.replace(" ", "")
+
+
+def test_curves_keep_the_last_of_repeated_steps(made_up_run, tabletop):
+    with (made_up_run / "train.csv").open("a") as file:
+        file.write("video,500,loss/video,0.5,61\n")
+    curve = read_run(made_up_run, tabletop).curves["video"]["video"]
+    assert len(curve) == 150 and dict(curve)[500] == 0.5
+
+
+def test_a_folder_that_is_no_run_names_the_runs_there_are(made_up_run):
+    with pytest.raises(VpolicyError, match="There is no run folder") as caught:
+        show(made_up_run.parent / "quickstart")
+    assert "made-up" in caught.value.hint
+
+
+def test_a_recipe_whose_plugin_is_missing_still_shows_its_results(made_up_run):
+    run = read_run(made_up_run)
+    assert run.benchmark is None
+    assert run.summaries["trained"].mean.episodes == 79
+    assert any("cannot be used here" in problem for problem in run.problems)
+    assert "93.6" in write_report(made_up_run).read_text()
+
+
+def test_the_page_escapes_what_it_is_given(made_up_run, tabletop):
+    log = EpisodeLog(made_up_run / "episodes.jsonl")
+    record = log.read()[0].model_copy(update={"episode": 99, "error": "<script>alert('x')</script>"})
+    log.append(record)
+    page = write_report(made_up_run, tabletop).read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    "absent", ["recipe.yaml", "provenance.json", "train.csv", "episodes.jsonl", "videos/videos.json"]
+)
+def test_the_page_is_written_whatever_is_missing(made_up_run, tabletop, absent):
+    (made_up_run / absent).unlink()
+    page = write_report(made_up_run, tabletop).read_text()
+    assert page.rstrip().endswith("</html>")
+    assert "Undefined" not in page and ">None<" not in page
+    links = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page)
+    assert links == []
+
+
+def test_episodes_of_two_protocols_are_not_passed_off_as_one_result(made_up_run, tabletop):
+    log = EpisodeLog(made_up_run / "episodes.jsonl")
+    log.append(log.read()[0].model_copy(update={"episode": 99, "protocol": "another"}))
+    assert "recorded under different protocols" in write_report(made_up_run, tabletop).read_text()
+
+
+def test_episodes_that_began_differently_are_counted(made_up_run, tabletop):
+    page = write_report(made_up_run, tabletop).read_text()
+    assert "in the same initial states, by their hash" in page
+    log = made_up_run / "episodes.jsonl"
+    log.write_text(log.read_text().replace("door-open-v3-4", "elsewhere", 1))
+    assert "1&nbsp;episode in different initial states" in write_report(made_up_run, tabletop).read_text()
