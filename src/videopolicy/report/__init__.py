@@ -1,1 +1,7 @@
-"""What a run folder holds, as a page, and the videos for it."""
+"""What a run folder holds, as a page, with films and predicted futures for it."""
+
+from videopolicy.report.page import write_report
+from videopolicy.report.predictions import make_predictions
+from videopolicy.report.videos import make_videos
+
+__all__ = ["make_predictions", "make_videos", "write_report"]
