@@ -69,12 +69,13 @@ def test_an_episode_is_the_same_to_the_last_bit_in_a_fresh_and_a_used_worker(poo
 
 
 def test_demonstrations_and_evaluation_share_no_initial_state(pool):
-    for task in ("button-press-topdown-v3", "window-close-v3"):
-        evaluation = {pool.call(0, "reset", task=task, episode=i, images=False)["initial_state"] for i in range(10)}
-        shown = set()
-        for attempt in range(3):
-            shown.add(pool.call(0, "demonstrate", task=task, attempt=attempt, action_noise=0.1)["initial_state"])
-        assert len(evaluation) == 10 and len(shown) == 3 and not evaluation & shown
+    task = "coffee-button-v3"  # the expert's quickest
+    evaluation = {pool.call(0, "reset", task=task, episode=i, images=False)["initial_state"] for i in range(10)}
+    shown = {
+        pool.call(0, "demonstrate", task=task, attempt=attempt, action_noise=0.1)["initial_state"]
+        for attempt in range(2)
+    }
+    assert len(evaluation) == 10 and len(shown) == 2 and not evaluation & shown
 
 
 def test_pictures_are_upright_and_not_mirrored(pool):
