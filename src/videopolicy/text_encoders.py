@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 from zlib import crc32
@@ -39,6 +41,7 @@ class ClipTextEncoder(TextEncoder):
         self.model, self.tokenizer = _load_clip(weights, width, pooled_width)
         self.model.requires_grad_(False).eval()
         self._remembered: dict[str, tuple[Tensor, Tensor]] = {}
+        self.register_load_state_dict_post_hook(lambda module, keys: self._remembered.clear())
 
     def train(self, mode: bool = True) -> ClipTextEncoder:
         return super().train(False)
@@ -51,11 +54,6 @@ class ClipTextEncoder(TextEncoder):
         encoded = [self._encode(sentence) for sentence in sentences]
         return EncodedText(torch.cat([tokens for tokens, _ in encoded]), torch.cat([pooled for _, pooled in encoded]))
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._remembered.clear()
-        return super().load_state_dict(*args, **kwargs)
-
-    @torch.no_grad()
     def _encode(self, sentence: str) -> tuple[Tensor, Tensor]:
         if sentence not in self._remembered:
             if len(self._remembered) >= REMEMBERED_SENTENCES:
@@ -63,7 +61,9 @@ class ClipTextEncoder(TextEncoder):
             ids = self.tokenizer(
                 [sentence], padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
             )
-            self._remembered[sentence] = self.encode_ids(ids["input_ids"], ids["attention_mask"])
+            # What is remembered while acting must serve training as well, which refuses inference tensors.
+            with torch.inference_mode(False), torch.no_grad():
+                self._remembered[sentence] = self.encode_ids(ids["input_ids"], ids["attention_mask"])
         return self._remembered[sentence]
 
     def encode_ids(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +79,7 @@ def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
     if on_meta():
         return CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=width, projection_dim=pooled_width)), None
     folder = pretrained_folder(weights, _CLIP, _CLIP_FILES)
-    with explain_loading(folder, _CLIP, _CLIP_FILES):
+    with explain_loading(folder, _CLIP, _CLIP_FILES), _only_errors():
         tokenizer = CLIPTokenizer.from_pretrained(folder)
         model, info = CLIPTextModelWithProjection.from_pretrained(folder, output_loading_info=True)
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith(_NOT_TEXT)]
@@ -92,6 +92,19 @@ def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
             f"Set `width: {found[0]}` and `pooled_width: {found[1]}` for clip-text.",
         )
     return model, tokenizer
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Keep transformers from reporting CLIP's image tower, which is left out on purpose, as surplus."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @lru_cache(maxsize=65536)

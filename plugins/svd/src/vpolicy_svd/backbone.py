@@ -16,6 +16,7 @@ from videopolicy import (
     FeatureLayout,
     Observation,
     RowGenerator,
+    Spaces,
     VideoBackbone,
     Window,
     normal_noise,
@@ -46,11 +47,15 @@ class SvdCondition:
 
 
 class SvdBackbone(VideoBackbone):
-    """See `vpolicy_svd.components.Svd` for the options and their sources."""
+    """See `vpolicy_svd.components.Svd` for the options and their sources.
 
-    def __init__(self, options: Svd) -> None:
+    Views are the cameras of the spaces, in their order.
+    """
+
+    def __init__(self, options: Svd, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
+        self.cameras = tuple(camera.name for camera in spaces.cameras)
         if isinstance(options.latent, SpaceToDepthLatent):
             self.latent: SpaceToDepth | Vae = SpaceToDepth(options.latent)
         else:
@@ -100,7 +105,7 @@ class SvdBackbone(VideoBackbone):
     def _condition(
         self, observation: Observation, numbers: MicroConditioning, unconditional: bool = False
     ) -> SvdCondition:
-        present = {name: images[:, -1:] for name, images in observation.images.items()}
+        present = {name: observation.images[name][:, -1:] for name in self.cameras}
         views = stack_views(present, self.options.image_size).to(self.unet.conv_in.weight)
         image = self.encode(views)[:, :, 0].flatten(0, 1) / self.latent.scaling_factor
         text = self.text_tokens(observation.instructions)
@@ -136,7 +141,7 @@ class SvdBackbone(VideoBackbone):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images = batch.observation.images
-        clips = {name: torch.cat([images[name][:, -1:], batch.future[name]], dim=1) for name in images}
+        clips = {name: torch.cat([images[name][:, -1:], batch.future[name]], dim=1) for name in self.cameras}
         frames = stack_views(clips, self.options.image_size).to(self.unet.conv_in.weight)
         views = frames.shape[1]
         clean = self._encode(frames, sample=True).flatten(0, 1)
@@ -195,7 +200,7 @@ class SvdBackbone(VideoBackbone):
         scheduler = self.scheduler(steps)
         frames = self.options.frames
         scale = torch.linspace(1, guidance, frames, device=conditions[0].image.device).view(1, frames, 1, 1, 1)
-        shape = (len(observation.images), *self.latent_shape)
+        shape = (len(self.cameras), *self.latent_shape)
         noise = normal_noise((len(observation), *shape), conditions[0].image, generator)
         sample = noise.flatten(0, 1) * scheduler.init_noise_sigma
         for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):

@@ -213,7 +213,7 @@ class Svd(BackboneComponent):
     def build(self, spaces: Spaces) -> SvdBackbone:
         from vpolicy_svd.backbone import SvdBackbone
 
-        return SvdBackbone(self)
+        return SvdBackbone(self, spaces)
 
 
 @hookimpl

@@ -105,7 +105,7 @@ class OneStep(ExtractorComponent):
     schedule_steps: int = Field(20, ge=2)
     lowest_level: float = Field(0.002, gt=0)
     noise: Literal["random", "zero"] = "random"
-    frames: tuple[int, ...] | None = None
+    frames: tuple[int, ...] | None = Field(None, min_length=1)
     pool: tuple[int, int] | None = None
 
     @model_validator(mode="after")
@@ -117,7 +117,7 @@ class OneStep(ExtractorComponent):
                 f"backbone '{self.backbone.type}' has no tap {', '.join(unknown)}; it has {', '.join(known)}"
             )
         count, (height, width) = self._frames_and_grid()
-        if self.frames is not None and not all(0 <= frame < count for frame in self.frames or (count,)):
+        if self.frames is not None and not all(0 <= frame < count for frame in self.frames):
             raise ValueError(f"frames {list(self.frames)} must be among the clip's 0 to {count - 1}")
         if self.pool is not None and not (1 <= self.pool[0] <= height and 1 <= self.pool[1] <= width):
             raise ValueError(f"pool {list(self.pool)} must not exceed the grid {height} x {width} of '{self.taps[-1]}'")

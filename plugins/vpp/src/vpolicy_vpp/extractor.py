@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class OneStepExtractor(FeatureExtractor):
         super().__init__()
         self.options = options
         self._layout = options.layout(spaces)
+        self.views = len(spaces.cameras)
         self.backbone = options.backbone.build(spaces)
         if options.frozen:
             self.backbone.requires_grad_(False).eval()
@@ -62,28 +64,33 @@ class OneStepExtractor(FeatureExtractor):
     ) -> StaticStream:
         features = observation.features
         if features is None:
-            features = self.frozen_features(observation, generator)
+            with torch.no_grad() if self.options.frozen else nullcontext():
+                features = self._features(observation, generator)
         weight = next(self.former.parameters())
         tokens = self.former(features.to(weight.device, weight.dtype))
         return StaticStream(observation, self.layout, [Branch(1.0, tokens)])
 
     def frozen_features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
         """Feature maps before the former, ``(B, T, V h w, C)``: the views side by side on the token axis."""
-        with torch.no_grad() if self.options.frozen else nullcontext():
-            maps = self._maps(observation, generator)
-        frames = maps[:, :, list(self.options.frame_indices)]
-        return frames.permute(0, 2, 1, 4, 5, 3).flatten(2, 4)
+        with torch.no_grad():
+            return self._features(observation, generator)
+
+    def _features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
+        maps = self._maps(observation, generator)
+        if self.options.frames is not None:
+            maps = maps[:, :, list(self.options.frames)]
+        return maps.permute(0, 2, 1, 4, 5, 3).flatten(2, 4)
 
     def _maps(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
         """``(B, V, T, C, h, w)``: the taps on one grid, concatenated on the channels."""
         backbone, options = self.backbone, self.options
         condition = backbone.condition(observation)
-        shape = (len(observation), len(observation.images), *backbone.latent_shape)
+        shape = (len(observation), self.views, *backbone.latent_shape)
         like = next(backbone.parameters())
         noise = like.new_zeros(shape) if options.noise == "zero" else normal_noise(shape, like, generator)
         levels = karras(options.schedule_steps, options.lowest_level, backbone.highest_level).to(like)
         noisy = levels[0] * noise
-        for level, following in zip(levels[: options.denoising_steps - 1], levels[1:], strict=False):
+        for level, following in pairwise(levels[: options.denoising_steps]):
             clean = backbone.denoise(noisy, level.expand(shape[0]), condition).prediction
             noisy = clean + (following / level) * (noisy - clean)
         level = levels[options.denoising_steps - 1].expand(shape[0])
