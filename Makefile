@@ -7,6 +7,7 @@ ARGS ?=
 UPGRADE ?=
 
 VPOLICY := .venv/bin/vpolicy
+REPORT = runs/$(basename $(notdir $(RECIPE)))/report.html
 
 export PYTHON SIMULATORS UPGRADE
 
@@ -31,6 +32,7 @@ rendering: setup
 demo: rendering
 	@echo '==> vpolicy run $(RECIPE) $(ARGS)'
 	@$(VPOLICY) run $(RECIPE) $(ARGS)
+	@if [ -f $(REPORT) ]; then echo '==> Open this in a browser: $(CURDIR)/$(REPORT)'; fi
 
 test: rendering
 	@echo '==> pytest $(ARGS)'
