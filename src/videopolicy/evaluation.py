@@ -52,6 +52,8 @@ def evaluate(
     started = time.monotonic()
     chunk_seconds: dict[str, Any] = {}
     with WorkerPool(recipe.benchmark.launch(), python, recipe.eval.workers, folder / "logs", spaces) as pool:
+        pool.start()
+        pool.call(0, "hello")  # a simulator that cannot start at all is one error, not one for every episode
         for name in policies:
             if {one for one in wanted if one[0] == name} <= log.done:
                 continue
