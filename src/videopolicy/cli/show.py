@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from videopolicy.report.published import PublishedTable
     from videopolicy.report.run_folder import RunFolder
     from videopolicy.results import Rate
 
@@ -33,16 +34,17 @@ def renderables(run: RunFolder) -> list[RenderableType]:
     """The parts of the output, from top to bottom; they fit 80 columns."""
     from rich.text import Text
 
+    from videopolicy.report.published import published_tables
+
     found: list[RenderableType] = [_headline(run)]
     if run.summaries:
         found += ["", _success(run)]
         found.append(Text("Success in %, [95 % interval], episodes.", "dim"))
     if run.stage_names:
         found += ["", _stages(run)]
-    if run.benchmark is not None and run.benchmark.published():
-        found += ["", Text("Published, not measured here:"), _published(run)]
-        for note in dict.fromkeys(number.note for number in run.benchmark.published() if number.note):
-            found.append(Text(note, "dim"))
+    for table in published_tables(run.benchmark.published() if run.benchmark else ()):
+        found += ["", Text("Published, not measured here:"), _published(table)]
+        found += [Text(text, "dim") for text in (f"{table.source}.", *table.remarks)]
     errors = Counter((record.policy, record.task) for record in run.records if record.error is not None)
     found += [""] if errors or run.missing() or run.problems else []
     for (policy, task), count in errors.items():
@@ -116,12 +118,8 @@ def _stages(run: RunFolder) -> Table:
     return table
 
 
-def _published(run: RunFolder) -> Table:
-    from videopolicy.report.page import published_value
-
-    assert run.benchmark is not None
-    table = _table("method", "over", "value", "episodes a task", "source", right=("value",))
-    for number in run.benchmark.published():
-        episodes = str(number.episodes) if number.episodes is not None else "not said"
-        table.add_row(number.method, number.group, published_value(number), episodes, number.source)
+def _published(published: PublishedTable) -> Table:
+    table = _table(published.metric, *published.groups, right=published.groups)
+    for method, values in published.rows:
+        table.add_row(method, *values)
     return table

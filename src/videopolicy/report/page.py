@@ -9,11 +9,11 @@ from typing import Any
 
 from videopolicy.artifacts import storage_errors
 from videopolicy.component import BenchmarkComponent
-from videopolicy.contracts.benchmark import PublishedNumber
 from videopolicy.progress import duration
 from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
 from videopolicy.report.media import data_uri
+from videopolicy.report.published import percent, published_tables
 from videopolicy.report.run_folder import RunFolder, read_run
 from videopolicy.results import PolicySummary, Rate
 
@@ -50,7 +50,7 @@ def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) 
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, interval=interval, span=_span, duration=_duration, bytes=_bytes, number=_number, loss=_loss
+        percent=_percent, interval=_interval, span=_span, duration=_duration, bytes=_bytes, number=_number, loss=_loss
     )
     text = environment.get_template("page.html").render(_context(run))
     path = run_folder / "report.html"
@@ -61,21 +61,9 @@ def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) 
     return path
 
 
-def percent(value: float | None) -> str:
-    """Such as ``92.5 %``, with a decimal only where it says something."""
-    return "not measured" if value is None else f"{100 * value:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
-
-
-def interval(rate: Rate) -> str:
+def _interval(rate: Rate) -> str:
     """Such as ``84-97`` with an en dash, in percent."""
     return f"{100 * rate.interval.low:.0f}\N{EN DASH}{100 * rate.interval.high:.0f}"
-
-
-def published_value(number: PublishedNumber) -> str:
-    """Success rates in percent, everything else as the paper prints it."""
-    if number.metric.startswith("success") and 0 <= number.value <= 1:
-        return percent(number.value)
-    return f"{number.value:g}"
 
 
 def _context(run: RunFolder) -> dict[str, Any]:
@@ -95,9 +83,7 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "films": _films(run),
         "forecasts": _forecasts(run),
         "stages": [_stage(run, name) for name in run.stage_names],
-        "published": [(number, published_value(number)) for number in run.benchmark.published()]
-        if run.benchmark
-        else [],
+        "published": published_tables(run.benchmark.published()) if run.benchmark else [],
         "protocols": list(dict.fromkeys(record.protocol for record in run.records)),
         "protocol": run.benchmark.protocol() if run.benchmark else {},
         "errors": [record for record in run.records if record.error is not None],
@@ -188,6 +174,10 @@ def _composition(recipe: dict[str, Any]) -> list[tuple[str, str]]:
             found.append((path, node["type"]))
             queue += [(f"{path}.{key}", value) for key, value in node.items()]
     return found
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else percent(value)
 
 
 def _span(rate: Rate) -> str:

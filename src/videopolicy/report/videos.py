@@ -16,7 +16,7 @@ from videopolicy.report.replay import Replay, load_trajectory, replay, replay_ke
 from videopolicy.results import EpisodeLog, EpisodeRecord
 
 INDEX = "videos.json"
-_FRAMES_PER_SECOND = 25
+_FRAMES_PER_SECOND = 20
 
 
 def read_index(path: Path) -> dict[str, dict[str, Any]]:
@@ -48,7 +48,7 @@ class _Film:
 def make_videos(run_folder: Path, benchmark: BenchmarkComponent, reporter: Reporter, workers: int = 2) -> None:
     """Make ``videos/<task>-success.mp4`` and ``-failure.mp4``, as far as such episodes exist and films are missing.
 
-    Films whose episode is no longer the one to show are removed. A film plays in real time at about 25 frames
+    Films whose episode is no longer the one to show are removed. A film plays in real time at about 20 frames
     a second. How the replay ended is compared with the record and noted in ``videos/videos.json``.
 
     Args:

@@ -1,0 +1,61 @@
+"""Numbers from papers as tables, always with where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from videopolicy.contracts.benchmark import PublishedNumber
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One paper's numbers of one metric.
+
+    Args:
+        metric: Such as ``success``.
+        source: Paper and table.
+        groups: Columns: tasks, tiers or ``mean``.
+        rows: Methods and their values by group, as text; a value that the paper does not give is empty.
+        remarks: Number of episodes and notes, one sentence each.
+    """
+
+    metric: str
+    source: str
+    groups: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    remarks: tuple[str, ...]
+
+
+def percent(value: float) -> str:
+    """Such as ``92.5 %``, with a decimal only where it says something."""
+    return f"{100 * value:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+
+
+def published_tables(numbers: Sequence[PublishedNumber]) -> list[PublishedTable]:
+    """Arrange numbers by metric and source."""
+    tables = []
+    for metric, source in dict.fromkeys((number.metric, number.source) for number in numbers):
+        chosen = [number for number in numbers if (number.metric, number.source) == (metric, source)]
+        groups = tuple(dict.fromkeys(number.group for number in chosen))
+        values = {(number.method, number.group): _value(number) for number in chosen}
+        methods = dict.fromkeys(number.method for number in chosen)
+        episodes = sorted({number.episodes for number in chosen if number.episodes is not None})
+        said = f"{', '.join(map(str, episodes))} episodes a task." if episodes else "No number of episodes is given."
+        tables.append(
+            PublishedTable(
+                metric,
+                source,
+                groups,
+                tuple((method, tuple(values.get((method, group), "") for group in groups)) for method in methods),
+                (said, *dict.fromkeys(number.note for number in chosen if number.note)),
+            )
+        )
+    return tables
+
+
+def _value(number: PublishedNumber) -> str:
+    """Success rates in percent, everything else as the paper prints it."""
+    if number.metric.startswith("success") and 0 <= number.value <= 1:
+        return percent(number.value)
+    return f"{number.value:g}"
