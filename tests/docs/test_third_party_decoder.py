@@ -16,16 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 TOY = ROOT / "src" / "videopolicy" / "testing" / "toy_benchmark.py"
 SMALL = (
-    "benchmark={type: toy, image_size: 32, max_steps: 12, task_names: [red, blue]}",
+    "benchmark={type: toy, image_size: 32, max_steps: 12, task_names: [red]}",
     "data={type: robomimic-hdf5, episodes_per_task: 6}",
     "policy.extractor.backbone.image_size=[32, 32]",
     "policy.extractor.backbone.stride=2",
+    "policy.extractor.backbone.unet.channels=[32, 32]",
     "train.video.steps=4",
     "train.video.batch_size=4",
-    "train.policy.steps=200",
+    "train.policy.steps=120",
     "train.policy.batch_size=16",
-    "eval.episodes=2",
-    "eval.workers=1",
+    "eval={episodes: 2, execute: 6, workers: 1, batch_size: 2}",
+    "tracking=[]",
 )
 
 
@@ -55,7 +56,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def check_run(run: Path, plugins: list[str]) -> None:
+def check_run(run: Path, plugin: str) -> None:
     """It has trained my decoder until its loss had fallen, and has evaluated it."""
     assert "type: my-decoder" in (run / "recipe.yaml").read_text()
     with (run / "train.csv").open() as file:
@@ -64,20 +65,19 @@ def check_run(run: Path, plugins: list[str]) -> None:
             for row in csv.DictReader(file)
             if row["stage"] == "policy" and row["name"] == "loss/action"
         ]
-    assert sum(losses[-3:]) < 0.5 * sum(losses[:3])
+    assert sum(losses[-3:]) < 0.75 * sum(losses[:3]), losses
     records = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
-    tried = {(r["task"], r["episode"]) for r in records if r["policy"] not in ("untrained", "random")}
-    assert tried == {(task, episode) for task in ("red", "blue") for episode in (0, 1)}
-    assert not any(record["error"] for record in records)
-    provenance = (run / "provenance.json").read_text()
-    for name in plugins:
-        assert name in provenance
+    assert [(record["policy"], record["episode"], record["error"]) for record in records] == [
+        ("trained", 0, None),
+        ("trained", 1, None),
+    ]
+    assert plugin in json.loads((run / "provenance.json").read_text())["versions"]
 
 
 def test_from_a_single_file_named_by_the_recipe(workplace: Path) -> None:
     plugins = f"plugins=[./my_decoder.py, {TOY}]"
     vpolicy("run", str(EXAMPLES / "my_decoder.yaml"), *SMALL, plugins, "name=file", folder=workplace)
-    check_run(workplace / "runs" / "file", ["my_decoder.py"])
+    check_run(workplace / "runs" / "file", "my_decoder.py")
 
 
 def test_from_a_package_with_one_entry_point(workplace: Path, package: Path) -> None:
@@ -88,8 +88,8 @@ def test_from_a_package_with_one_entry_point(workplace: Path, package: Path) -> 
     done = vpolicy(
         "run", str(recipe), *SMALL, decoder, f"plugins=[{TOY}]", "name=package", folder=workplace, path=package
     )
-    check_run(workplace / "runs" / "package", ["vpolicy-my-decoder 0.1.0"])
-    assert "video: trained earlier" in done.stderr
+    check_run(workplace / "runs" / "package", "vpolicy-my-decoder")
+    assert "collect demonstrations: done earlier" in done.stderr and "train video: done earlier" in done.stderr
 
 
 def test_the_package_passes_the_conformance_tests(workplace: Path, package: Path) -> None:
