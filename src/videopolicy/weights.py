@@ -60,7 +60,8 @@ def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) or type(error).__name__
 
 
 @contextmanager

@@ -1,0 +1,250 @@
+"""The video model at sizes that a test can train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from vpolicy_svd.backbone import SvdBackbone, sine_cosine
+from vpolicy_svd.components import SpaceToDepthLatent, Svd, UNet, VaeLatent
+from vpolicy_svd.latents import SpaceToDepth
+from vpolicy_svd.unet import reading
+
+from videopolicy import Observation, RowGenerator, WeightsError
+from videopolicy.testing import toy_batch, toy_observation, toy_spaces
+from videopolicy.text import ClipText, WordText
+from videopolicy.types import Window
+
+SPACES = toy_spaces(32)
+
+
+def small(**changes: Any) -> Svd:
+    options: dict[str, Any] = {
+        "image_size": (32, 32),
+        "frames": 3,
+        "latent": SpaceToDepthLatent(patch=8),
+        "text": WordText(width=16, words=4, buckets=64),
+        "unet": UNet(channels=(32, 32), heads=(2, 2), attention=(False, True), layers=1, time_ids_width=8),
+        "level_max": 80.0,
+    }
+    return Svd(**options | changes)
+
+
+def build(**changes: Any) -> SvdBackbone:
+    torch.manual_seed(0)
+    return small(**changes).build(SPACES)
+
+
+TINY_VAE = VaeLatent(channels=(32, 32), layers=1)
+
+
+def test_the_network_of_the_paper_has_the_official_number_of_parameters() -> None:
+    with torch.device("meta"):
+        backbone = Svd(weights="stabilityai/stable-video-diffusion-img2vid").build(SPACES)
+    assert sum(parameter.numel() for parameter in backbone.unet.parameters()) == 1_524_623_082
+    assert len(backbone.unet.state_dict()) == 1428
+    assert backbone.latent_shape == (16, 4, 32, 32)
+    assert [str(layout) for layout in list(backbone.tap_specs.values())[:2]] == [
+        "16 frames x 8 height x 8 width of width 1280",
+        "16 frames x 16 height x 16 width of width 1280",
+    ]
+
+
+def test_the_clip_is_the_present_frame_and_strides_ahead() -> None:
+    assert small(frames=4, stride=5).window() == Window(observed=(0,), future=(5, 10, 15))
+    assert build(frames=4, stride=5).clip_offsets == (0, 5, 10, 15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": (60, 64)}, r"image_size \[60, 64\] must be multiples of 16"),
+        ({"unet": {"channels": [48], "heads": [2], "attention": [True]}}, "channels 48 must be a multiple of 32"),
+        ({"unet": {"channels": [32, 32], "heads": [2], "attention": [True]}}, "have 2, 1 and 1 entries"),
+        ({"level_min": 100}, "level_min 100.0 must be below level_max 80.0"),
+        ({"latent": {"type": "wavelet"}}, "space-to-depth"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        small(**changes)
+
+
+def test_reading_stops_at_the_last_tap_with_exactly_the_same_values() -> None:
+    backbone = build().eval()
+    ran: list[str] = []
+    for name in ("up_blocks.0", "up_blocks.1", "conv_out"):
+        module = backbone.unet.get_submodule(name)
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    observation = toy_observation(SPACES, backbone.window)
+    noisy, level = torch.randn(2, 2, *backbone.latent_shape), torch.full((2,), 80.0)
+    with torch.no_grad():
+        condition = backbone.condition(observation)
+        whole = backbone.denoise(noisy, level, condition, ["up1", "up0"])
+        assert ran == ["up_blocks.0", "up_blocks.1", "conv_out"]
+        ran.clear()
+        early = backbone.denoise(noisy, level, condition, ["up0"], predict=False)
+    assert ran == ["up_blocks.0"] and early.prediction is None
+    assert torch.equal(early.taps["up0"], whole.taps["up0"])
+    assert torch.equal(early.step_embedding, whole.step_embedding)
+    assert not any("keep" in str(hook) for hook in backbone.unet.up_blocks[0]._forward_hooks.values())
+
+
+def test_an_error_inside_the_network_is_not_swallowed() -> None:
+    backbone = build()
+    with pytest.raises(ZeroDivisionError), reading(backbone.unet, ["up0"], stop=True):
+        raise ZeroDivisionError
+
+
+def test_space_to_depth_loses_nothing() -> None:
+    codec = SpaceToDepth(SpaceToDepthLatent(patch=4))
+    images = torch.rand(2, 3, 8, 12) * 2 - 1
+    latents = codec.encode(images)
+    assert latents.shape == (2, 48, 2, 3)
+    torch.testing.assert_close(codec.decode(latents, frames=2), images)
+    # The corner cell holds the corner patch.
+    torch.testing.assert_close(latents[0, :, 0, 0].view(3, 4, 4), images[0, :, :4, :4] * 2)
+
+
+def test_positions_are_sines_then_cosines() -> None:
+    code = sine_cosine(5, 8)
+    torch.testing.assert_close(code[3, 0], torch.tensor(3.0).sin())
+    torch.testing.assert_close(code[3, 4], torch.tensor(3.0).cos())
+    torch.testing.assert_close(code[2, 3], torch.tensor(2 * 10000 ** (-3 / 4)).sin())
+
+
+def test_it_learns_to_show_what_a_sentence_asks_for() -> None:
+    """Two sentences ask for two colours; what is predicted follows the sentence, with and without guidance."""
+    spaces = toy_spaces(16).model_copy(update={"cameras": toy_spaces(16).cameras[:1]})
+    torch.manual_seed(0)
+    backbone = small(image_size=(16, 16), frames=2, latent=SpaceToDepthLatent(patch=4)).build(spaces)
+    batch = toy_batch(spaces, backbone.window, batch_size=16)
+    batch.observation.instructions = ["make it dark", "make it bright"] * 8
+    batch.observation.images["front"].fill_(128)
+    batch.future["front"][0::2], batch.future["front"][1::2] = 40, 215
+    optimizer = torch.optim.AdamW(backbone.parameters(), lr=4e-3)
+    losses = []
+    for step in range(60):
+        torch.manual_seed(step)
+        loss = backbone.loss(batch)["video"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-15:]) < 0.6 * sum(losses[:15])
+    observation = Observation({"front": batch.observation.images["front"][:2]}, ["make it dark", "make it bright"])
+    for guidance in (1.0, 2.0):
+        generator = RowGenerator.from_seeds([0, 1])
+        video = backbone.eval().predict_video(observation, generator, steps=6, guidance=guidance)
+        assert video.shape == (2, 1, 2, 3, 16, 16) and video.dtype == torch.uint8
+        dark, bright = video[:, :, 1].float().flatten(1).mean(dim=1)
+        assert dark < 100 and bright > 155
+
+
+def test_frames_past_the_end_count_only_when_asked_for() -> None:
+    batch = toy_batch(SPACES, small().window())
+    assert batch.future_mask is not None and not batch.future_mask.all()
+    for past_end, changed in (("repeat", True), ("mask", False)):
+        backbone = build(past_end=past_end)
+        losses = []
+        for filling in (0, 255):
+            for view in batch.future.values():
+                view[~batch.future_mask] = filling
+            torch.manual_seed(0)
+            # The network itself still sees these frames, so only its last layer's bias is compared here.
+            torch.nn.init.zeros_(backbone.unet.conv_out.weight)
+            losses.append(backbone.loss(batch)["video"].item())
+        assert (abs(losses[0] - losses[1]) > 1e-3) == changed
+
+
+def test_text_is_dropped_with_the_given_probability() -> None:
+    batch = toy_batch(SPACES, small().window())
+    losses = {}
+    for drop in (0.0, 1.0):
+        backbone = build(text_drop=drop)
+        for sentences in (["open it", "shut it"], ["lift", "turn"]):
+            batch.observation.instructions = sentences
+            torch.manual_seed(0)
+            losses[drop, sentences[0]] = backbone.loss(batch)["video"].item()
+    assert losses[0.0, "open it"] != losses[0.0, "lift"]
+    assert losses[1.0, "open it"] == losses[1.0, "lift"]
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    batch = toy_batch(SPACES, small().window())
+    gradients = []
+    for checkpointing in (False, True):
+        backbone = build(gradient_checkpointing=checkpointing)
+        assert backbone.unet.is_gradient_checkpointing == checkpointing
+        torch.manual_seed(0)
+        backbone.loss(batch)["video"].backward()
+        gradients.append(backbone.unet.conv_in.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_views_are_clips_of_their_own_in_the_order_of_the_spaces() -> None:
+    backbone = build().eval()
+    observation = toy_observation(SPACES, backbone.window)
+    turned = toy_observation(SPACES, backbone.window)
+    turned.images = dict(reversed(turned.images.items()))
+    noisy, level = torch.randn(2, 2, *backbone.latent_shape), torch.full((2,), 3.0)
+    with torch.no_grad():
+        one, other = (
+            backbone.denoise(noisy, level, backbone.condition(seen)).prediction for seen in (observation, turned)
+        )
+        observation.images["wrist"] = torch.zeros_like(observation.images["wrist"])
+        without = backbone.denoise(noisy, level, backbone.condition(observation)).prediction
+    assert torch.equal(one, other)
+    assert torch.equal(one[:, 0], without[:, 0]) and not torch.equal(one[:, 1], without[:, 1])
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny pipeline in the layout of the hub's: subfolders ``unet`` and ``vae``."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    backbone = build(latent=TINY_VAE)
+    backbone.unet.save_pretrained(folder / "unet")
+    backbone.latent.vae.save_pretrained(folder / "vae")
+    return folder
+
+
+def test_weights_are_loaded_from_a_pipeline_folder(pipeline_folder: Path) -> None:
+    first = build(latent=TINY_VAE)
+    torch.manual_seed(1)
+    loaded = small(latent=TINY_VAE, weights=str(pipeline_folder)).build(SPACES)
+    for name, value in first.unet.state_dict().items():
+        assert torch.equal(loaded.unet.state_dict()[name], value), name
+    for name, value in first.latent.state_dict().items():
+        assert torch.equal(loaded.latent.state_dict()[name], value), name
+    assert not any(parameter.requires_grad for parameter in loaded.latent.parameters())
+
+
+def test_weights_of_another_architecture_are_refused_with_both_lists(pipeline_folder: Path) -> None:
+    unet = UNet(channels=(32, 32), heads=(2, 2), attention=(True, False), layers=1, time_ids_width=8)
+    with pytest.raises(WeightsError, match=r"do not match the model: \d+ keys are missing \(down_blocks.0") as caught:
+        small(latent=TINY_VAE, weights=str(pipeline_folder), unet=unet).build(SPACES)
+    assert "down_blocks.1.attentions.0" in caught.value.message
+    wider = UNet(channels=(64, 64), heads=(2, 2), attention=(False, True), layers=1, time_ids_width=8)
+    with pytest.raises(WeightsError, match="The UNet cannot be loaded from .* size mismatch for"):
+        small(latent=TINY_VAE, weights=str(pipeline_folder), unet=wider).build(SPACES)
+
+
+def test_a_folder_without_the_files_says_which_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="The autoencoder cannot be loaded") as caught:
+        small(latent=TINY_VAE, weights=str(tmp_path)).build(SPACES)
+    assert "vae/diffusion_pytorch_model.safetensors" in caught.value.hint
+    with pytest.raises(WeightsError, match="does not exist"):
+        small(weights=str(tmp_path / "nowhere")).build(SPACES)
+
+
+def test_every_official_deviation_is_an_option_with_the_codes_default() -> None:
+    options = json.loads(Svd(text=ClipText()).model_dump_json())
+    assert options["training"] == {"fps": 7, "motion_bucket": 127, "noise_augmentation": 0.0}
+    assert options["reading"] == {"fps": 4, "motion_bucket": 127, "noise_augmentation": 0.0}
+    assert options["sampling"] == {"fps": 4, "motion_bucket": 127, "noise_augmentation": 0.02}
+    assert (options["level_mean"], options["level_deviation"], options["text_drop"]) == (0.7, 1.6, 0.05)
+    assert (options["frames"], options["stride"], options["text"]["max_length"]) == (16, 2, 20)
