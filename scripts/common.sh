@@ -76,20 +76,20 @@ find_uv() {
 }
 
 # uv reads its own settings, not pip's: hand over a mirror or certificate that only pip was told of.
-pip_setting() { "${1:-python3}" -m pip config get "$2" 2>/dev/null || true; }
+pip_setting() { "$1" -m pip config list 2>/dev/null | sed -n "s/^global\\.$2='\\(.*\\)'\$/\\1/p"; }
 
 use_pip_settings() {
     asker=python3
     if [ -x .tools/bin/python ]; then asker=.tools/bin/python; fi
     if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
-        index=${PIP_INDEX_URL:-$(pip_setting "$asker" global.index-url)}
+        index=${PIP_INDEX_URL:-$(pip_setting "$asker" index-url)}
         if [ -n "$index" ]; then
             UV_DEFAULT_INDEX=$index
             export UV_DEFAULT_INDEX
         fi
     fi
     if [ -z "${SSL_CERT_FILE:-}" ]; then
-        certificate=${PIP_CERT:-$(pip_setting "$asker" global.cert)}
+        certificate=${PIP_CERT:-$(pip_setting "$asker" cert)}
         if [ -n "$certificate" ]; then
             SSL_CERT_FILE=$certificate
             export SSL_CERT_FILE

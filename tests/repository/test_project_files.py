@@ -77,10 +77,10 @@ def test_documented_commands_exist():
     assert "make demo" in readme and "make test" in readme
 
 
-def shell(program: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def shell(program: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **variables}
-    command = ["sh", "-c", f". scripts/common.sh\n{program}"]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    command = ["sh", "-c", f". '{ROOT}/scripts/common.sh'\n{program}"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_ordinary_user_is_told_the_exact_command():
@@ -112,3 +112,14 @@ def test_fingerprint_follows_the_files(tmp_path: Path):
         file.write_text(text, encoding="utf-8")
         prints.append(shell(f"fingerprint '{file}'").stdout)
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_mirror_known_to_pip_alone_is_handed_to_uv(tmp_path: Path):
+    listing = "printf '%s\\n' \"global.index-url='https://mirror.example/python'\" \"global.cert='/certs/ours.pem'\""
+    python = tmp_path / "python3"
+    python.write_text(f"#!/bin/sh\n{listing}\n", encoding="utf-8")
+    python.chmod(0o755)
+    program = f'PATH="{tmp_path}:$PATH"\nuse_pip_settings\necho "$UV_DEFAULT_INDEX $SSL_CERT_FILE"'
+    assert shell(program, tmp_path).stdout.split() == ["https://mirror.example/python", "/certs/ours.pem"]
+    kept = shell(program, tmp_path, UV_DEFAULT_INDEX="https://chosen.example/", SSL_CERT_FILE="/certs/chosen.pem")
+    assert kept.stdout.split() == ["https://chosen.example/", "/certs/chosen.pem"]
