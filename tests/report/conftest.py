@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from videopolicy import ActionSpace, BenchmarkComponent, Camera, PublishedNumber, Spaces, Task
-from videopolicy.report.media import enlarge, png_bytes, write_mp4
+from videopolicy.report.media import enlarge, write_mp4, write_png
 from videopolicy.results import EpisodeLog, EpisodeRecord
 
 TASKS = {
@@ -213,7 +213,7 @@ def write_videos(folder: Path) -> None:
         real = [scene(48, t / 32) for t in offsets]
         predicted = [scene(48, t / 32, 0.002 * t, 0.02 * t / 32) for t in offsets]
         picture = np.concatenate([np.concatenate(row, axis=1) for row in (real, predicted)])
-        (folder / "videos" / f"{task}-prediction.png").write_bytes(png_bytes(picture))
+        write_png(folder / "videos" / f"{task}-prediction.png", picture)
         pairs = [enlarge(np.concatenate([r, p], axis=1)) for r, p in zip(real, predicted, strict=True)]
         write_mp4(folder / "videos" / f"{task}-prediction.mp4", pairs, 4)
         forecasts[task] = {

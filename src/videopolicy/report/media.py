@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+
+from videopolicy.artifacts import storage_errors
 
 _SHORTEST_SIDE = 224
 """Frames with a shorter side below this many pixels are enlarged by whole factors, so that pixels stay visible."""
@@ -32,11 +33,17 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
         frames: ``(height, width, 3)`` uint8, all of one size.
         rate: Frames a second.
     """
+    part = path.with_name(f".{path.name}.part")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _encode(part, frames, rate)
+        part.replace(path)
+
+
+def _encode(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
     import av
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = None
         for frame in frames:
             # 4:2:0 chroma needs even sides.
@@ -49,16 +56,15 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
-    part.replace(path)
 
 
-def png_bytes(image: np.ndarray) -> bytes:
-    """Encode ``(height, width, 3)`` uint8."""
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write ``(height, width, 3)`` uint8."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, optimize=True)
 
 
 def data_uri(content: bytes, media_type: str) -> str:

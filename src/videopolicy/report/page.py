@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from videopolicy.component import BenchmarkComponent
 from videopolicy.progress import duration
 from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
+from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
 from videopolicy.report.published import percent, published_tables
 from videopolicy.report.run_folder import RunFolder, read_run
@@ -129,27 +130,34 @@ def _films(run: RunFolder) -> dict[str, dict[str, dict[str, Any] | None]]:
     """Per task the film of a success and of a failure, None where there is none."""
     folder = run.path / "videos"
     found: dict[str, dict[str, dict[str, Any] | None]] = {}
-    for name, facts in videos.read_index(folder / videos.INDEX).items():
+    for name, facts in read_index(folder / videos.INDEX).items():
         if (folder / name).exists():
             pair = found.setdefault(facts["task"], {"success": None, "failure": None})
             source = data_uri((folder / name).read_bytes(), "video/mp4")
             pair["success" if facts["success"] else "failure"] = {**facts, "source": source}
-    order = [task.name for task in run.benchmark.tasks()] if run.benchmark else []
-    return {task: found[task] for task in [*order, *found] if task in found}
+    return {task: found[task] for task in _in_order(run, found)}
 
 
 def _forecasts(run: RunFolder) -> list[dict[str, Any]]:
     folder = run.path / "videos"
+    index = read_index(folder / predictions.INDEX)
     found = []
-    for name, facts in videos.read_index(folder / predictions.INDEX).items():
-        picture, film = (folder / f"{name}-prediction.{ending}" for ending in ("png", "mp4"))
+    for task in _in_order(run, index):
+        picture, film = (folder / name for name in predictions.files_of(task))
         if picture.exists() and film.exists():
             sources = {
                 "picture": data_uri(picture.read_bytes(), "image/png"),
                 "film": data_uri(film.read_bytes(), "video/mp4"),
             }
-            found.append({**facts, **sources})
+            found.append({**index[task], **sources})
     return found
+
+
+def _in_order(run: RunFolder, tasks: Iterable[str]) -> list[str]:
+    """Tasks in the benchmark's order."""
+    order = [task.name for task in run.benchmark.tasks()] if run.benchmark else []
+    chosen = set(tasks)
+    return [task for task in order if task in chosen] + sorted(chosen - set(order))
 
 
 def _stage(run: RunFolder, name: str) -> dict[str, Any]:

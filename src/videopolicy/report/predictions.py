@@ -13,10 +13,11 @@ from videopolicy.component import BenchmarkComponent
 from videopolicy.contracts.benchmark import Task
 from videopolicy.order import derived_seed
 from videopolicy.progress import Reporter
-from videopolicy.report.media import enlarge, png_bytes, write_mp4
+from videopolicy.report.made import keep_current
+from videopolicy.report.media import enlarge, write_mp4, write_png
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
 from videopolicy.report.run_folder import read_run
-from videopolicy.report.videos import first_episode, read_index
+from videopolicy.report.videos import first_episode
 
 if TYPE_CHECKING:
     from videopolicy.contracts.policy import Policy, PredictsVideo
@@ -80,7 +81,7 @@ def make_predictions(
             job = Replay(record, actions[: max(times)], frozenset(times))
             wanted[task.name] = _Forecast(task, job, now, replay_key(record, actions, now, weights))
     folder = run_folder / "videos"
-    index = _remove_stale(folder, read_index(folder / INDEX), wanted)
+    index = keep_current(folder / INDEX, {name: one.key for name, one in wanted.items()}, files_of)
     missing = {id(one.job): one for name, one in wanted.items() if name not in index}
     if not missing:
         return
@@ -111,16 +112,9 @@ def make_predictions(
         replay(benchmark, jobs, run_folder / "logs" / "predictions", workers, finished)
 
 
-def _remove_stale(folder: Path, index: dict[str, Any], wanted: dict[str, _Forecast]) -> dict[str, Any]:
-    kept = {}
-    for name, facts in index.items():
-        files = [folder / f"{name}-prediction.{ending}" for ending in ("png", "mp4")]
-        if name in wanted and wanted[name].key == facts.get("key") and all(file.exists() for file in files):
-            kept[name] = facts
-            continue
-        for file in files:
-            file.unlink(missing_ok=True)
-    return kept
+def files_of(task: str) -> list[str]:
+    """Names of the picture and of the film of one task."""
+    return [f"{task}-prediction.png", f"{task}-prediction.mp4"]
 
 
 def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
@@ -139,15 +133,14 @@ def _predict(
         frame: what predicting that nothing moves would reach.
     """
     offsets, predicted, real, present = _both_futures(model, observed, forecast, normalizer)
-    name = f"{forecast.task.name}-prediction"
-    folder.mkdir(parents=True, exist_ok=True)
+    picture, film = (folder / name for name in files_of(forecast.task.name))
     count = min(_SHOWN_FRAMES, len(offsets))
     shown = [round(t) for t in np.linspace(0, len(offsets) - 1, count)]
     rows = [np.concatenate(list(frames[shown]), axis=1) for frames in (real, predicted)]
-    (folder / f"{name}.png").write_bytes(png_bytes(np.concatenate(rows)))
+    write_png(picture, np.concatenate(rows))
     gap = np.full((real.shape[1], 2, 3), 255, np.uint8)
     pairs = [enlarge(np.concatenate([r, gap, p], axis=1)) for r, p in zip(real, predicted, strict=True)]
-    write_mp4(folder / f"{name}.mp4", pairs, len(pairs) / _SECONDS_PER_CLIP)
+    write_mp4(film, pairs, len(pairs) / _SECONDS_PER_CLIP)
     future = [t for t, offset in enumerate(offsets) if offset > 0]
     return {
         "offsets": offsets,

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from videopolicy.artifacts import digest, write_json
 from videopolicy.component import BenchmarkComponent
 from videopolicy.progress import Reporter
+from videopolicy.report.made import keep_current
 from videopolicy.report.media import enlarge, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
 from videopolicy.results import EpisodeLog, EpisodeRecord
 
 INDEX = "videos.json"
 _FRAMES_PER_SECOND = 20
-
-
-def read_index(path: Path) -> dict[str, dict[str, Any]]:
-    """Facts about made files by file name; empty where the index is absent or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def first_episode(records: Iterable[EpisodeRecord], task: str, success: bool) -> EpisodeRecord | None:
@@ -62,7 +52,7 @@ def make_videos(run_folder: Path, benchmark: BenchmarkComponent, reporter: Repor
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
     stride = max(1, round(rate / _FRAMES_PER_SECOND))
     films = _films(run_folder, benchmark, stride, digest(closeup.model_dump(mode="json")))
-    index = _remove_stale(folder, read_index(folder / INDEX), {film.name: film.key for film in films})
+    index = keep_current(folder / INDEX, {film.name: film.key for film in films}, lambda name: [name])
     missing = {id(film.job): film for film in films if film.name not in index}
     if not missing:
         return
@@ -103,16 +93,3 @@ def _films(run_folder: Path, benchmark: BenchmarkComponent, stride: int, camera_
             key = replay_key(record, actions, stride, camera_key)
             films.append(_Film(f"{task.name}-{outcome}.mp4", Replay(record, actions, times), key))
     return films
-
-
-def _remove_stale(folder: Path, index: dict[str, dict[str, Any]], wanted: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Drop films that show something else than wanted; returns the index of those that stay."""
-    kept = {}
-    for name, facts in index.items():
-        if wanted.get(name) == facts.get("key") and (folder / name).exists():
-            kept[name] = facts
-        else:
-            (folder / name).unlink(missing_ok=True)
-    if kept != index:
-        write_json(folder / INDEX, kept)
-    return kept
