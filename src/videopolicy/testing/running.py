@@ -46,7 +46,10 @@ def run_contract(kind: str, name: str, options: dict[str, Any], registry: Regist
         component = cls.model_validate({"type": name, **options}, context={"registry": registry})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise RecipeError(f"'{name}' cannot be made of these options: {problems}.", "Correct the options.") from None
+        raise RecipeError(
+            f"'{name}' cannot be made of these options: {problems}.",
+            f"Give its options after the name, such as `vpolicy check {name} option=value`.",
+        ) from None
     try:
         import pytest
     except ImportError as error:
