@@ -229,7 +229,7 @@ def test_weights_of_another_architecture_are_refused_with_both_lists(pipeline_fo
         small(latent=TINY_VAE, weights=str(pipeline_folder), unet=unet).build(SPACES)
     assert "down_blocks.1.attentions.0" in caught.value.message
     wider = UNet(channels=(64, 64), heads=(2, 2), attention=(False, True), layers=1, time_ids_width=8)
-    with pytest.raises(WeightsError, match="The UNet cannot be loaded from .* size mismatch for"):
+    with pytest.raises(WeightsError, match=r"The UNet cannot be loaded from .* size mismatch for"):
         small(latent=TINY_VAE, weights=str(pipeline_folder), unet=wider).build(SPACES)
 
 
