@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
 
 if TYPE_CHECKING:
+    from diffusers import UNetSpatioTemporalConditionModel
+
     from vpolicy_svd.components import Svd
 
 FILES = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
 
 
-def build_unet(options: Svd) -> Any:
+def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
     """diffusers' UNet with the recipe's shape, and its weights where the recipe names some.
 
     Raises:
@@ -59,7 +61,7 @@ class _LastTapReachedError(Exception):
 
 
 @contextmanager
-def reading(unet: nn.Module, taps: Sequence[str], stop: bool) -> Iterator[dict[str, Tensor]]:
+def reading(unet: UNetSpatioTemporalConditionModel, taps: Sequence[str], stop: bool) -> Iterator[dict[str, Tensor]]:
     """Collect the outputs of up blocks while a forward pass runs inside the ``with``.
 
     diffusers' forward stays as it is: hooks collect, and with ``stop`` the hook on the last tap ends the

@@ -62,6 +62,19 @@ def feed_forward(dim: int, mult: int) -> nn.Sequential:
     )
 
 
+class FormerLayer(nn.ModuleList):
+    """Attention on the frame, attention over time where there is any, feed-forward."""
+
+    def forward(self, media: Tensor, latents: Tensor, frames: int) -> Tensor:
+        """Media ``(B T, N, D)`` and latents ``(B T, L, D)`` to ``(B T, L, D)``."""
+        latents = latents + self[0](media, latents)
+        if len(self) == 3:
+            over_time = latents.unflatten(0, (-1, frames)).transpose(1, 2)
+            over_time = over_time + self[1](over_time.flatten(0, 1)).unflatten(0, over_time.shape[:2])
+            latents = over_time.transpose(1, 2).flatten(0, 1)
+        return latents + self[-1](latents)
+
+
 class VideoFormerModule(nn.Module):
     """Section 3.2: features ``(B, T, N, C)`` to tokens ``(B, T * latents, D)``, frame by frame.
 
@@ -74,7 +87,6 @@ class VideoFormerModule(nn.Module):
     def __init__(self, options: VideoFormer, channels: int, frames: int) -> None:
         super().__init__()
         dim = options.dim
-        self.temporal = not isinstance(options, VideoFormer2D)
         self.input_norm = nn.LayerNorm(channels) if options.input_norm else nn.Identity()
         self.goal_emb = nn.Sequential(nn.Linear(channels, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.time_pos_emb = nn.Parameter(torch.randn(frames, 1, dim))
@@ -82,9 +94,9 @@ class VideoFormerModule(nn.Module):
         self.layers = nn.ModuleList()
         for _ in range(options.depth):
             layer: list[nn.Module] = [PerceiverAttention(dim, options.heads, options.dim_head)]
-            if self.temporal:
+            if not isinstance(options, VideoFormer2D):
                 layer.append(TemporalAttention(dim, options.heads))
-            self.layers.append(nn.ModuleList([*layer, feed_forward(dim, options.ff_mult)]))
+            self.layers.append(FormerLayer([*layer, feed_forward(dim, options.ff_mult)]))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -92,12 +104,7 @@ class VideoFormerModule(nn.Module):
         media = (self.goal_emb(self.input_norm(features)) + self.time_pos_emb).flatten(0, 1)
         latents = self.latents.expand(batch, -1, -1, -1).flatten(0, 1)
         for layer in self.layers:
-            latents = latents + layer[0](media, latents)
-            if self.temporal:
-                over_time = latents.unflatten(0, (batch, frames)).transpose(1, 2).flatten(0, 1)
-                over_time = over_time + layer[1](over_time)
-                latents = over_time.unflatten(0, (batch, -1)).transpose(1, 2).flatten(0, 1)
-            latents = latents + layer[-1](latents)
+            latents = layer(media, latents, frames)
         return self.norm(latents.unflatten(0, (batch, frames)).flatten(1, 2))
 
 

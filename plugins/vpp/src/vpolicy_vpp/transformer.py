@@ -7,6 +7,7 @@ Parameter names follow the official ``policy_models/module/diffusion_decoder.py`
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -110,13 +111,35 @@ class DecoderBlock(nn.Module):
         return actions + gate_mlp * self.mlp(shift_mlp + self.ln_2(actions) * (self.offset + scale_mlp))
 
 
-class Stack(nn.Module):
+class Encoder(nn.Module):
     """Blocks and a final layer norm."""
 
-    def __init__(self, blocks: list[nn.Module], width: int) -> None:
+    def __init__(self, options: DitDiffusion) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.ln = nn.LayerNorm(width, bias=False)
+        self.blocks = nn.ModuleList(EncoderBlock(options) for _ in range(options.encoder_layers))
+        self.ln = nn.LayerNorm(options.width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.ln(tokens)
+
+
+class Decoder(nn.Module):
+    """Blocks that read a remembered context, and a final layer norm."""
+
+    def __init__(self, options: DitDiffusion) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(DecoderBlock(options) for _ in range(options.decoder_layers))
+        self.ln = nn.LayerNorm(options.width, bias=False)
+
+    def remember(self, context: Tensor) -> Memory:
+        return [cast(DecoderBlock, block).cross_att.keys_values(context) for block in self.blocks]
+
+    def forward(self, actions: Tensor, level: Tensor, memory: Memory) -> Tensor:
+        for block, read in zip(self.blocks, memory, strict=True):
+            actions = block(actions, level, read)
+        return self.ln(actions)
 
 
 class SinusoidalEmbedding(nn.Module):
@@ -124,10 +147,11 @@ class SinusoidalEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.half = width // 2
+        self.frequencies = width // 2
 
     def forward(self, values: Tensor) -> Tensor:
-        exponents = torch.arange(self.half, device=values.device) * (-math.log(10000) / max(self.half - 1, 1))
+        spacing = math.log(10000) / max(self.frequencies - 1, 1)
+        exponents = torch.arange(self.frequencies, device=values.device) * -spacing
         angles = values[:, None] * exponents.exp()
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
@@ -154,8 +178,8 @@ class DiffusionTransformer(nn.Module):
         self.lang_emb = _mlp(goal_dim, width, nn.GELU())
         self.proprio_emb = _mlp(state_dim, width, nn.Mish()) if state_dim else None
         self.drop = nn.Dropout(options.dropout.embedding)
-        self.encoder = Stack([EncoderBlock(options) for _ in range(options.encoder_layers)], width)
-        self.decoder = Stack([DecoderBlock(options) for _ in range(options.decoder_layers)], width)
+        self.encoder = Encoder(options)
+        self.decoder = Decoder(options)
         self.sigma_emb = nn.Sequential(SinusoidalEmbedding(width), *_mlp(width, width, nn.Mish()))
         self.action_emb = nn.Linear(action_dim, width)
         self.action_positions = nn.Parameter(torch.zeros(options.horizon, width)) if options.action_positions else None
@@ -171,8 +195,9 @@ class DiffusionTransformer(nn.Module):
         if self.action_positions is not None:
             nn.init.normal_(self.action_positions, std=0.02)
         if zero:
-            for block in self.decoder.blocks:
-                nn.init.zeros_(block.adaLN_zero.modulation[1].weight)
+            for module in self.modules():
+                if isinstance(module, Modulation):
+                    nn.init.zeros_(cast(nn.Linear, module.modulation[1]).weight)
             nn.init.zeros_(self.action_pred.weight)
 
     def context(self, tokens: Tensor, goal: Tensor, state: Tensor | None) -> Tensor:
@@ -180,13 +205,10 @@ class DiffusionTransformer(nn.Module):
         parts = [self.lang_emb(goal).unsqueeze(1), self.tok_emb(tokens)]
         if self.proprio_emb is not None and state is not None:
             parts.append(self.proprio_emb(state).unsqueeze(1))
-        encoded = self.drop(torch.cat(parts, dim=1))
-        for block in self.encoder.blocks:
-            encoded = block(encoded)
-        return self.encoder.ln(encoded)
+        return self.encoder(self.drop(torch.cat(parts, dim=1)))
 
     def remember(self, context: Tensor) -> Memory:
-        return [block.cross_att.keys_values(context) for block in self.decoder.blocks]
+        return self.decoder.remember(context)
 
     def forward(self, actions: Tensor, level: Tensor, memory: Memory) -> Tensor:
         """Actions ``(B, H, A)``, levels ``(B,)`` and the remembered context to F ``(B, H, A)``."""
@@ -194,7 +216,4 @@ class DiffusionTransformer(nn.Module):
         hidden = self.action_emb(actions)
         if self.action_positions is not None:
             hidden = hidden + self.action_positions
-        hidden = self.drop(hidden)
-        for block, read in zip(self.decoder.blocks, memory, strict=True):
-            hidden = block(hidden, embedded, read)
-        return self.action_pred(self.decoder.ln(hidden))
+        return self.action_pred(self.decoder(self.drop(hidden), embedded, memory))
