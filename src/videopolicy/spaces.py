@@ -44,7 +44,9 @@ class ActionSpace(_Declaration):
     names: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    control: Literal["delta_position", "absolute_position", "delta_joint", "absolute_joint", "velocity", "planar_target"]
+    control: Literal[
+        "delta_position", "absolute_position", "delta_joint", "absolute_joint", "velocity", "planar_target"
+    ]
     rotation: Literal["none", "delta_euler", "delta_axis_angle", "absolute_quaternion", "absolute_rotation_6d"] = "none"
     gripper: Literal["none", "positive_closes", "positive_opens"] = "none"
     rate: float

@@ -38,8 +38,6 @@ class FeatureStream(ABC):
         """
 
 
-
-
 class StaticStream(FeatureStream):
     """The same features at every level.
 
