@@ -84,7 +84,7 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hash of the recorded content."""
+        """Hash of the recorded content and of how it is cut into windows."""
 
     @abstractmethod
     def statistics(self) -> Statistics:
@@ -92,7 +92,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def windows(self, window: Window, split: str = "train") -> Windows:
-        """All windows of a split, one for every step of every episode.
+        """All windows of a split: one for every step of every episode, unless the dataset is told to skip some.
 
         Frames past the end repeat the last frame with a False mask; actions past the end are masked.
         """

@@ -42,6 +42,8 @@ class RobomimicHDF5(DatasetComponent):
         instructions: Task to sentence, for files that hold none; it wins over what they hold.
         validation: Fraction of every task's episodes that is held out; None: what the files' own ``mask/valid``
             says, if anything.
+        window_stride: Training windows begin at every n-th step of an episode. Neighbouring steps look nearly the
+            same at high control rates; VPP's official loader takes every second one of videos.
         memory_limit: Images are kept in memory when all of them take less than this many gibibytes, else every
             batch reads its frames from disk.
     """
@@ -56,6 +58,7 @@ class RobomimicHDF5(DatasetComponent):
     actions: ActionSpace | None = None
     instructions: dict[str, str] = Field(default_factory=dict)
     validation: float | None = Field(default=None, ge=0, lt=1)
+    window_stride: int = Field(default=1, ge=1)
     memory_limit: float = Field(default=2.0, ge=0)
 
     @model_validator(mode="after")

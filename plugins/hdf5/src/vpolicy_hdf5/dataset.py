@@ -57,6 +57,7 @@ class HDF5Dataset(Dataset):
         self._store = FramesInMemory if size <= options.memory_limit * 2**30 else FramesOnDisk
         self._flip = options.orientation == "bottom-up"
         self._frames: dict[str, Frames] = {}
+        self._stride = options.window_stride
 
     @property
     def spaces(self) -> Spaces:
@@ -68,7 +69,7 @@ class HDF5Dataset(Dataset):
 
     @property
     def fingerprint(self) -> str:
-        content = hashlib.sha256(self._spaces.model_dump_json().encode())
+        content = hashlib.sha256(f"{self._spaces.model_dump_json()}|{self._stride}".encode())
         for split, chosen in self._episodes.items():
             for episode in chosen:
                 content.update(f"{split}|{episode.task}|{episode.instruction}|{episode.digest}\n".encode())
@@ -90,7 +91,7 @@ class HDF5Dataset(Dataset):
             )
         if split not in self._frames:
             self._frames[split] = self._store(self._episodes[split], self._flip)
-        return HDF5Windows(self._episodes[split], self._frames[split], window)
+        return HDF5Windows(self._episodes[split], self._frames[split], window, self._stride)
 
     def initial_states(self) -> frozenset[str]:
         found = (episode.initial_state for chosen in self._episodes.values() for episode in chosen)
@@ -98,13 +99,15 @@ class HDF5Dataset(Dataset):
 
 
 class HDF5Windows:
-    """One window for every step of every episode; see `videopolicy.contracts.dataset.Dataset.windows`."""
+    """One window for every ``stride``-th step of every episode; see `videopolicy.contracts.dataset.Dataset.windows`."""
 
-    def __init__(self, episodes: Sequence[Recorded], frames: Frames, window: Window) -> None:
+    def __init__(self, episodes: Sequence[Recorded], frames: Frames, window: Window, stride: int) -> None:
         lengths = np.array([episode.steps for episode in episodes])
         self._first = np.repeat(np.cumsum(lengths) - lengths, lengths)  # of the episode that a step belongs to
         self._last = self._first + np.repeat(lengths, lengths) - 1
         self._owner = np.repeat(np.arange(len(episodes)), lengths)
+        steps = np.arange(len(self._owner))
+        self._starts = steps[(steps - self._first) % stride == 0]
         self._cameras = list(episodes[0].image_keys)
         self._instructions = [episode.instruction for episode in episodes]
         self._actions = np.concatenate([episode.actions for episode in episodes])
@@ -116,10 +119,10 @@ class HDF5Windows:
         self._horizon = np.arange(window.horizon)
 
     def __len__(self) -> int:
-        return len(self._owner)
+        return len(self._starts)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        now = np.asarray(indices, np.int64)
+        now = self._starts[np.asarray(indices, np.int64)]
         observed, _ = self._steps(now, self._observed)
         future, future_mask = self._steps(now, self._future)
         ahead, action_mask = self._steps(now, self._horizon)
