@@ -233,6 +233,15 @@ def test_weights_of_another_architecture_are_refused_with_both_lists(pipeline_fo
         small(latent=TINY_VAE, weights=str(pipeline_folder), unet=wider).build(SPACES)
 
 
+def test_what_no_weights_shape_tells_is_compared_too(pipeline_folder: Path) -> None:
+    unet = UNet(channels=(32, 32), heads=(4, 4), attention=(False, True), layers=1, time_ids_width=8)
+    with pytest.raises(WeightsError, match=r"num_attention_heads is \[2, 2\] there and \[4, 4\] in the recipe"):
+        small(latent=TINY_VAE, weights=str(pipeline_folder), unet=unet).build(SPACES)
+    vae = TINY_VAE.model_copy(update={"scaling_factor": 0.5})
+    with pytest.raises(WeightsError, match=r"scaling_factor is 0.18215 there and 0.5 in the recipe"):
+        small(latent=vae, weights=str(pipeline_folder)).build(SPACES)
+
+
 def test_a_folder_without_the_files_says_which_it_needs(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="The autoencoder cannot be loaded") as caught:
         small(latent=TINY_VAE, weights=str(tmp_path)).build(SPACES)

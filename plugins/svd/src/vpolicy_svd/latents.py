@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
 from vpolicy_svd.components import SpaceToDepthLatent, VaeLatent
-
-FILES = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+from vpolicy_svd.loading import load_part
 
 
 class SpaceToDepth(nn.Module):
@@ -74,14 +72,5 @@ def _autoencoder(options: VaeLatent, weights: str | None) -> Any:
         latent_channels=options.latent_channels,
         scaling_factor=options.scaling_factor,
     )
-    if weights is None or on_meta():
-        return model
-    folder = pretrained_folder(weights, "The autoencoder", FILES)
-    with explain_loading(folder, "The autoencoder", FILES):
-        from safetensors.torch import load_file
-
-        state = load_file(folder / FILES[1])
-        missing, unexpected = model.state_dict().keys() - state.keys(), state.keys() - model.state_dict().keys()
-        refuse_differences(str(folder / "vae"), missing, unexpected)
-        model.load_state_dict(state)
+    load_part(model, weights, "vae", "The autoencoder", ("scaling_factor",))
     return model

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
+from vpolicy_svd.loading import load_part
 
 if TYPE_CHECKING:
     from diffusers import UNetSpatioTemporalConditionModel
 
     from vpolicy_svd.components import Svd
-
-FILES = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
 
 
 def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
@@ -42,15 +40,7 @@ def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
         projection_class_embeddings_input_dim=3 * shape.time_ids_width,
         num_frames=options.frames,
     )
-    if options.weights is not None and not on_meta():
-        folder = pretrained_folder(options.weights, "The UNet", FILES)
-        with explain_loading(folder, "The UNet", FILES):
-            from safetensors.torch import load_file
-
-            state = load_file(folder / FILES[1])
-            missing, unexpected = model.state_dict().keys() - state.keys(), state.keys() - model.state_dict().keys()
-            refuse_differences(str(folder / "unet"), missing, unexpected)
-            model.load_state_dict(state)
+    load_part(model, options.weights, "unet", "The UNet", ("num_attention_heads", "addition_time_embed_dim"))
     if options.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return model

@@ -1,0 +1,52 @@
+"""Pretrained parts of a Stable Video Diffusion pipeline folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from videopolicy import WeightsError
+from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
+
+
+def load_part(model: Any, weights: str | None, part: str, what: str, decisive: Sequence[str]) -> None:
+    """Put pretrained weights into a diffusers model; nothing happens without weights or on the meta device.
+
+    Args:
+        model: The model, built with the recipe's options.
+        weights: Hub id or local folder of the pipeline.
+        part: Its subfolder.
+        what: How to call the part in messages.
+        decisive: Entries of ``config.json`` that must be those of the model: some, such as the number of heads,
+            change what is computed and leave every weight's shape as it is.
+
+    Raises:
+        WeightsError: The weights are unreachable, incomplete, or of another shape.
+    """
+    if weights is None or on_meta():
+        return
+    files = (f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors")
+    folder = pretrained_folder(weights, what, files)
+    with explain_loading(folder, what, files):
+        from safetensors.torch import load_file
+
+        config = json.loads((folder / files[0]).read_text(encoding="utf-8"))
+        state = load_file(folder / files[1])
+        own = model.state_dict()
+        refuse_differences(str(folder / part), own.keys() - state.keys(), state.keys() - own.keys())
+        differences = [
+            f"{name} is {config[name]} there and {_plain(model.config[name])} in the recipe"
+            for name in decisive
+            if name in config and config[name] != _plain(model.config[name])
+        ]
+        if differences:
+            raise WeightsError(
+                f"{what} in {folder / part} is another one: {'; '.join(differences)}.",
+                "Change the options of `svd` in the recipe to those of the weights.",
+            )
+        model.load_state_dict(state)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
