@@ -73,7 +73,7 @@ class Registry:
         message = f"There is no {kind} named '{name}'.{did_you_mean(name, known)} Installed: {listing(known)}."
         elsewhere = [other for other, candidate in self._entries if candidate == name]
         if elsewhere:
-            message += f" ('{name}' is a {elsewhere[0]}.)"
+            message += f" ('{name}' is of kind {elsewhere[0]}.)"
         broken = [plugin for plugin in self.plugins if plugin.error]
         for plugin in broken:
             message += f" Plugin {plugin.name} ({plugin.distribution}) could not be loaded: {plugin.error!r}."

@@ -142,8 +142,8 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
         if evaluation:
             record(evaluation=evaluation)
         make_videos(folder, recipe.benchmark, reporter)
-        policy, _ = stages.load_policy(recipe, planned)
-        make_predictions(folder, recipe.benchmark, policy.eval().to(device), reporter)
+        policy, normalizer = stages.load_policy(recipe, planned)
+        make_predictions(folder, recipe.benchmark, policy.eval().to(device), reporter, normalizer=normalizer.to(device))
         record()
         provenance.finish()
         report = write_report(folder, recipe.benchmark)

@@ -170,8 +170,8 @@ def train(
         "final_losses": trained.final_losses,
     }
     Store.finish(planned.folder, facts)
-    losses = ", ".join(f"{name} {value:.3f}" for name, value in trained.final_losses.items())
-    reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(trained.seconds)}, loss {losses}")
+    losses = "".join(f", loss {name} {value:.3f}" for name, value in trained.final_losses.items())
+    reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(trained.seconds)}{losses}")
     return {**facts, "reused": False}
 
 

@@ -64,7 +64,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         registry.get("decoder", "tyo")
     assert "no decoder named 'tyo'. Did you mean 'toy'? Installed: toy." in str(caught.value)
     assert "vpolicy plugins" in caught.value.hint
-    with pytest.raises(PluginError, match=r"no text named 'toy'\. Installed: none\. \('toy' is a backbone\.\)"):
+    with pytest.raises(PluginError, match=r"no text named 'toy'\. Installed: none\. \('toy' is of kind backbone\.\)"):
         registry.get("text", "toy")
 
 
