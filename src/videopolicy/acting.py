@@ -38,7 +38,7 @@ class PolicyActor:
     def __init__(self, policy: Policy, normalizer: Normalizer, actions: ActionSpace, device: torch.device) -> None:
         self.policy = policy.eval().to(device)
         self.normalizer = normalizer.to(device)
-        self.low, self.high = np.float32(actions.low), np.float32(actions.high)
+        self.low, self.high = np.array(actions.low, np.float32), np.array(actions.high, np.float32)
         self.device = device
 
     def reset(self, rows: list[int]) -> None:

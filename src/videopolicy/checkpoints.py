@@ -84,9 +84,8 @@ def load_weights(module: nn.Module, folder: Path) -> None:
 def load_normalizer(folder: Path) -> Normalizer:
     """The scaling that was stored with weights."""
     stored = json.loads((folder / NORMALIZATION).read_text(encoding="utf-8"))
-    fields = {
-        name: FieldStatistics(**value) if value else None
-        for name, value in stored["statistics"].items()
-        if name in ("actions", "state")
-    }
-    return Normalizer(Normalization(**stored["modes"]), Statistics(**fields))
+    state = stored["statistics"]["state"]
+    statistics = Statistics(
+        FieldStatistics(**stored["statistics"]["actions"]), FieldStatistics(**state) if state else None
+    )
+    return Normalizer(Normalization(**stored["modes"]), statistics)

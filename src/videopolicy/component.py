@@ -51,6 +51,15 @@ class Component(BaseModel):
             )
         return values[0]
 
+    def fetch(self) -> None:
+        """Make sure that what this component needs from elsewhere is on this machine, or say what is missing.
+
+        Called before anything expensive begins. Parts are asked on their own.
+
+        Raises:
+            WeightsError: Pretrained weights cannot be had.
+        """
+
     def parts(self) -> dict[str, Component]:
         """The components directly inside this one, by field name."""
         return {name: value for name in type(self).model_fields if isinstance(value := getattr(self, name), Component)}

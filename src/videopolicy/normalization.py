@@ -34,6 +34,11 @@ class Normalizer(nn.Module):
         statistics: Of the training split.
     """
 
+    action_shift: Tensor
+    action_scale: Tensor
+    state_shift: Tensor
+    state_scale: Tensor
+
     def __init__(self, modes: Normalization, statistics: Statistics) -> None:
         super().__init__()
         for name, mode, field in (

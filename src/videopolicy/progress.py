@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -20,15 +28,15 @@ class Stage:
         self._reporter = reporter
         self._started = self._line_at = time.monotonic()
         self._first = done
-        self._bar: Progress | None = None
-        self._bar_task = None
+        self._bar: tuple[Progress, TaskID] | None = None
 
     def advance(self, units: int = 1, text: str = "") -> None:
         """Count units as done; ``text`` is a short remark such as the current loss."""
         self.done += units
         self.text = text or self.text
-        if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, completed=self.done, text=self.text)
+        if self._bar is not None:
+            progress, task = self._bar
+            progress.update(task, completed=self.done, text=self.text)
         elif time.monotonic() - self._line_at > SECONDS_BETWEEN_LINES:
             self._line_at = time.monotonic()
             self._reporter.line(f"{self.name}: {self.done}/{self.total}{self._remaining()}  {self.text}".rstrip())
@@ -69,7 +77,7 @@ class Reporter:
             TextColumn("{task.fields[text]}"),
         )
         with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
-            stage._bar, stage._bar_task = bar, bar.add_task(name, total=total, completed=done, text="")
+            stage._bar = bar, bar.add_task(name, total=total, completed=done, text="")
             yield stage
 
     def line(self, text: str) -> None:

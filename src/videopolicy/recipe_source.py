@@ -148,7 +148,9 @@ def override(source: Source, text: str) -> None:
         value = yaml.safe_load(value_text)
     except yaml.YAMLError as error:
         raise RecipeError(f"The value of override '{text}' is not valid YAML: {error}", "Quote it.") from None
-    keys, at, node = path.split("."), (), source.data
+    keys = path.split(".")
+    at: Location = ()
+    node: Any = source.data
     for depth, key in enumerate(keys):
         step: str | int = key
         if isinstance(node, list):
@@ -170,12 +172,12 @@ def override(source: Source, text: str) -> None:
             )
         at = (*at, step)
         if depth == len(keys) - 1:
-            node[step] = value  # type: ignore[index]
-            for known in [known for known in source.origins if known[: len(at)] == at]:
-                del source.origins[known]
+            node[step] = value
+            for written in [written for written in source.origins if written[: len(at)] == at]:
+                del source.origins[written]
             source.origins[at] = f"override '{text}'"
         elif isinstance(node, dict) and step not in node:
             source.origins[at] = f"override '{text}'"
             node = node.setdefault(step, {})
         else:
-            node = node[step]  # type: ignore[index]
+            node = node[step]

@@ -126,6 +126,8 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
             provenance.update(**facts, seconds=before + time.monotonic() - started, peak_memory_bytes=peak)
 
         _refuse_another_run(folder, recipe)
+        for component in recipe.components():
+            component.fetch()
         python = interpreter(recipe.benchmark.launch(), say=reporter.line)
         dataset, facts = prepare_data(recipe, store, reporter)
         if facts and not (facts.get("reused") and "data" in provenance.facts):

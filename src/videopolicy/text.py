@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from videopolicy.contracts.text import TextEncoder
 
 
+CLIP = "CLIP's text encoder"
+CLIP_FILES = ("config.json", "model*.safetensors", "pytorch_model.bin", "tokenizer*.json", "vocab.json", "merges.txt")
+
+
 class ClipText(TextComponent):
     """CLIP's text transformer, always frozen.
 
@@ -48,6 +52,11 @@ class ClipText(TextComponent):
     @property
     def pooled_dim(self) -> int:
         return self.pooled_width
+
+    def fetch(self) -> None:
+        from videopolicy.weights import pretrained_folder
+
+        pretrained_folder(self.weights, CLIP, CLIP_FILES)
 
     def build(self) -> TextEncoder:
         from videopolicy.text_encoders import ClipTextEncoder

@@ -15,13 +15,12 @@ from torch.nn import functional
 
 from videopolicy.contracts.text import EncodedText, TextEncoder
 from videopolicy.errors import WeightsError
+from videopolicy.text import CLIP, CLIP_FILES
 from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
 
 REMEMBERED_SENTENCES = 4096
 PIECES_PER_WORD = 24
 
-_CLIP = "CLIP's text encoder"
-_CLIP_FILES = ("config.json", "model*.safetensors", "pytorch_model.bin", "tokenizer*.json", "vocab.json", "merges.txt")
 _NOT_TEXT = ("vision_model.", "visual_projection.", "logit_scale", "text_model.embeddings.position_ids")
 
 
@@ -78,8 +77,8 @@ def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
 
     if on_meta():
         return CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=width, projection_dim=pooled_width)), None
-    folder = pretrained_folder(weights, _CLIP, _CLIP_FILES)
-    with explain_loading(folder, _CLIP, _CLIP_FILES), _only_errors():
+    folder = pretrained_folder(weights, CLIP, CLIP_FILES)
+    with explain_loading(folder, CLIP, CLIP_FILES), _only_errors():
         tokenizer = CLIPTokenizer.from_pretrained(folder)
         model, info = CLIPTextModelWithProjection.from_pretrained(folder, output_loading_info=True)
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith(_NOT_TEXT)]

@@ -51,7 +51,7 @@ class Lines:
         return Batch(Observation({}, [""] * len(state), state), actions=2 * state[..., :2], action_mask=mask)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process."""
 
 
@@ -70,7 +70,7 @@ def train(folder: Path, killed_after: int | None = None, **options) -> Regressio
         def loss(batch: Batch) -> dict[str, torch.Tensor]:
             calls.append(1)
             if len(calls) > killed_after:
-                raise Killed
+                raise KilledError
             return original(batch)
 
         learner.loss = loss
@@ -97,7 +97,7 @@ def test_killed_stage_ends_with_the_same_weights(tmp_path, monkeypatch, options)
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     whole = train(tmp_path / "whole", **options)
     for killed_after in (17, 23):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(tmp_path / "killed", killed_after, **options)
     resumed = train(tmp_path / "killed", **options)
     assert torch.equal(weights(whole), weights(resumed))
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(tmp_path):
 
 def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(tmp_path, killed_after=3)
     state = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)["state_dict"]
     assert "learner.network.0.weight" in state

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from vpolicy_hdf5.components import RobomimicHDF5
 
 from videopolicy import Window
 from videopolicy.testing import toy_episode, toy_spaces
-from vpolicy_hdf5.components import RobomimicHDF5
 
 
 def test_windows_begin_at_every_third_step_of_each_episode(tmp_path):

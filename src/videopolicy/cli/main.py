@@ -12,7 +12,7 @@ from videopolicy.cli import check, data, env, plugins, report, run, show
 from videopolicy.errors import VpolicyError
 
 # Idle threads of torch's parallel loops sleep instead of spinning, unless the user wants otherwise. On a machine that
-# does anything else beside, spinning was measured to slow small models down a hundredfold. Set before torch is imported.
+# does anything else beside, spinning slows small models down, a hundredfold where it was measured.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(

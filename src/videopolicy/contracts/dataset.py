@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -55,7 +55,6 @@ class Statistics:
 
     actions: FieldStatistics
     state: FieldStatistics | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Windows(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class StaticStream(FeatureStream):
         return self.branches
 
     def descend(self, levels: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Branch]]]:
-        for level, following in zip(levels[:-1], levels[1:], strict=True):
+        for level, following in pairwise(levels):
             yield level, following, self.branches
 
 
@@ -91,7 +92,10 @@ class CachesFeatures(Protocol):
     """An extractor with a frozen part whose output can be computed once and kept on disk."""
 
     def frozen_features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
-        """Output of the frozen part ``(B, ...)``; ``stream`` takes it from ``observation.features`` when it is there."""
+        """Output of the frozen part ``(B, ...)``; ``stream`` takes it from ``observation.features`` where it is there.
+
+        Half precision must do: that is how features are kept on disk.
+        """
         ...
 
     @property

@@ -210,6 +210,15 @@ class Svd(BackboneComponent):
     def check(self, spaces: Spaces) -> list[str]:
         return [] if spaces.cameras else ["the video model needs at least one camera, the spaces have none"]
 
+    def fetch(self) -> None:
+        if self.weights is not None:
+            from vpolicy_svd.loading import files_of, pretrained_folder
+
+            parts = ("unet", "vae") if isinstance(self.latent, VaeLatent) else ("unet",)
+            pretrained_folder(
+                self.weights, "Stable Video Diffusion", [file for part in parts for file in files_of(part)]
+            )
+
     def build(self, spaces: Spaces) -> SvdBackbone:
         from vpolicy_svd.backbone import SvdBackbone
 

@@ -10,6 +10,11 @@ from videopolicy import WeightsError
 from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
 
 
+def files_of(part: str) -> tuple[str, str]:
+    """Description and weights of one part of a diffusers pipeline, relative to its folder."""
+    return f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors"
+
+
 def load_part(model: Any, weights: str | None, part: str, what: str, decisive: Sequence[str]) -> None:
     """Put pretrained weights into a diffusers model; nothing happens without weights or on the meta device.
 
@@ -26,7 +31,7 @@ def load_part(model: Any, weights: str | None, part: str, what: str, decisive: S
     """
     if weights is None or on_meta():
         return
-    files = (f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors")
+    files = files_of(part)
     folder = pretrained_folder(weights, what, files)
     with explain_loading(folder, what, files):
         from safetensors.torch import load_file
