@@ -110,14 +110,11 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
     Raises:
         VpolicyError: Of every kind that bad input and a failing machine can cause.
     """
-    from videopolicy import stages
-    from videopolicy.evaluation import device_for_acting, evaluate
-    from videopolicy.report import make_predictions, make_videos, write_report
-
     store = store or Store()
     folder = runs / recipe.name
     with locked(folder, f"run '{recipe.name}'"), MemoryMonitor() as memory:
         started = time.monotonic()
+        _refuse_another_run(folder, recipe)
         provenance = Provenance(folder, recipe)
         before = provenance.facts["seconds"]
 
@@ -125,9 +122,13 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
             peak = max(memory.peak_bytes, provenance.facts["peak_memory_bytes"])
             provenance.update(**facts, seconds=before + time.monotonic() - started, peak_memory_bytes=peak)
 
-        _refuse_another_run(folder, recipe)
         for component in recipe.components():
             component.fetch()
+        # These need torch: everything that can be refused without it has been.
+        from videopolicy import stages
+        from videopolicy.evaluation import device_for_acting, evaluate
+        from videopolicy.report import make_predictions, make_videos, write_report
+
         python = interpreter(recipe.benchmark.launch(), say=reporter.line)
         dataset, facts = prepare_data(recipe, store, reporter)
         if facts and not (facts.get("reused") and "data" in provenance.facts):

@@ -221,9 +221,10 @@ def train_stage(
         )
         loader = DataLoader(steps, batch_size=None, num_workers=stage.data_workers)
         learner.train()
-        trainer.fit(module, loader, ckpt_path=folder / CHECKPOINT if checkpoint else None, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(module, loader, ckpt_path=folder / CHECKPOINT if checkpoint else None, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
         learner.eval()
     losses = read_curves(folder)
     tail = {name: [v for s, v in rows if s >= stage.steps * 0.9] for name, rows in losses.items()}

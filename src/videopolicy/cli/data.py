@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videopolicy.cli.interrupts import interruptible
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,6 +20,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and results o
 
 
 @app.command()
+@interruptible
 def collect(
     recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
     overrides: Annotated[
@@ -43,6 +46,7 @@ def collect(
 
 
 @app.command()
+@interruptible
 def info(
     path: Annotated[Path, typer.Argument(help="A dataset's folder or file.", show_default=False)],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the dataset type, as in a recipe.")] = None,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videopolicy.cli.interrupts import interruptible
+
 if TYPE_CHECKING:
     from videopolicy.component import BenchmarkComponent
 
@@ -14,6 +16,7 @@ Name = Annotated[str, typer.Argument(help="Name of a benchmark.", show_default=F
 
 
 @app.command("list")
+@interruptible
 def list_environments() -> None:
     """List the benchmarks and the environments that their simulators run in."""
     import os
@@ -40,6 +43,7 @@ def list_environments() -> None:
 
 
 @app.command()
+@interruptible
 def create(name: Name) -> None:
     """Make the environment of a benchmark's simulator, if it is not there."""
     from videopolicy.environments import interpreter
@@ -49,6 +53,7 @@ def create(name: Name) -> None:
 
 
 @app.command()
+@interruptible
 def check(name: Name) -> None:
     """Start a benchmark's simulator, render a picture, and take a few steps."""
     import tempfile

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from videopolicy.cli import check, data, env, plugins, report, run, show
+from videopolicy.cli.interrupts import interruptible
 from videopolicy.errors import VpolicyError
 
 # Idle threads of torch's parallel loops sleep instead of spinning, unless the user wants otherwise. On a machine that
@@ -22,11 +23,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run")(run.run)
-app.command("check")(check.check)
+app.command("run")(interruptible(run.run))
+app.command("check")(interruptible(check.check))
 app.command("plugins")(plugins.plugins)
 app.command("show")(show.show)
-app.command("report")(report.report)
+app.command("report")(interruptible(report.report))
 app.add_typer(env.app, name="env", help="Make and check simulators' environments.")
 app.add_typer(data.app, name="data", help="Collect and inspect demonstrations.")
 
@@ -38,9 +39,6 @@ def main() -> None:
     except VpolicyError as error:
         _say(error.message, error.hint)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("Interrupted. What was finished is kept.", "Run the same command again to go on.")
-        sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise

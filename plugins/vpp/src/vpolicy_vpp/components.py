@@ -41,6 +41,8 @@ class VideoFormer(_Options):
         heads, dim_head: Of the attention on the frame; the attention over time splits D by ``heads``.
         latents_per_frame: Tokens that come out per frame (14 of 16 frames: 224).
         ff_mult: Hidden width of the feed-forward layers, in multiples of D.
+        time_position_scale: Standard deviation with which the positions of the frames begin. The official 1
+            drowns features of small scale: trained briefly from scratch, the tokens then ignore the images.
         input_norm: Normalise the features first. The official code does not; features of a video model
             trained from scratch have no known scale.
     """
@@ -52,6 +54,7 @@ class VideoFormer(_Options):
     dim_head: int = Field(64, ge=1)
     latents_per_frame: int = Field(14, ge=1)
     ff_mult: int = Field(4, ge=1)
+    time_position_scale: float = Field(1.0, ge=0)
     input_norm: bool = False
 
     @model_validator(mode="after")

@@ -89,7 +89,7 @@ class VideoFormerModule(nn.Module):
         dim = options.dim
         self.input_norm = nn.LayerNorm(channels) if options.input_norm else nn.Identity()
         self.goal_emb = nn.Sequential(nn.Linear(channels, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-        self.time_pos_emb = nn.Parameter(torch.randn(frames, 1, dim))
+        self.time_pos_emb = nn.Parameter(options.time_position_scale * torch.randn(frames, 1, dim))
         self.latents = nn.Parameter(torch.randn(frames, options.latents_per_frame, dim))
         self.layers = nn.ModuleList()
         for _ in range(options.depth):
