@@ -156,6 +156,11 @@ class SinusoidalEmbedding(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+def _zero(linear: nn.Linear) -> None:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+
+
 def _mlp(inputs: int, width: int, activation: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, 2 * width), activation, nn.Linear(2 * width, width))
 
@@ -184,12 +189,12 @@ class DiffusionTransformer(nn.Module):
         self.action_emb = nn.Linear(action_dim, width)
         self.action_positions = nn.Parameter(torch.zeros(options.horizon, width)) if options.action_positions else None
         self.action_pred = nn.Linear(width, action_dim)
-        self._initialise(zero=options.adaptive_norm == "adaln-zero")
+        self._initialise(options.initial_deviation, zero=options.adaptive_norm == "adaln-zero")
 
-    def _initialise(self, zero: bool) -> None:
+    def _initialise(self, deviation: float | None, zero: bool) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and deviation is not None:
+                nn.init.normal_(module.weight, std=deviation)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.action_positions is not None:
@@ -197,8 +202,8 @@ class DiffusionTransformer(nn.Module):
         if zero:
             for module in self.modules():
                 if isinstance(module, Modulation):
-                    nn.init.zeros_(cast(nn.Linear, module.modulation[1]).weight)
-            nn.init.zeros_(self.action_pred.weight)
+                    _zero(cast(nn.Linear, module.modulation[1]))
+            _zero(self.action_pred)
 
     def context(self, tokens: Tensor, goal: Tensor, state: Tensor | None) -> Tensor:
         """Goal ``(B, P)``, tokens ``(B, N, C)`` and state ``(B, S)`` to the encoded context ``(B, 1 + N (+ 1), D)``."""
