@@ -43,8 +43,10 @@ class VideoFormer(_Options):
         ff_mult: Hidden width of the feed-forward layers, in multiples of D.
         time_position_scale: Standard deviation with which the positions of the frames begin. The official 1
             drowns features of small scale: trained briefly from scratch, the tokens then ignore the images.
-        input_norm: Normalise the features first. The official code does not; features of a video model
-            trained from scratch have no known scale.
+        input_norm: Normalise the features first: ``layer`` over the channels of every token, ``batch`` every channel
+            over the training windows (without learned scale). The official code does not; features of a video
+            model trained from scratch have no known scale, and most of what a token holds is the same in every
+            image, which only ``batch`` takes away.
     """
 
     type: Literal["video-former"] = "video-former"
@@ -55,7 +57,7 @@ class VideoFormer(_Options):
     latents_per_frame: int = Field(14, ge=1)
     ff_mult: int = Field(4, ge=1)
     time_position_scale: float = Field(1.0, ge=0)
-    input_norm: bool = False
+    input_norm: Literal["none", "layer", "batch"] = "none"
 
     @model_validator(mode="after")
     def _fits(self) -> VideoFormer:

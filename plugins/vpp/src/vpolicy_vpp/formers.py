@@ -75,6 +75,22 @@ class FormerLayer(nn.ModuleList):
         return latents + self[-1](latents)
 
 
+class ChannelNorm(nn.BatchNorm1d):
+    """Batch normalisation of the last axis, without learned scale; in evaluation a row depends on itself only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features.flatten(0, -2)).view_as(features)
+
+
+def _input_norm(name: str, channels: int) -> nn.Module:
+    if name == "layer":
+        return nn.LayerNorm(channels)
+    return ChannelNorm(channels) if name == "batch" else nn.Identity()
+
+
 class VideoFormerModule(nn.Module):
     """Section 3.2: features ``(B, T, N, C)`` to tokens ``(B, T * latents, D)``, frame by frame.
 
@@ -87,7 +103,7 @@ class VideoFormerModule(nn.Module):
     def __init__(self, options: VideoFormer, channels: int, frames: int) -> None:
         super().__init__()
         dim = options.dim
-        self.input_norm = nn.LayerNorm(channels) if options.input_norm else nn.Identity()
+        self.input_norm = _input_norm(options.input_norm, channels)
         self.goal_emb = nn.Sequential(nn.Linear(channels, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.time_pos_emb = nn.Parameter(options.time_position_scale * torch.randn(frames, 1, dim))
         self.latents = nn.Parameter(torch.randn(frames, options.latents_per_frame, dim))
