@@ -80,7 +80,7 @@ def test_what_was_resolved_can_be_read_again(write):
         ("horizon: 3", "width: 9", 4, "policy", "takes width 9, the eye gives one vector of width 8"),
         ("type: eye", "type: eye\n    cameras: 2", 4, "policy", "needs 2 cameras, there are 1"),
         ("data: {type: tape}", "data: tape", 3, "data", "a mapping with a 'type'"),
-        ("data: {type: tape}", "data: {type: film}", 3, "data", "'film' is a backbone"),
+        ("data: {type: tape}", "data: {type: film}", 3, "data", "'film' is of kind backbone"),
         ("eval:", "evl:", 19, "evl", "Did you mean 'eval'"),
     ],
 )
