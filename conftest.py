@@ -1,6 +1,5 @@
 """Settings of the whole test suite."""
 
-import os
+from videopolicy.threads import wait_briefly
 
-# As the command line does it: see videopolicy/cli/main.py.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+wait_briefly()

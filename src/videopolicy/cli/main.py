@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 
 import typer
@@ -11,10 +10,9 @@ import typer
 from videopolicy.cli import check, data, env, plugins, report, run, show
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.errors import VpolicyError
+from videopolicy.threads import wait_briefly
 
-# Idle threads of torch's parallel loops sleep instead of spinning, unless the user wants otherwise. On a machine that
-# does anything else beside, spinning slows small models down, a hundredfold where it was measured.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+wait_briefly()  # before torch is imported
 
 app = typer.Typer(
     help="Video models as robot policies: train, evaluate and compare them from one recipe.",
