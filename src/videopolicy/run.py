@@ -143,7 +143,7 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
             record()
         evaluation = evaluate(recipe, planned, folder, python, device, reporter)
         if evaluation:
-            record(evaluation=evaluation)
+            record(evaluation={**evaluation, **_overlap(folder, dataset, reporter)})
         make_videos(folder, recipe.benchmark, reporter)
         policy, normalizer = stages.load_policy(recipe, planned)
         make_predictions(folder, recipe.benchmark, policy.eval().to(device), reporter, normalizer=normalizer.to(device))
@@ -155,6 +155,16 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
             reporter.line(problem)
         reporter.line(f"report: {report}")
     return folder
+
+
+def _overlap(folder: Path, dataset: Dataset, reporter: Reporter) -> dict[str, int]:
+    """Count the evaluation episodes that began in a state from which a demonstration began."""
+    demonstrated = dataset.initial_states()
+    records = EpisodeLog(folder / "episodes.jsonl").read()
+    count = sum(record.initial_state in demonstrated for record in records)
+    if demonstrated:
+        reporter.line(f"evaluate: {count} of {len(records)} episodes began in the initial state of a demonstration")
+    return {"episodes_from_demonstrated_states": count}
 
 
 def _identity(recipe: Recipe, last_stage: str | None) -> dict[str, Any]:

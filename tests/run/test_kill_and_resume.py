@@ -56,7 +56,11 @@ def test_a_finished_run_does_nothing_again(uninterrupted: Any) -> None:
     assert "train video: done earlier (40 steps" in uninterrupted.output()
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+def test_no_episode_begins_where_a_demonstration_began(uninterrupted: Any) -> None:
+    assert "0 of 30 episodes began in the initial state of a demonstration" in uninterrupted.output()
+
+
+@pytest.mark.parametrize("workers", [3])
 def test_the_number_of_workers_changes_nothing(uninterrupted: Any, workers: int, runner_in: Any) -> None:
     uninterrupted.finish(f"eval.workers={workers}", f"name=workers-{workers}")
     other = uninterrupted.run_folder.parent / f"workers-{workers}"
