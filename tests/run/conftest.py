@@ -47,9 +47,12 @@ eval: {{episodes: 5, execute: 3, workers: 2, batch_size: 4, baselines: [untraine
 tracking: []
 """
 
-# Checkpoints come quickly, so that a kill falls between two of them.
+# Checkpoints come quickly, so that a kill falls between two of them. A test run in the background inherits that
+# Ctrl-C is ignored; the program under test must not.
 PROGRAM = """
+import signal
 import videopolicy.training, videopolicy.cli.main
+signal.signal(signal.SIGINT, signal.default_int_handler)
 videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
 videopolicy.cli.main.main()
 """
