@@ -46,12 +46,8 @@ class PolicyActor:
 
     @torch.inference_mode()
     def act(self, observation: Observation, generator: RowGenerator) -> np.ndarray:
-        observation = Observation(
-            {name: images.to(self.device) for name, images in observation.images.items()},
-            observation.instructions,
-            observation.state.to(self.device) if observation.state is not None else None,
-        )
-        actions = self.normalizer.physical(self.policy.act(self.normalizer.observation(observation), generator))
+        seen = self.normalizer.observation(observation.to(self.device))
+        actions = self.normalizer.physical(self.policy.act(seen, generator))
         return np.clip(actions.float().cpu().numpy(), self.low, self.high)
 
 

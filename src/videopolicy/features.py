@@ -73,8 +73,7 @@ def cache_features(
         with reporter.stage("compute frozen features", len(windows), done) as progress:
             for start in range(done, len(windows), BLOCK):
                 indices = range(start, min(start + BLOCK, len(windows)))
-                observation = normalizer.observation(windows.batch(indices).observation)
-                observation.images = {name: images.to(device) for name, images in observation.images.items()}
+                observation = normalizer.observation(windows.batch(indices).observation.to(device))
                 generator = RowGenerator.from_seeds([derived_seed(seed, "features", index) for index in indices])
                 block = learner.frozen_features(observation, generator).half().cpu().numpy()
                 with storage_errors(path):

@@ -248,7 +248,13 @@ def _loggers(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Logger
         if "tensorboard" in tracking:
             loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
         if "wandb" in tracking:
-            loggers.append(WandbLogger(project="videopolicy", name=folder.name, save_dir=folder))
+            try:
+                loggers.append(WandbLogger(project="videopolicy", name=folder.name, save_dir=folder))
+            except ModuleNotFoundError:
+                raise VpolicyError(
+                    "The recipe tracks with wandb, which is not installed.",
+                    "Install videopolicy[wandb], or take wandb out of `tracking`.",
+                ) from None
     return loggers
 
 

@@ -56,6 +56,15 @@ class Observation:
     def __len__(self) -> int:
         return len(self.instructions)
 
+    def to(self, device: torch.device) -> Observation:
+        """The same observation on another device."""
+        return Observation(
+            {name: images.to(device) for name, images in self.images.items()},
+            self.instructions,
+            None if self.state is None else self.state.to(device),
+            None if self.features is None else self.features.to(device),
+        )
+
 
 @dataclass
 class Batch:
