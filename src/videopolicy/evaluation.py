@@ -11,6 +11,7 @@ import torch
 
 from videopolicy.acting import Actor, PolicyActor, RandomActor
 from videopolicy.artifacts import digest
+from videopolicy.checkpoints import load_normalizer
 from videopolicy.contracts.policy import Policy
 from videopolicy.progress import Reporter, duration
 from videopolicy.recipe import Recipe
@@ -94,9 +95,13 @@ def _actor(name: str, recipe: Recipe, planned: list[PlannedStage], device: torch
     spaces = recipe.benchmark.spaces()
     if name == "random":
         return RandomActor(spaces.actions, recipe.eval.execute)
-    policy, normalizer = load_policy(recipe, planned)
     if name == "untrained":
-        policy = cast(Policy, build_learner(recipe, "policy", recipe.seed))
+        policy, normalizer = (
+            cast(Policy, build_learner(recipe, "policy", recipe.seed)),
+            load_normalizer(planned[-1].folder),
+        )
+    else:
+        policy, normalizer = load_policy(recipe, planned)
     return PolicyActor(policy, normalizer, spaces.actions, device)
 
 
