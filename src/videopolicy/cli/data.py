@@ -108,16 +108,16 @@ def _episodes(dataset: Dataset, reporter: Reporter) -> Iterator[tuple[str, str, 
     from videopolicy.types import Window
 
     for split in dataset.splits:
-        windows = dataset.windows(Window(horizon=2), split)
+        windows = dataset.windows(Window(future=(1,)), split)
         lengths: dict[str, list[int]] = {}
         steps = 0
         with reporter.stage(f"read {split}", len(windows)) as progress:
             for start in range(0, len(windows), 64):
                 batch = windows.batch(range(start, min(start + 64, len(windows))))
-                assert batch.action_mask is not None
-                for instruction, goes_on in zip(batch.observation.instructions, batch.action_mask[:, 1], strict=True):
+                assert batch.future_mask is not None
+                for instruction, goes_on in zip(batch.observation.instructions, batch.future_mask[:, 0], strict=True):
                     steps += 1
-                    if not goes_on:  # no action follows: the last step of its episode
+                    if not goes_on:
                         lengths.setdefault(instruction, []).append(steps)
                         steps = 0
                 progress.advance(len(batch))

@@ -25,13 +25,18 @@ def list_environments() -> None:
     from rich.table import Table
 
     from videopolicy.environments import environment_folder, is_ready, override_variable
+    from videopolicy.errors import SimulationError
     from videopolicy.registry import current_registry
 
     table = Table(box=None, pad_edge=False)
     for column in ("benchmark", "state", "where"):
         table.add_column(column, overflow="fold")
     for name in current_registry().names("benchmark"):
-        spec = _benchmark(name).launch()
+        try:
+            spec = _benchmark(name).launch()
+        except SimulationError as error:
+            table.add_row(name, "no simulator", error.message)
+            continue
         folder = environment_folder(spec)
         if folder is not None:
             table.add_row(name, "ready" if is_ready(spec) else "not made yet", str(folder))

@@ -93,7 +93,8 @@ class Dataset(ABC):
     def windows(self, window: Window, split: str = "train") -> Windows:
         """All windows of a split: one for every step of every episode, unless the dataset is told to skip some.
 
-        Frames past the end repeat the last frame with a False mask; actions past the end are masked.
+        Frames past the end repeat the last frame with a False mask; actions past the end are masked. Clips without
+        actions have NaN ones, all of them masked.
         """
 
     @abstractmethod

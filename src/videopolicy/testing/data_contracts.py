@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from videopolicy.component import BenchmarkComponent, DatasetComponent
-from videopolicy.contracts.benchmark import PublishedNumber
+from videopolicy.contracts.benchmark import PublishedNumber, WorkerSpec
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.environments import interpreter, is_ready
-from videopolicy.errors import VpolicyError
+from videopolicy.errors import SimulationError, VpolicyError
 from videopolicy.simulation import WorkerPool
 from videopolicy.spaces import Spaces
 from videopolicy.testing.component_contract import ComponentContract, equal
@@ -71,7 +71,7 @@ class DatasetContract(ComponentContract):
                 f"`{name}` is {tuple(values.shape)} {values.dtype}, not {shape} {kind}."
             )
         assert all(batch.observation.instructions), "An instruction is empty."
-        assert torch.isfinite(batch.actions).all(), "Actions contain NaN or infinity."
+        assert torch.isfinite(batch.actions[batch.action_mask]).all(), "Actions contain NaN or infinity."
 
     def test_a_window_that_asks_for_little_gets_little(self, dataset: Dataset) -> None:
         batch = dataset.windows(Window()).batch([0])
@@ -81,7 +81,7 @@ class DatasetContract(ComponentContract):
         windows = dataset.windows(Window(future=(1,), horizon=2))
         batch = windows.batch(range(min(len(windows), 512)))
         assert batch.action_mask is not None and batch.future_mask is not None
-        assert batch.action_mask[:, 0].all(), "The action of a window's own step is always recorded."
+        assert batch.action_mask[:, 0].any(), "No window has an action."
         for row in torch.nonzero(~batch.future_mask[:, 0]).flatten().tolist():
             assert not batch.action_mask[row, 1], "A window at the last frame claims a further action."
             for camera, future in batch.future.items():
@@ -93,8 +93,9 @@ class DatasetContract(ComponentContract):
         one, other = windows.batch([last, 0]), windows.batch([0, 1, last])
         for camera, images in one.observation.images.items():
             equal(images[0], other.observation.images[camera][2], "The images of a window depend on its batch")
-        assert one.actions is not None and other.actions is not None
-        equal(one.actions[0], other.actions[2], "The actions of a window depend on its batch")
+        assert one.actions is not None and other.actions is not None and one.action_mask is not None
+        there = one.action_mask[0]
+        equal(one.actions[0][there], other.actions[2][there], "The actions of a window depend on its batch")
         assert one.observation.instructions[0] == other.observation.instructions[2]
 
     def test_windows_can_be_sent_to_another_process(self, dataset: Dataset) -> None:
@@ -105,9 +106,9 @@ class DatasetContract(ComponentContract):
 
     def test_statistics_are_those_of_the_training_split(self, dataset: Dataset) -> None:
         windows = dataset.windows(Window(horizon=1))
-        actions = windows.batch(range(len(windows))).actions
-        assert actions is not None
-        found, values = dataset.statistics().actions, actions[:, 0].double().numpy()
+        batch = windows.batch(range(len(windows)))
+        assert batch.actions is not None and batch.action_mask is not None
+        found, values = dataset.statistics().actions, batch.actions[batch.action_mask].double().numpy()
         for name, said, true in (
             ("minimum", found.minimum, values.min(0)),
             ("maximum", found.maximum, values.max(0)),
@@ -167,8 +168,15 @@ class BenchmarkContract(ComponentContract):
         again = type(component).model_validate(component.model_dump(mode="json"))
         assert json.dumps(again.protocol(), sort_keys=True) == text, "`protocol` differs between equal components."
 
-    def test_launch_names_files_that_exist(self, component: BenchmarkComponent) -> None:
-        spec = component.launch()
+    @pytest.fixture
+    def spec(self, component: BenchmarkComponent) -> WorkerSpec:
+        try:
+            return component.launch()
+        except SimulationError as error:  # such as a benchmark that so far only declares its tasks and spaces
+            assert error.hint, f"The error of `launch` does not say what to do: {error.message}"
+            pytest.skip(error.message)
+
+    def test_launch_names_files_that_exist(self, spec: WorkerSpec) -> None:
         for path in (spec.module, spec.requirements):
             assert path is None or path.is_file(), f"`launch` names {path}, which does not exist."
         json.dumps(spec.config)
@@ -183,8 +191,10 @@ class BenchmarkContract(ComponentContract):
         assert closeup.tasks() == component.tasks(), "`closeup` has other tasks."
         assert closeup.spaces().actions == component.spaces().actions, "`closeup` has other actions."
 
-    def test_simulator_keeps_to_the_declaration(self, component: BenchmarkComponent, tmp_path: Path) -> None:
-        spec, spaces = component.launch(), component.spaces()
+    def test_simulator_keeps_to_the_declaration(
+        self, component: BenchmarkComponent, spec: WorkerSpec, tmp_path: Path
+    ) -> None:
+        spaces = component.spaces()
         if not is_ready(spec):
             pytest.skip(f"The environment of '{spec.environment}' is not installed; `vpolicy env` makes it.")
         task = component.tasks()[0].name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,9 +28,16 @@ class RobomimicHDF5(DatasetComponent):
     Files that were collected here also say what their cameras, state and actions mean.
 
     Args:
-        path: An HDF5 file, or a folder that is searched for ``*.hdf5``; None: the benchmark's experts are asked
-            for demonstrations.
-        episodes_per_task: How many to collect of every task (50 when left out), or to read at most (all).
+        path: An HDF5 file, or a folder; None: the benchmark's experts are asked for demonstrations.
+        files: Which files of the folder are read, as a pattern relative to it. RoboCasa lays several sizes and
+            kinds of demonstrations beside each other, all under one file name.
+        episodes_per_task: How many to collect of every task (50 when left out), or to read of every file at most
+            (all).
+        filter_key: Only the episodes that the files list under ``mask/<filter_key>`` are read: robomimic's name
+            for subsets, such as RoboCasa's ``300_demos`` of 3,000 generated ones.
+        skip: Task to episodes that are left out, of the statistics too. Video Policy's code means to leave out two
+            of RoboCasa's ``TurnOnStove`` in which the base moves, and through a mismatch of two orders leaves out
+            those of the same numbers of ``TurnOffMicrowave`` (``sgm/data/video.py``); its statistics cover all.
         action_noise: For collection: see `DemonstrationRequest`.
         cameras: Recipe's camera name to key under ``obs``, in the order of the views. Left out: every image key,
             called by its name without the ending ``_image`` or ``_rgb``.
@@ -39,6 +46,14 @@ class RobomimicHDF5(DatasetComponent):
         orientation: ``bottom-up`` where the files hold robosuite's raw images (LIBERO): they are flipped
             vertically. Everyone else stores them upright.
         actions: What the actions mean. Needed for files that were not collected here.
+        action_dimensions: Columns of the recorded actions that ``actions`` describes, counted from 0; left out: all
+            of them. RoboCasa records 12, of which the first 7 move the arm.
+        actionless_tasks: Tasks whose actions nobody sees: their clips teach the video model alone (Video Policy's
+            Figure 4). Their actions need not be recorded; in batches they are NaN and masked, and the statistics
+            leave them out. A fraction, such as 0.5, chooses that share of the tasks by a hash of their names.
+        action_padding: Actions past the end of an episode. ``mask`` leaves them out of the loss. ``zero`` trains
+            on zeros in recorded units, as Video Policy's code does (``sgm/data/video.py``): a gripper's zero is
+            neither open nor closed.
         instructions: Task to sentence, for files that hold none; it wins over what they hold.
         validation: Fraction of every task's episodes that is held out; None: what the files' own ``mask/valid``
             says, if anything.
@@ -50,12 +65,18 @@ class RobomimicHDF5(DatasetComponent):
 
     type: Literal["robomimic-hdf5"] = "robomimic-hdf5"
     path: Path | None = None
+    files: str = Field(default="**/*.hdf5", min_length=1)
     episodes_per_task: int | None = Field(default=None, gt=0)
+    filter_key: str | None = None
+    skip: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     action_noise: float = Field(default=0.0, ge=0)
     cameras: dict[str, str] = Field(default_factory=dict)
     state: tuple[str, ...] = ()
     orientation: Literal["upright", "bottom-up"] = "upright"
     actions: ActionSpace | None = None
+    action_dimensions: tuple[int, ...] = ()
+    actionless_tasks: tuple[str, ...] | Annotated[float, Field(ge=0, lt=1)] = ()
+    action_padding: Literal["mask", "zero"] = "mask"
     instructions: dict[str, str] = Field(default_factory=dict)
     validation: float | None = Field(default=None, ge=0, lt=1)
     window_stride: int = Field(default=1, ge=1)
@@ -65,6 +86,17 @@ class RobomimicHDF5(DatasetComponent):
     def _noise_is_for_collecting(self) -> RobomimicHDF5:
         if self.path is not None and self.action_noise:
             raise ValueError("'action_noise' has no effect on the existing data that 'path' names; remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_described(self) -> RobomimicHDF5:
+        if not self.action_dimensions:
+            return self
+        if self.actions is None or len(self.action_dimensions) != self.actions.dim:
+            chosen, described = len(self.action_dimensions), 0 if self.actions is None else self.actions.dim
+            raise ValueError(f"'action_dimensions' chooses {chosen} columns, and 'actions' describes {described}")
+        if min(self.action_dimensions) < 0 or len(set(self.action_dimensions)) < len(self.action_dimensions):
+            raise ValueError("'action_dimensions' must be different columns, counted from 0")
         return self
 
     def demonstrations(self) -> DemonstrationRequest | None:

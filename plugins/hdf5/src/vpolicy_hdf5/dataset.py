@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from videopolicy import (
+    ActionSpace,
     Batch,
     Camera,
     DataError,
@@ -24,8 +25,9 @@ from videopolicy import (
     Windows,
 )
 from videopolicy.errors import listing
+from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
 from vpolicy_hdf5.frames import Frames, FramesInMemory, FramesOnDisk
-from vpolicy_hdf5.reading import Recorded, data_files, read_file, require_equal
+from vpolicy_hdf5.reading import Recorded, read_file, require_equal
 
 if TYPE_CHECKING:
     from vpolicy_hdf5.components import RobomimicHDF5
@@ -45,7 +47,10 @@ class HDF5Dataset(Dataset):
     """
 
     def __init__(self, path: Path, options: RobomimicHDF5) -> None:
-        contents = [read_file(file, options) for file in data_files(path)]
+        tasks = tasks_of(path, data_files(path, options.files))
+        check_skipped(tasks.values(), options.skip)
+        silent = actionless(tasks.values(), options.actionless_tasks)
+        contents = [read_file(file, task, task not in silent, options) for file, task in tasks.items()]
         episodes = [episode for _, found in contents for episode in found]
         self._spaces = _spaces([spaces for spaces, _ in contents], episodes, options)
         held_out = _held_out(episodes, options.validation)
@@ -58,6 +63,7 @@ class HDF5Dataset(Dataset):
         self._flip = options.orientation == "bottom-up"
         self._frames: dict[str, Frames] = {}
         self._stride = options.window_stride
+        self._padding = options.action_padding
 
     @property
     def spaces(self) -> Spaces:
@@ -69,17 +75,19 @@ class HDF5Dataset(Dataset):
 
     @property
     def fingerprint(self) -> str:
-        content = hashlib.sha256(f"{self._spaces.model_dump_json()}|{self._stride}".encode())
+        content = hashlib.sha256(f"{self._spaces.model_dump_json()}|{self._stride}|{self._padding}".encode())
         for split, chosen in self._episodes.items():
             for episode in chosen:
-                content.update(f"{split}|{episode.task}|{episode.instruction}|{episode.digest}\n".encode())
+                kind = "video" if episode.actions is None else "demonstration"
+                content.update(f"{split}|{episode.task}|{episode.instruction}|{kind}|{episode.digest}\n".encode())
         return content.hexdigest()
 
     def statistics(self) -> Statistics:
         chosen = self._episodes[TRAIN]
+        actions = [episode.actions for episode in chosen if episode.actions is not None]
         state = [episode.state for episode in chosen if episode.state is not None]
         return Statistics(
-            actions=_statistics(np.concatenate([episode.actions for episode in chosen])),
+            actions=_statistics(np.concatenate(actions)) if actions else _of_bounds(self._spaces.actions),
             state=_statistics(np.concatenate(state)) if state else None,
         )
 
@@ -91,7 +99,9 @@ class HDF5Dataset(Dataset):
             )
         if split not in self._frames:
             self._frames[split] = self._store(self._episodes[split], self._flip)
-        return HDF5Windows(self._episodes[split], self._frames[split], window, self._stride)
+        return HDF5Windows(
+            self._episodes[split], self._frames[split], window, self._stride, self._spaces.actions.dim, self._padding
+        )
 
     def initial_states(self) -> frozenset[str]:
         found = (episode.initial_state for chosen in self._episodes.values() for episode in chosen)
@@ -99,9 +109,20 @@ class HDF5Dataset(Dataset):
 
 
 class HDF5Windows:
-    """One window for every ``stride``-th step of every episode; see `videopolicy.contracts.dataset.Dataset.windows`."""
+    """One window for every ``stride``-th step of every episode; see `videopolicy.contracts.dataset.Dataset.windows`.
 
-    def __init__(self, episodes: Sequence[Recorded], frames: Frames, window: Window, stride: int) -> None:
+    Actions of an episode that has none to show are NaN and masked: a loss that overlooks the mask is found out.
+    """
+
+    def __init__(
+        self,
+        episodes: Sequence[Recorded],
+        frames: Frames,
+        window: Window,
+        stride: int,
+        action_dim: int,
+        padding: Literal["mask", "zero"],
+    ) -> None:
         lengths = np.array([episode.steps for episode in episodes])
         self._first = np.repeat(np.cumsum(lengths) - lengths, lengths)  # of the episode that a step belongs to
         self._last = self._first + np.repeat(lengths, lengths) - 1
@@ -110,7 +131,14 @@ class HDF5Windows:
         self._starts = steps[(steps - self._first) % stride == 0]
         self._cameras = list(episodes[0].image_keys)
         self._instructions = [episode.instruction for episode in episodes]
-        self._actions = np.concatenate([episode.actions for episode in episodes])
+        self._supervised = np.array([episode.actions is not None for episode in episodes])
+        self._actions = np.concatenate(
+            [
+                np.full((episode.steps, action_dim), np.nan, np.float32) if episode.actions is None else episode.actions
+                for episode in episodes
+            ]
+        )
+        self._padding = padding
         state = [episode.state for episode in episodes if episode.state is not None]
         self._state = np.concatenate(state) if state else None
         self._frames = frames
@@ -125,7 +153,7 @@ class HDF5Windows:
         now = self._starts[np.asarray(indices, np.int64)]
         observed, _ = self._steps(now, self._observed)
         future, future_mask = self._steps(now, self._future)
-        ahead, action_mask = self._steps(now, self._horizon)
+        actions, action_mask = self._ahead(now)
         observation = Observation(
             images=self._images(observed),
             instructions=[self._instructions[owner] for owner in self._owner[now]],
@@ -135,9 +163,18 @@ class HDF5Windows:
             observation,
             future=self._images(future) if len(self._future) else {},
             future_mask=torch.from_numpy(future_mask) if len(self._future) else None,
-            actions=torch.from_numpy(self._actions[ahead]) if len(self._horizon) else None,
+            actions=torch.from_numpy(actions) if len(self._horizon) else None,
             action_mask=torch.from_numpy(action_mask) if len(self._horizon) else None,
         )
+
+    def _ahead(self, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Actions ``(B, H, A)`` from now on, and which of them count."""
+        steps, there = self._steps(now, self._horizon)
+        actions, supervised = self._actions[steps], self._supervised[self._owner[now], None]
+        if self._padding == "mask":
+            return actions, there & supervised
+        actions[~there & supervised] = 0
+        return actions, np.broadcast_to(supervised, there.shape).copy()
 
     def _steps(self, now: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Global steps ``(B, K)`` at offsets from now, held inside each episode, and which of them existed."""
@@ -172,11 +209,11 @@ def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: Ro
         )
     actions = stated.pop()
     for episode in episodes:
-        if episode.actions.shape[1] != actions.dim:
+        if episode.actions is not None and episode.actions.shape[1] != actions.dim:
             raise DataError(
                 f"{episode.file}, episode '{episode.demo}': 'actions' has {episode.actions.shape[1]} dimensions "
                 f"where {actions.dim} are described ({', '.join(actions.names)}).",
-                "Correct `actions` in the recipe's data section, or remove the episode.",
+                "Correct `actions` or `action_dimensions` in the recipe's data section, or remove the episode.",
             )
     return Spaces(
         cameras=tuple(Camera(name=name, height=h, width=w) for name, (h, w) in first.image_shapes.items()),
@@ -208,6 +245,14 @@ def _held_out(episodes: list[Recorded], fraction: float | None) -> list[bool]:
         wanted = max(round(fraction * len(places)), 1) if fraction else 0
         chosen.update(index for _, index in sorted(places)[: min(wanted, len(places) - 1)])
     return [index in chosen for index in range(len(episodes))]
+
+
+def _of_bounds(actions: ActionSpace) -> FieldStatistics:
+    """Where no action is to be seen: those of actions that fill their bounds evenly."""
+    low, high = np.array(actions.low), np.array(actions.high)
+    return FieldStatistics(
+        list(actions.low), list(actions.high), ((low + high) / 2).tolist(), ((high - low) / 12**0.5).tolist()
+    )
 
 
 def _statistics(values: np.ndarray) -> FieldStatistics:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpolicy_hdf5.reading import Recorded, readable
+from vpolicy_hdf5.attributes import readable
+from vpolicy_hdf5.reading import Recorded
 
 
 class Frames(Protocol):
