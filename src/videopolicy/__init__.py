@@ -34,7 +34,7 @@ from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
 from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
 
 if TYPE_CHECKING:
-    from videopolicy.contracts.backbone import Denoised, VideoBackbone
+    from videopolicy.contracts.backbone import Clip, Denoised, VideoBackbone
     from videopolicy.contracts.dataset import Dataset, Episode, EpisodeWriter, FieldStatistics, Statistics, Windows
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import CachesFeatures, FeatureExtractor, FeatureStream, StaticStream
@@ -47,6 +47,7 @@ _LAZY = {
     "ActionDecoder": "contracts.decoder",
     "CachesFeatures": "contracts.extractor",
     "Dataset": "contracts.dataset",
+    "Clip": "contracts.backbone",
     "Denoised": "contracts.backbone",
     "EncodedText": "contracts.text",
     "Episode": "contracts.dataset",
@@ -90,6 +91,7 @@ __all__ = [
     "Branch",
     "CachesFeatures",
     "Camera",
+    "Clip",
     "Component",
     "DataError",
     "Dataset",

@@ -33,7 +33,7 @@ class ModularPolicy(Policy):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         if batch.actions is None or batch.action_mask is None:
             raise ValueError("A modular policy is trained on actions; this batch has none.")
-        stream = self.extractor.stream(batch.observation, batch.future or None)
+        stream = self.extractor.stream(batch.observation, batch)
         action = self.decoder.loss(stream, batch.actions, batch.action_mask)
         return {"action": action, **stream.losses}
 

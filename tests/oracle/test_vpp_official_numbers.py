@@ -175,9 +175,9 @@ def test_image_latents_and_time_embedding(vpp_oracle, make_extractor, observatio
     with torch.no_grad():
         condition = backbone.condition(observation)
         views = len(observation.images)
-        official = condition.image.unflatten(0, (-1, views)).transpose(0, 1).flatten(0, 1)
+        official = condition.image[:, 0].unflatten(0, (-1, views)).transpose(0, 1).flatten(0, 1)
         close(official, vpp_oracle["outputs"]["image_latents"], atol=1e-5)
-        noisy = torch.zeros(len(observation), views, *backbone.latent_shape)
+        noisy = torch.zeros(len(observation), *backbone.latent_shape)
         level = torch.full((len(observation),), backbone.highest_level)
         embedding = backbone.denoise(noisy, level, condition, ["up0"], predict=False).step_embedding
     close(embedding, vpp_oracle["outputs"]["t_emb"][: len(observation)], atol=1e-5)
@@ -217,7 +217,7 @@ def test_features_from_latents(vpp_oracle, make_extractor, observation, latent_n
     extractor = make_extractor("linear", frames=STEP2_FRAMES)
     latents = vpp_oracle["inputs"]["scaled_latents_frame"].float()
     latents = latents.unflatten(0, (len(observation.images), -1)).transpose(0, 1)
-    extractor.backbone.encode = lambda frames: latents
+    extractor.backbone.latent.told = lambda images: latents.flatten(0, 2) / extractor.backbone.latent.scaling_factor
     features = extractor.frozen_features(observation, recorded_noise(latent_noise))
     expected = vpp_oracle["outputs"]["features_latent_input"]
     official = official_grid(features, len(observation.images), expected.shape[-1])
@@ -338,6 +338,9 @@ def test_whole_evaluation(vpp_oracle, make_extractor, make_decoder, observation,
 def test_video_loss(vpp_oracle, make_extractor):
     """Stage 1 on recorded latents, levels and noise; the second text is dropped."""
     from vpolicy_svd.backbone import SvdCondition, micro_ids
+    from vpolicy_svd.clips import ClipLayout
+
+    from videopolicy import Clip
 
     (_, uniform), (_, normal), (_, noise) = vpp_oracle["draws"]["stage1_loss"]
     backbone = make_extractor().backbone
@@ -345,10 +348,12 @@ def test_video_loss(vpp_oracle, make_extractor):
     text = backbone.text_tokens(vpp_oracle["inputs"]["texts"])
     text = text * (uniform > backbone.options.text_drop).view(-1, 1, 1)
     level = (backbone.options.level_deviation * normal.float().flatten() + backbone.options.level_mean).exp()
-    image = clean[:, 0] / backbone.latent.scaling_factor
+    image = clean[:, :1] / backbone.latent.scaling_factor
     condition = SvdCondition(image, text, micro_ids(backbone.options.training, clean))
     with torch.no_grad():
-        loss = backbone.diffusion_loss(clean, noise.float(), level, condition)
+        backbone.clips = ClipLayout(1, clean.shape[1], concatenated=False, pad=False)  # stage 1 has one view
+        clip = Clip(clean.unsqueeze(1), condition)
+        loss = backbone.diffusion_loss(clip, noise.float().unsqueeze(1), level)
     close(loss, vpp_oracle["outputs"]["stage1_loss"], atol=0, rtol=1e-4)
 
 

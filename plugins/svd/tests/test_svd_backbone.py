@@ -47,11 +47,12 @@ def test_the_network_of_the_paper_has_the_official_number_of_parameters() -> Non
         backbone = Svd(weights="stabilityai/stable-video-diffusion-img2vid").build(SPACES)
     assert sum(parameter.numel() for parameter in backbone.unet.parameters()) == 1_524_623_082
     assert len(backbone.unet.state_dict()) == 1428
-    assert backbone.latent_shape == (16, 4, 32, 32)
-    assert [str(layout) for layout in list(backbone.tap_specs.values())[:2]] == [
-        "16 frames x 8 height x 8 width of width 1280",
-        "16 frames x 16 height x 16 width of width 1280",
-    ]
+    assert backbone.latent_shape == (2, 16, 4, 32, 32)
+    # Those that Video Prediction Policy reads, and then those that Video Policy reads.
+    sizes = {name: (layout.dim, dict(layout.axes)["height"]) for name, layout in backbone.tap_specs.items()}
+    assert [sizes[tap] for tap in ("up0", "up1")] == [(1280, 8), (1280, 16)]
+    taps = ("down2.downsample", "up0.1", "up1.1", "up2.1", "up3.1")
+    assert [sizes[tap] for tap in taps] == [(1280, 4), (1280, 4), (1280, 8), (640, 16), (320, 32)]
 
 
 def test_the_clip_is_the_present_frame_and_strides_ahead() -> None:
@@ -81,7 +82,7 @@ def test_reading_stops_at_the_last_tap_with_exactly_the_same_values() -> None:
         module = backbone.unet.get_submodule(name)
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
     observation = toy_observation(SPACES, backbone.window)
-    noisy, level = torch.randn(2, 2, *backbone.latent_shape), torch.full((2,), 80.0)
+    noisy, level = torch.randn(2, *backbone.latent_shape), torch.full((2,), 80.0)
     with torch.no_grad():
         condition = backbone.condition(observation)
         whole = backbone.denoise(noisy, level, condition, ["up1", "up0"])
@@ -191,7 +192,7 @@ def test_views_are_clips_of_their_own_in_the_order_of_the_spaces() -> None:
     observation = toy_observation(SPACES, backbone.window)
     turned = toy_observation(SPACES, backbone.window)
     turned.images = dict(reversed(turned.images.items()))
-    noisy, level = torch.randn(2, 2, *backbone.latent_shape), torch.full((2,), 3.0)
+    noisy, level = torch.randn(2, *backbone.latent_shape), torch.full((2,), 3.0)
     with torch.no_grad():
         one, other = (
             backbone.denoise(noisy, level, backbone.condition(seen)).prediction for seen in (observation, turned)
@@ -257,3 +258,105 @@ def test_every_official_deviation_is_an_option_with_the_codes_default() -> None:
     assert options["sampling"] == {"fps": 4, "motion_bucket": 127, "noise_augmentation": 0.02}
     assert (options["level_mean"], options["level_deviation"], options["text_drop"]) == (0.7, 1.6, 0.05)
     assert (options["frames"], options["stride"], options["text"]["max_length"]) == (16, 2, 20)
+
+
+CONCATENATED = {"views": "concatenated", "pad_frame": True, "frames": 3}
+
+
+def test_concatenated_views_are_one_clip_behind_a_pad_frame() -> None:
+    backbone = build(**CONCATENATED)
+    assert backbone.latent_shape[0] == 1 + 2 * 3
+    frames = torch.rand(1, 2, 3, 3, *backbone.options.image_size) * 2 - 1
+    latents = backbone.encode(frames)
+    cells = backbone.encode(frames[:, :, :1].expand(-1, -1, 3, -1, -1, -1))
+    assert torch.equal(latents[:, 0], latents[:, 1]) and torch.equal(latents[:, 4], cells[:, 4])
+    torch.testing.assert_close(backbone.decode(latents), frames)
+
+
+def test_every_frame_is_told_the_image_of_its_own_view() -> None:
+    backbone = build(**CONCATENATED).eval()
+    observation = toy_observation(SPACES, backbone.window)
+    image = backbone.condition(observation).image
+    assert image.shape[1] == 7
+    first, second = image[:, 1], image[:, 4]
+    for frame, told in enumerate((first, first, first, first, second, second, second)):
+        assert torch.equal(image[:, frame], told)
+    assert not torch.equal(first, second)
+
+
+def test_views_of_one_clip_can_tell_each_other_something() -> None:
+    backbone = build(**CONCATENATED).eval()
+    observation = toy_observation(SPACES, backbone.window)
+    noisy, level = torch.randn(2, *backbone.latent_shape), torch.full((2,), 3.0)
+    with torch.no_grad():
+        one = backbone.denoise(noisy, level, backbone.condition(observation)).prediction
+        observation.images["wrist"] = torch.zeros_like(observation.images["wrist"])
+        other = backbone.denoise(noisy, level, backbone.condition(observation)).prediction
+    assert not torch.equal(one[:, 1], other[:, 1])
+
+
+def test_noise_on_the_told_image_is_the_rows_own_and_the_pad_frames_too() -> None:
+    backbone = build(**CONCATENATED, image_noise=0.1).eval()
+    observation = toy_observation(SPACES, backbone.window)
+    one, same, other = (
+        backbone.condition(observation, generator=RowGenerator.from_seeds(seeds)).image
+        for seeds in ([0, 1], [0, 1], [0, 2])
+    )
+    assert torch.equal(one, same) and torch.equal(one[0], other[0]) and not torch.equal(one[1], other[1])
+    assert not torch.equal(one[:, 0], one[:, 1])
+    clean = build(**CONCATENATED).condition(observation).image
+    assert (
+        0.05 < (one - clean).std() / backbone.latent.told(torch.ones(1, 3, *backbone.options.image_size)).mean() < 0.2
+    )
+
+
+def test_frames_can_lose_text_and_image_by_themselves() -> None:
+    backbone = build(**CONCATENATED, text_drop=0.5, image_drop=0.5, drop_per="frame", text_tokens="pooled")
+    torch.manual_seed(0)
+    condition = backbone.training_clip(toy_batch(SPACES, backbone.window, batch_size=16)).condition
+    text, image = ((part.flatten(2).abs().sum(-1) > 0).float() for part in (condition.text, condition.image))
+    assert text.shape == image.shape == (16, 7)
+    for kept in (text, image):
+        assert 0.35 < kept.mean() < 0.65 and len(kept.mean(dim=1).unique()) > 2
+    assert 0.15 < (text * image).mean() < 0.35
+
+
+def test_a_text_for_every_frame_reaches_its_frame() -> None:
+    """The same text for all frames is what diffusers does; another text in one frame changes the clip."""
+    backbone = build(**CONCATENATED).eval()
+    observation = toy_observation(SPACES, backbone.window)
+    noisy, level = torch.randn(2, *backbone.latent_shape), torch.full((2,), 3.0)
+    with torch.no_grad():
+        condition = backbone.condition(observation)
+        once = backbone.denoise(noisy, level, condition).prediction
+        condition.text = condition.text.unsqueeze(1).repeat(1, 7, 1, 1)
+        repeated = backbone.denoise(noisy, level, condition).prediction
+        condition.text[:, 5] += 1
+        changed = backbone.denoise(noisy, level, condition).prediction
+    torch.testing.assert_close(once, repeated)
+    assert not torch.allclose(repeated[:, 5], changed[:, 5])
+
+
+def test_colours_change_alike_in_all_frames_of_a_view() -> None:
+    from vpolicy_svd.augmentation import jitter
+    from vpolicy_svd.components import ColorJitter
+
+    frames = (torch.rand(2, 2, 1, 3, 8, 8) * 2 - 1).expand(-1, -1, 4, -1, -1, -1)
+    changed = jitter(frames, ColorJitter())
+    assert torch.equal(changed[:, :, 0], changed[:, :, 3]) and changed.min() >= -1 and changed.max() <= 1
+    shift = (changed - frames).flatten(2).mean(-1).flatten()
+    assert len(shift.unique()) == 4
+
+
+def test_a_horizon_of_nothing_shows_the_present_frame() -> None:
+    backbone = build(stride=0, frames=3)
+    assert backbone.window == Window() and backbone.clip_offsets == (0, 0, 0)
+    clean = backbone.training_clip(toy_batch(SPACES, backbone.window)).latents
+    assert torch.equal(clean[:, :, 0], clean[:, :, 2])
+
+
+def test_guidance_is_constant_where_asked_for() -> None:
+    backbone = build(**CONCATENATED, video_guidance="constant").eval()
+    observation = toy_observation(SPACES, backbone.window)
+    video = backbone.predict_video(observation, RowGenerator.from_seeds([0, 1]), steps=2, guidance=2.0)
+    assert video.shape == (2, 2, 3, 3, *backbone.options.image_size)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from videopolicy.contracts.learner import Learner
-from videopolicy.types import FeatureLayout, Observation
+from videopolicy.types import Batch, FeatureLayout, Observation, RowGenerator
 
 
 @dataclass
@@ -18,8 +18,8 @@ class Denoised:
     """What one forward of a video model gives.
 
     Args:
-        prediction: ``(B, V, T, c, h, w)`` estimate of the clean latents, or None when only taps were asked for.
-        taps: Per tap ``(B, V, T, C, h', w')``.
+        prediction: ``(B, *latent_shape)`` estimate of the clean latents, or None when only taps were asked for.
+        taps: Per tap ``(B, V, T, C, h', w')``, T frames of every view.
         step_embedding: ``(B, E)``, the model's own embedding of the level, where it has one.
     """
 
@@ -28,8 +28,27 @@ class Denoised:
     step_embedding: Tensor | None = None
 
 
+@dataclass
+class Clip:
+    """A training window as a video model sees it.
+
+    Args:
+        latents: ``(B, *latent_shape)``, clean.
+        condition: What the model is told, with the dropout and the noise of training.
+        mask: Which of the latents count for the loss, in a form of the model's own; None for all.
+    """
+
+    latents: Tensor
+    condition: Any
+    mask: Tensor | None = None
+
+
 class VideoBackbone(Learner):
-    """A video denoiser over clips of T frames in V views."""
+    """A video denoiser over clips of V views.
+
+    What is denoised belongs to the model: views may be clips of their own, or frames of one clip with further
+    frames between them. Frames and feature maps always come by view.
+    """
 
     @property
     @abstractmethod
@@ -38,8 +57,8 @@ class VideoBackbone(Learner):
 
     @property
     @abstractmethod
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        """``(T, c, h, w)`` of one clip of one view."""
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of what is denoised for one sample; opaque to everyone else."""
 
     @property
     @abstractmethod
@@ -48,19 +67,26 @@ class VideoBackbone(Learner):
 
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames ``(B, V, T, 3, H, W)`` in [-1, 1] to latents ``(B, V, T, c, h, w)``."""
+        """Frames ``(B, V, T, 3, H, W)`` in [-1, 1] to latents ``(B, *latent_shape)``."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents ``(B, V, T, c, h, w)`` to frames ``(B, V, T, 3, H, W)`` in [-1, 1]."""
+        """Latents ``(B, *latent_shape)`` to frames ``(B, V, T, 3, H, W)`` in [-1, 1]."""
 
     @abstractmethod
-    def condition(self, observation: Observation, unconditional: bool = False) -> Any:
+    def condition(
+        self, observation: Observation, unconditional: bool = False, generator: RowGenerator | None = None
+    ) -> Any:
         """What the model is told besides the noisy clip (first frame, text); opaque to everyone else.
 
         Args:
             unconditional: The condition of the unconditional branch of guidance.
+            generator: Noise of the rows, where the model adds some to what it is told.
         """
+
+    @abstractmethod
+    def join(self, conditions: Sequence[Any]) -> Any:
+        """Several conditions one behind the other on the batch axis, so that branches run as one batch."""
 
     @abstractmethod
     def denoise(
@@ -69,9 +95,21 @@ class VideoBackbone(Learner):
         """One forward.
 
         Args:
-            noisy: ``(B, V, T, c, h, w)``, clean latents plus ``level`` times unit noise.
+            noisy: ``(B, *latent_shape)``, clean latents plus ``level`` times unit noise.
             level: ``(B,)`` sigma.
-            condition: From ``condition``.
+            condition: From ``condition`` or ``join``.
             taps: Names of the feature maps to return.
             predict: Whether the prediction is needed; without it the forward may stop at the last tap.
         """
+
+    def embed_level(self, level: Tensor) -> Tensor | None:
+        """The model's own embedding ``(B, E)`` of levels ``(B,)`` without a forward, where it has one."""
+        return None
+
+    @abstractmethod
+    def training_clip(self, batch: Batch) -> Clip:
+        """A training window with its future frames; random draws come from torch's global generator."""
+
+    @abstractmethod
+    def error(self, prediction: Tensor, clip: Clip, level: Tensor) -> Tensor:
+        """Scalar training loss of a prediction ``(B, *latent_shape)`` at levels ``(B,)``."""

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from videopolicy.types import Branch, FeatureLayout, Observation, RowGenerator, Window
+from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window
 
 
 class FeatureStream(ABC):
@@ -75,14 +75,14 @@ class FeatureExtractor(nn.Module, ABC):
     def stream(
         self,
         observation: Observation,
-        future: dict[str, Tensor] | None = None,
+        batch: Batch | None = None,
         generator: RowGenerator | None = None,
     ) -> FeatureStream:
         """The features of a batch.
 
         Args:
             observation: What the policy sees.
-            future: Future frames per camera ``(B, F, 3, H, W)`` uint8; given in training only.
+            batch: The training windows that the observation belongs to, with their future frames; None when acting.
             generator: Noise of the rows when acting; None in training (torch's global generator).
         """
 

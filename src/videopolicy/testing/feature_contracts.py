@@ -57,7 +57,7 @@ class ExtractorContract(ComponentContract):
         for branches in self._descend(extractor, observation):
             _sound_branches(branches, extractor.layout, 3)
         batch = toy_batch(spaces, extractor.window, batch_size=3)
-        stream = extractor.stream(batch.observation, batch.future or None)
+        stream = extractor.stream(batch.observation, batch)
         assert stream.layout == extractor.layout, "The stream and the extractor declare different layouts."
         _sound_branches(stream.at(torch.tensor([0.1, 1.0, 3.0])), extractor.layout, 3)
 
@@ -94,7 +94,7 @@ class ExtractorContract(ComponentContract):
     def test_trains_all_that_is_trainable(self, extractor: FeatureExtractor, spaces: Spaces) -> None:
         def losses(step: int) -> dict[str, Tensor]:
             batch = toy_batch(spaces, extractor.window, step)
-            stream = extractor.stream(batch.observation, batch.future or None)
+            stream = extractor.stream(batch.observation, batch)
             # A weighted sum of the tokens, so that a final normalisation does not hide the gradient.
             tokens = torch.cat([branch.tokens for branch in stream.at(torch.tensor([0.5, 2.0]))])
             return {"tokens": (tokens * torch.randn_like(tokens)).mean(), **stream.losses}

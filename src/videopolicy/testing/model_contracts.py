@@ -61,20 +61,20 @@ class BackboneContract(ComponentContract):
         return built(lambda: component.build(spaces))
 
     def _denoise(self, backbone: VideoBackbone, observation: Observation, **options: Any) -> Denoised:
-        shape = (len(observation), len(observation.images), *backbone.latent_shape)
-        noisy = generators(len(observation)).randn(shape[1:], torch.zeros(())) * backbone.highest_level
+        noisy = generators(len(observation)).randn(backbone.latent_shape, torch.zeros(())) * backbone.highest_level
         level = torch.full((len(observation),), backbone.highest_level)
         with torch.no_grad():
-            condition = backbone.condition(observation)
+            condition = backbone.condition(observation, generator=generators(len(observation)))
             return backbone.denoise(noisy, level, condition, **options)
 
     def test_encodes_and_decodes(self, backbone: VideoBackbone, spaces: Spaces) -> None:
-        latents = torch.randn(2, len(spaces.cameras), *backbone.latent_shape)
+        latents = torch.randn(2, *backbone.latent_shape)
         with torch.no_grad():
             frames = backbone.decode(latents)
             again = backbone.encode(frames.clamp(-1, 1))
         leading = tuple(frames.shape[:4])
-        assert frames.ndim == 6 and leading == (*latents.shape[:3], 3), (
+        axes = dict(next(iter(backbone.tap_specs.values())).axes)
+        assert frames.ndim == 6 and leading == (2, len(spaces.cameras), axes["frames"], 3), (
             f"`decode` turns latents {tuple(latents.shape)} into {tuple(frames.shape)}, not (B, V, T, 3, H, W)."
         )
         healthy(again, tuple(latents.shape), "`encode` of decoded frames")
@@ -91,13 +91,12 @@ class BackboneContract(ComponentContract):
     def test_denoises_and_shows_taps(self, backbone: VideoBackbone, spaces: Spaces) -> None:
         observation = toy_observation(spaces, backbone.window)
         found = self._denoise(backbone, observation, taps=list(backbone.tap_specs))
-        shape = (2, len(spaces.cameras), *backbone.latent_shape)
         assert found.prediction is not None, "`denoise` gave no prediction although one was asked for."
-        healthy(found.prediction, shape, "The prediction")
+        healthy(found.prediction, (2, *backbone.latent_shape), "The prediction")
         assert set(found.taps) == set(backbone.tap_specs), "`denoise` returned other taps than it was asked for."
         for name, spec in backbone.tap_specs.items():
             sizes = dict(spec.axes)
-            expected = (*shape[:2], sizes["frames"], spec.dim, sizes["height"], sizes["width"])
+            expected = (2, len(spaces.cameras), sizes["frames"], spec.dim, sizes["height"], sizes["width"])
             healthy(found.taps[name], expected, f"Tap '{name}'")
         early = self._denoise(backbone, observation, taps=list(backbone.tap_specs), predict=False)
         for name in backbone.tap_specs:
@@ -105,10 +104,12 @@ class BackboneContract(ComponentContract):
 
     def test_the_level_matters_and_guidance_is_possible(self, backbone: VideoBackbone, spaces: Spaces) -> None:
         observation = toy_observation(spaces, backbone.window)
-        latents = torch.randn(2, len(spaces.cameras), *backbone.latent_shape)
+        latents = torch.randn(2, *backbone.latent_shape)
         low, high = torch.full((2,), backbone.highest_level / 10), torch.full((2,), backbone.highest_level)
         with torch.no_grad():
-            told, untold = (backbone.condition(observation, unconditional) for unconditional in (False, True))
+            told, untold = (
+                backbone.condition(observation, unconditional, generators(2)) for unconditional in (False, True)
+            )
             first, second, unconditional = (
                 backbone.denoise(latents, level, condition).prediction
                 for level, condition in ((high, told), (low, told), (high, untold))
@@ -116,6 +117,45 @@ class BackboneContract(ComponentContract):
         assert first is not None and second is not None and unconditional is not None
         assert not torch.equal(first, second), "The prediction does not depend on the level."
         healthy(unconditional, tuple(first.shape), "The prediction under the unconditional condition")
+
+    def test_branches_run_as_one_batch(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        observation = toy_observation(spaces, backbone.window)
+        latents = torch.randn(2, *backbone.latent_shape)
+        level = torch.full((2,), backbone.highest_level)
+        with torch.no_grad():
+            branches = [
+                backbone.condition(observation, unconditional, generators(2)) for unconditional in (True, False)
+            ]
+            alone = [backbone.denoise(latents, level, condition).prediction for condition in branches]
+            joined = backbone.denoise(
+                latents.repeat(2, *[1] * (latents.ndim - 1)), level.repeat(2), backbone.join(branches)
+            )
+        assert joined.prediction is not None
+        for row, prediction in zip(joined.prediction.split(2), alone, strict=True):
+            assert prediction is not None
+            assert torch.allclose(row, prediction, atol=1e-4), "Two conditions that are joined give another prediction."
+
+    def test_the_level_is_embedded_alike(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        found = self._denoise(backbone, toy_observation(spaces, backbone.window)).step_embedding
+        with torch.no_grad():
+            embedded = backbone.embed_level(torch.full((2,), backbone.highest_level))
+        assert (found is None) == (embedded is None), "`embed_level` and `denoise` disagree about a step embedding."
+        if found is not None and embedded is not None:
+            assert torch.allclose(found, embedded, atol=1e-5), "`embed_level` is not the step embedding of `denoise`."
+
+    def test_training_is_at_any_level(self, backbone: VideoBackbone, spaces: Spaces) -> None:
+        clip = backbone.training_clip(toy_batch(spaces, backbone.window))
+        assert tuple(clip.latents.shape) == (2, *backbone.latent_shape), (
+            f"`training_clip` has latents {tuple(clip.latents.shape)}, not {(2, *backbone.latent_shape)}."
+        )
+        for sigma in (0.1, backbone.highest_level):
+            level = torch.full((2,), sigma)
+            with torch.no_grad():
+                prediction = backbone.denoise(clip.latents + sigma, level, clip.condition).prediction
+            assert prediction is not None
+            healthy(backbone.error(prediction, clip, level), (), f"The loss at level {sigma}")
+            perfect = backbone.error(clip.latents, clip, level)
+            assert float(perfect) < 1e-6, f"A perfect prediction has the loss {float(perfect)} at level {sigma}, not 0."
 
     def test_a_row_does_not_depend_on_its_batch(self, backbone: VideoBackbone, spaces: Spaces) -> None:
         first, second = (toy_observation(spaces, backbone.window, seed, batch_size=3) for seed in (0, 1))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from videopolicy import levels
-from videopolicy.contracts.backbone import Denoised, VideoBackbone
+from videopolicy.contracts.backbone import Clip, Denoised, VideoBackbone
 from videopolicy.contracts.decoder import ActionDecoder
 from videopolicy.contracts.extractor import FeatureExtractor, FeatureStream, StaticStream
 from videopolicy.contracts.policy import Policy
@@ -22,9 +22,9 @@ class ToyVideoModel(VideoBackbone):
 
     highest_level = 10.0
 
-    def __init__(self, window: Window, taps: dict[str, FeatureLayout], size: int) -> None:
+    def __init__(self, window: Window, taps: dict[str, FeatureLayout], size: int, views: int) -> None:
         super().__init__()
-        self._window, self._taps, self.size = window, taps, size
+        self._window, self._taps, self.size, self.views = window, taps, size, views
         width = taps["hidden"].dim
         self.inward = nn.Conv3d(3 + 3 + 1, width, 3, padding=1)
         self.outward = nn.Conv3d(width, 3, 1)
@@ -38,8 +38,8 @@ class ToyVideoModel(VideoBackbone):
         return self._taps
 
     @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        return (len(self.window.observed) + len(self.window.future), 3, self.size, self.size)
+    def latent_shape(self) -> tuple[int, ...]:
+        return (self.views, len(self.window.observed) + len(self.window.future), 3, self.size, self.size)
 
     def encode(self, frames: Tensor) -> Tensor:
         small = functional.adaptive_avg_pool2d(frames.flatten(0, 2), self.size)
@@ -49,9 +49,14 @@ class ToyVideoModel(VideoBackbone):
         large = functional.interpolate(latents.flatten(0, 2), scale_factor=2.0)
         return large.unflatten(0, latents.shape[:3])
 
-    def condition(self, observation: Observation, unconditional: bool = False) -> Tensor:
+    def condition(
+        self, observation: Observation, unconditional: bool = False, generator: RowGenerator | None = None
+    ) -> Tensor:
         first = self.encode(stack_views(observation.images, (2 * self.size, 2 * self.size)))[:, :, -1:]
         return torch.zeros_like(first) if unconditional else first
+
+    def join(self, conditions: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(conditions))
 
     def denoise(
         self, noisy: Tensor, level: Tensor, condition: Tensor, taps: Sequence[str] = (), predict: bool = True
@@ -67,14 +72,21 @@ class ToyVideoModel(VideoBackbone):
             {name: hidden.movedim(1, 2).unflatten(0, views) for name in taps},
         )
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def training_clip(self, batch: Batch) -> Clip:
         frames = {name: torch.cat([now, batch.future[name]], 1) for name, now in batch.observation.images.items()}
         clean = self.encode(stack_views(frames, (2 * self.size, 2 * self.size)))
+        return Clip(clean, self.condition(batch.observation))
+
+    def error(self, prediction: Tensor, clip: Clip, level: Tensor) -> Tensor:
+        return functional.mse_loss(prediction, clip.latents)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        clip = self.training_clip(batch)
         level = torch.exp(torch.randn(len(batch)))
-        noisy = clean + level.view(-1, 1, 1, 1, 1, 1) * torch.randn_like(clean)
-        prediction = self.denoise(noisy, level, self.condition(batch.observation)).prediction
+        noisy = clip.latents + level.view(-1, 1, 1, 1, 1, 1) * torch.randn_like(clip.latents)
+        prediction = self.denoise(noisy, level, clip.condition).prediction
         assert prediction is not None
-        return {"video": functional.mse_loss(prediction, clean)}
+        return {"video": self.error(prediction, clip, level)}
 
 
 class ToyPictures(FeatureExtractor):
@@ -94,7 +106,7 @@ class ToyPictures(FeatureExtractor):
     def stream(
         self,
         observation: Observation,
-        future: dict[str, Tensor] | None = None,
+        batch: Batch | None = None,
         generator: RowGenerator | None = None,
     ) -> FeatureStream:
         views = stack_views(observation.images, (self.cells, self.cells))[:, :, -1]

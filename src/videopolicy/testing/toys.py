@@ -45,7 +45,7 @@ class ToyBackbone(BackboneComponent):
     def build(self, spaces: Spaces) -> VideoBackbone:
         from videopolicy.testing.toy_models import ToyVideoModel
 
-        return ToyVideoModel(self.window(), self.taps(), self.size)
+        return ToyVideoModel(self.window(), self.taps(), self.size, len(spaces.cameras))
 
 
 class ToyExtractor(ExtractorComponent):

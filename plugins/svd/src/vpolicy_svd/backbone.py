@@ -12,6 +12,7 @@ from torch import Tensor
 
 from videopolicy import (
     Batch,
+    Clip,
     Denoised,
     FeatureLayout,
     Observation,
@@ -23,9 +24,11 @@ from videopolicy import (
     stack_views,
     to_bytes,
 )
+from vpolicy_svd.augmentation import jitter
+from vpolicy_svd.clips import ClipLayout
 from vpolicy_svd.components import MicroConditioning, SpaceToDepthLatent, Svd
 from vpolicy_svd.latents import SpaceToDepth, Vae
-from vpolicy_svd.unet import build_unet, reading
+from vpolicy_svd.unet import build_unet, reading, text_of_frames
 
 if TYPE_CHECKING:
     from diffusers import EulerDiscreteScheduler
@@ -33,11 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class SvdCondition:
-    """What the network is told besides the noisy clip; M = B V clips.
+    """What the network is told besides the noisy clip; M clips of L frames.
 
     Args:
-        image: ``(M, c, h, w)``, the latent of the first frame without its scaling factor.
-        text: ``(M, L, D)``.
+        image: ``(M, L, c, h, w)`` or ``(M, 1, c, h, w)``, the latent of every frame's image without its scaling factor.
+        text: ``(M, L', D)`` tokens, or ``(M, L, L', D)`` where frames are told different things.
         ids: ``(M, 3)``, frames a second, motion bucket, noise augmentation.
     """
 
@@ -56,6 +59,7 @@ class SvdBackbone(VideoBackbone):
         super().__init__()
         self.options = options
         self.cameras = tuple(camera.name for camera in spaces.cameras)
+        self.clips = ClipLayout(len(self.cameras), options.frames, options.views == "concatenated", options.pad_frame)
         if isinstance(options.latent, SpaceToDepthLatent):
             self.latent: SpaceToDepth | Vae = SpaceToDepth(options.latent)
         else:
@@ -76,8 +80,9 @@ class SvdBackbone(VideoBackbone):
         return self.options.taps()
 
     @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        return self.options.frames, self.options.latent.latent_channels, *self.options.latent_grid
+    def latent_shape(self) -> tuple[int, ...]:
+        """``(V, T, c, h, w)`` of independent views, ``(L, c, h, w)`` of concatenated ones."""
+        return *self.clips.leading, self.options.latent.latent_channels, *self.options.latent_grid
 
     @property
     def highest_level(self) -> float:
@@ -87,96 +92,174 @@ class SvdBackbone(VideoBackbone):
         return self._encode(frames, sample=False)
 
     def _encode(self, frames: Tensor, sample: bool) -> Tensor:
-        return self.latent.encode(frames.flatten(0, 2), sample).unflatten(0, frames.shape[:3])
+        clips = self.clips.of_views(frames)
+        leading = clips.shape[:-3]
+        return self.latent.encode(clips.flatten(0, -4), sample).unflatten(0, leading)
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.latent.decode(latents.flatten(0, 2), latents.shape[2]).unflatten(0, latents.shape[:3])
+        clips = self.clips.fold(latents)
+        frames = self.latent.decode(clips.flatten(0, 1), self.clips.length).unflatten(0, clips.shape[:2])
+        return self.clips.by_view(self.clips.unfold(frames))
 
     def text_tokens(self, sentences: list[str]) -> Tensor:
-        """Tokens ``(B, L, D)`` as the cross-attention reads them (official ``encode_text``)."""
-        tokens = self.text(sentences).tokens
+        """Tokens ``(B, L, D)`` as the cross-attention reads them (VPP's official ``encode_text``)."""
+        encoded = self.text(sentences)
+        tokens = encoded.pooled.unsqueeze(1) if self.options.text_tokens == "pooled" else encoded.tokens
         if self.options.position_encode:
             tokens = tokens + sine_cosine(tokens.shape[1], tokens.shape[2]).to(tokens)
         return torch.cat([tokens, tokens], dim=-1) if self.options.double_text else tokens
 
-    def condition(self, observation: Observation, unconditional: bool = False) -> SvdCondition:
-        return self._condition(observation, self.options.reading, unconditional)
+    def condition(
+        self, observation: Observation, unconditional: bool = False, generator: RowGenerator | None = None
+    ) -> SvdCondition:
+        return self._condition(observation, self.options.reading, unconditional, generator)
 
     def _condition(
-        self, observation: Observation, numbers: MicroConditioning, unconditional: bool = False
+        self,
+        observation: Observation,
+        numbers: MicroConditioning,
+        unconditional: bool = False,
+        generator: RowGenerator | None = None,
     ) -> SvdCondition:
-        present = {name: observation.images[name][:, -1:] for name in self.cameras}
-        views = stack_views(present, self.options.image_size).to(self.unet.conv_in.weight)
-        image = self.encode(views)[:, :, 0].flatten(0, 1) / self.latent.scaling_factor
         text = self.text_tokens(observation.instructions)
-        if unconditional:
-            text = torch.zeros_like(text)
-            image = torch.zeros_like(image) if self.options.unconditional_image == "zero" else image
-        return SvdCondition(image, text.repeat_interleave(views.shape[1], dim=0), micro_ids(numbers, image))
+        text = torch.zeros_like(text) if unconditional else text
+        if unconditional and self.options.unconditional_image == "zero":
+            shape = (len(observation) * self.clips.clips, 1, *self.latent_shape[-3:])
+            image = self.unet.conv_in.weight.new_zeros(shape)
+        else:
+            present = {name: observation.images[name][:, -1:] for name in self.cameras}
+            views = stack_views(present, self.options.image_size).to(self.unet.conv_in.weight)
+            image = self._told_images(views[:, :, 0], generator)
+        return SvdCondition(image, text.repeat_interleave(self.clips.clips, dim=0), micro_ids(numbers, image))
+
+    def _told_images(self, present: Tensor, generator: RowGenerator | None) -> Tensor:
+        """Latents ``(M, L or 1, c, h, w)`` of what the frames are told, from ``(B, V, 3, H, W)``."""
+        images = torch.cat([present, present[:, :1]], dim=1) if self.clips.pad else present
+        if self.options.image_noise:
+            noise = normal_noise(tuple(images.shape), images, generator)
+            images = images + self.options.image_noise * noise
+        latents = self.latent.told(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return latents[:, self.clips.images] if self.clips.concatenated else latents.flatten(0, 1).unsqueeze(1)
+
+    def join(self, conditions: Sequence[SvdCondition]) -> SvdCondition:
+        length = max(condition.image.shape[1] for condition in conditions)
+        return SvdCondition(
+            torch.cat([condition.image.expand(-1, length, -1, -1, -1) for condition in conditions]),
+            torch.cat([condition.text for condition in conditions]),
+            torch.cat([condition.ids for condition in conditions]),
+        )
 
     def denoise(
         self, noisy: Tensor, level: Tensor, condition: SvdCondition, taps: Sequence[str] = (), predict: bool = True
     ) -> Denoised:
-        batch, views, frames = noisy.shape[:3]
-        levels = level.to(noisy).repeat_interleave(views)
-        clips = noisy.flatten(0, 1)
+        """See `VideoBackbone.denoise`; independent views may have levels ``(B, V)`` of their own."""
+        levels = level.to(noisy).view(len(noisy), -1).expand(-1, self.clips.clips).flatten()
+        clips = self.clips.fold(noisy)
         output = None
         with reading(self.unet, taps, stop=not predict) as found:
             output = self._network(clips, levels, condition)
-        prediction = None if output is None else _clean(clips, levels, output).unflatten(0, (batch, views))
+        prediction = None if output is None else self.clips.unfold(_clean(clips, levels, output))
         return Denoised(
             prediction,
-            {tap: found[tap].unflatten(0, (batch, views, frames)) for tap in taps},
-            found["time"].unflatten(0, (batch, views))[:, 0],
+            {tap: self._by_view(found[tap]) for tap in taps},
+            found["time"].unflatten(0, (len(noisy), -1))[:, 0],
         )
 
+    def _by_view(self, maps: Tensor) -> Tensor:
+        """A feature map ``(M L, C, h, w)`` as ``(B, V, T, C, h, w)``."""
+        return self.clips.by_view(self.clips.unfold(maps.unflatten(0, (-1, self.clips.length))))
+
+    def embed_level(self, level: Tensor) -> Tensor:
+        weight = self.unet.time_embedding.linear_1.weight
+        return self.unet.time_embedding(self.unet.time_proj(level.to(weight).log() / 4).to(weight))
+
     def _network(self, noisy: Tensor, level: Tensor, condition: SvdCondition) -> Tensor:
-        """The network's own output F ``(M, T, c, h, w)`` at levels ``(M,)``."""
+        """The network's own output F ``(M, L, c, h, w)`` at levels ``(M,)``."""
         return self._unet(noisy / (level**2 + 1).sqrt().view(-1, 1, 1, 1, 1), level, condition)
 
     def _unet(self, scaled: Tensor, level: Tensor, condition: SvdCondition) -> Tensor:
-        image = condition.image.unsqueeze(1).expand(-1, scaled.shape[1], -1, -1, -1)
+        image = condition.image.expand(-1, scaled.shape[1], -1, -1, -1)
         inputs = torch.cat([scaled, image], dim=2)
-        return self.unet(inputs, level.log() / 4, condition.text, condition.ids, return_dict=False)[0]
+        if condition.text.ndim == 3:
+            return self.unet(inputs, level.log() / 4, condition.text, condition.ids, return_dict=False)[0]
+        with text_of_frames(self.unet, condition.text.flatten(0, 1)):
+            return self.unet(inputs, level.log() / 4, condition.text[:, 0], condition.ids, return_dict=False)[0]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        images = batch.observation.images
-        clips = {name: torch.cat([images[name][:, -1:], batch.future[name]], dim=1) for name in self.cameras}
-        frames = stack_views(clips, self.options.image_size).to(self.unet.conv_in.weight)
-        views = frames.shape[1]
-        clean = self._encode(frames, sample=True).flatten(0, 1)
-        text = self.text_tokens(batch.observation.instructions).repeat_interleave(views, dim=0)
-        kept = torch.rand(len(clean), device=clean.device) > self.options.text_drop
-        normal = torch.randn(len(clean), device=clean.device, dtype=clean.dtype)
+        clip = self.training_clip(batch)
+        normal = torch.randn(
+            len(batch) * self.clips.clips, device=clip.latents.device, dtype=clip.latents.dtype
+        ).unflatten(0, (len(batch), -1))
         level = (self.options.level_deviation * normal + self.options.level_mean).exp()
-        condition = SvdCondition(
-            clean[:, 0] / self.latent.scaling_factor,
-            text * kept.view(-1, 1, 1),
-            micro_ids(self.options.training, clean),
-        )
+        return {"video": self.diffusion_loss(clip, torch.randn_like(clip.latents), level)}
+
+    def diffusion_loss(self, clip: Clip, noise: Tensor, level: Tensor) -> Tensor:
+        """EDM loss of one noising at levels ``(B,)`` or ``(B, V)``; see `error`."""
+        noisy = clip.latents + self._spread(level) * noise
+        prediction = self.denoise(noisy, level, clip.condition).prediction
+        assert prediction is not None, "a backbone predicts unless told not to"
+        return self.error(prediction, clip, level)
+
+    def training_clip(self, batch: Batch) -> Clip:
+        """Clean latents, and what the network is told of them; a condition is dropped as the options say."""
+        options, present = self.options, {n: batch.observation.images[n][:, -1:] for n in self.cameras}
+        if options.stride:
+            views = {name: torch.cat([present[name], batch.future[name]], dim=1) for name in self.cameras}
+        else:
+            views = {name: image.expand(-1, options.frames, -1, -1, -1) for name, image in present.items()}
+        frames = stack_views(views, options.image_size).to(self.unet.conv_in.weight)
+        if options.color_jitter is not None:
+            frames = jitter(frames, options.color_jitter)
+        clean = self._encode(frames, sample=True)
+        text = self.text_tokens(batch.observation.instructions).repeat_interleave(self.clips.clips, dim=0)
+        if options.drop_per == "frame":
+            text = text.unsqueeze(1).expand(-1, self.clips.length, -1, -1)
+        kept = torch.rand(self._dropped(text), device=clean.device) > options.text_drop
+        text = text * kept.view(*kept.shape, 1, 1)
+        if options.image_noise or self._own_condition_encoder:
+            image = self._told_images(frames[:, :, 0], None)
+        else:
+            image = self._first_latents(clean)
+        if options.image_drop:
+            image = image.expand(-1, self.clips.length, -1, -1, -1)
+            shown = torch.rand(self._dropped(text), device=clean.device) > options.image_drop
+            image = image * shown.view(len(image), -1, 1, 1, 1)
+        condition = SvdCondition(image, text, micro_ids(options.training, image))
         mask = None
-        if self.options.past_end == "mask" and batch.future_mask is not None:
-            present = torch.ones_like(batch.future_mask[:, :1])
-            mask = torch.cat([present, batch.future_mask], dim=1).repeat_interleave(views, dim=0)
-        return {"video": self.diffusion_loss(clean, torch.randn_like(clean), level, condition, mask)}
+        if options.past_end == "mask" and batch.future_mask is not None:
+            there = torch.cat([torch.ones_like(batch.future_mask[:, :1]), batch.future_mask], dim=1)
+            mask = self.clips.of_views(there.unsqueeze(1).expand(-1, len(self.cameras), -1))
+        return Clip(clean, condition, mask)
 
-    def diffusion_loss(
-        self, clean: Tensor, noise: Tensor, level: Tensor, condition: SvdCondition, mask: Tensor | None = None
-    ) -> Tensor:
-        """EDM loss: squared error of the prediction, weighted by ``(s^2 + 1) / s^2``.
+    @property
+    def _own_condition_encoder(self) -> bool:
+        return isinstance(self.latent, Vae) and self.latent.condition_vae is not None
 
-        Args:
-            clean, noise: ``(M, T, c, h, w)``; the frame that is the condition counts like the others.
-            level: ``(M,)``.
-            mask: ``(M, T)``, frames that count; all of them when None.
+    def _dropped(self, text: Tensor) -> tuple[int, ...]:
+        """Shape of what is dropped or kept on its own: clips, or frames of clips."""
+        return tuple(text.shape[:2]) if self.options.drop_per == "frame" else (len(text),)
+
+    def _first_latents(self, clean: Tensor) -> Tensor:
+        """What the frames are told ``(M, L or 1, c, h, w)``, from the clips' own latents."""
+        first = self.clips.by_view(clean)[:, :, 0] / self.latent.scaling_factor
+        if not self.clips.concatenated:
+            return first.flatten(0, 1).unsqueeze(1)
+        return torch.cat([first, first[:, :1]], dim=1)[:, self.clips.images]
+
+    def error(self, prediction: Tensor, clip: Clip, level: Tensor) -> Tensor:
+        """EDM loss: squared error weighted by ``(s^2 + 1) / s^2``, which is that of the network's own output.
+
+        The frames that the model is told count like the others; those that are masked do not.
         """
-        noisy = clean + level.view(-1, 1, 1, 1, 1) * noise
-        predicted = _clean(noisy, level, self._network(noisy, level, condition))
-        weight = ((level**2 + 1) / level**2).view(-1, 1, 1, 1, 1)
-        error = weight * (predicted.float() - clean.float()) ** 2
-        if mask is None:
+        scale = self._spread(level).float()
+        error = (scale**2 + 1) / scale**2 * (prediction.float() - clip.latents.float()) ** 2
+        if clip.mask is None:
             return error.mean()
-        return (error.mean(dim=(2, 3, 4)) * mask).sum() / mask.sum()
+        return (error.mean(dim=(-3, -2, -1)) * clip.mask).sum() / clip.mask.sum()
+
+    def _spread(self, level: Tensor) -> Tensor:
+        """Levels ``(B,)`` or ``(B, V)``, shaped to multiply latents."""
+        return level.view(*level.shape, *[1] * (1 + len(self.latent_shape) - level.ndim))
 
     @torch.no_grad()
     def predict_video(
@@ -191,25 +274,29 @@ class SvdBackbone(VideoBackbone):
 
         Args:
             actions: Not used: this model is told what to do in words.
-            guidance: Scale of the last frame; the scale rises linearly from 1 at the first frame, as in
-                Stable Video Diffusion's pipeline. The paper names 7.5, the official script passes 3.
+            guidance: Scale of the last frame; see `video_guidance` for the others. VPP's paper names 7.5, its
+                official script passes 3; Video Policy's evaluation 2.
         """
-        conditions = [self._condition(observation, self.options.sampling)]
+        rows, frames = len(observation), self.clips.length
+        condition = self._condition(observation, self.options.sampling, generator=generator)
         if guidance != 1:
-            conditions.append(self._condition(observation, self.options.sampling, unconditional=True))
+            told_nothing = self._condition(observation, self.options.sampling, True, generator)
+            condition = self.join([told_nothing, condition])
         scheduler = self.scheduler(steps)
-        frames = self.options.frames
-        scale = torch.linspace(1, guidance, frames, device=conditions[0].image.device).view(1, frames, 1, 1, 1)
-        shape = (len(self.cameras), *self.latent_shape)
-        noise = normal_noise((len(observation), *shape), conditions[0].image, generator)
-        sample = noise.flatten(0, 1) * scheduler.init_noise_sigma
+        lowest = 1.0 if self.options.video_guidance == "linear" else guidance
+        scale = torch.linspace(lowest, guidance, frames, device=condition.image.device).view(1, frames, 1, 1, 1)
+        noise = normal_noise((rows, *self.latent_shape), condition.image, generator)
+        sample = self.clips.fold(noise) * scheduler.init_noise_sigma
         for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
-            level = sigma.to(sample).expand(len(sample))
             scaled = scheduler.scale_model_input(sample, timestep)
-            outputs = [self._unet(scaled, level, condition) for condition in conditions]
-            guided = outputs[0] if guidance == 1 else outputs[1] + scale * (outputs[0] - outputs[1])
-            sample = scheduler.step(guided, timestep, sample, return_dict=False)[0]
-        return to_bytes(self.decode(sample.unflatten(0, (len(observation), shape[0]))))
+            copies = 1 if guidance == 1 else 2
+            level = sigma.to(sample).expand(copies * len(sample))
+            output = self._unet(scaled.repeat(copies, 1, 1, 1, 1), level, condition)
+            if guidance != 1:
+                without, told = output.chunk(2)
+                output = without + scale * (told - without)
+            sample = scheduler.step(output, timestep, sample, return_dict=False)[0]
+        return to_bytes(self.decode(self.clips.unfold(sample)))
 
     def scheduler(self, steps: int) -> EulerDiscreteScheduler:
         """Stable Video Diffusion's scheduler with ``steps`` levels set."""

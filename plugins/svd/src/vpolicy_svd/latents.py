@@ -22,6 +22,10 @@ class SpaceToDepth(nn.Module):
     def encode(self, images: Tensor, sample: bool = False) -> Tensor:
         return functional.pixel_unshuffle(images, self.patch) * self.scaling_factor
 
+    def told(self, images: Tensor) -> Tensor:
+        """What the model is told of an image: its latent without the scale."""
+        return functional.pixel_unshuffle(images, self.patch)
+
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         return functional.pixel_shuffle(latents / self.scaling_factor, self.patch)
 
@@ -37,6 +41,9 @@ class Vae(nn.Module):
         super().__init__()
         self.options, self.scaling_factor = options, options.scaling_factor
         self.vae = _autoencoder(options, weights).requires_grad_(False).eval()
+        self.condition_vae: ConditionEncoder | None = None
+        if options.condition_encoder == "own":
+            self.condition_vae = ConditionEncoder(_autoencoder(options, weights)).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Vae:
         return super().train(False)
@@ -53,6 +60,13 @@ class Vae(nn.Module):
         return (posterior.sample() if drawn else posterior.mode()) * self.scaling_factor
 
     @torch.no_grad()
+    def told(self, images: Tensor) -> Tensor:
+        """What the model is told of images ``(N, 3, H, W)``: the posterior's mode ``(N, c, h, w)``, not scaled."""
+        if self.condition_vae is not None:
+            return self.condition_vae(images)
+        return self.vae.encode(images).latent_dist.mode()
+
+    @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """Scaled latents ``(N * frames, c, h, w)`` to images, ``decode_frames`` at a time within a clip."""
         images = []
@@ -60,6 +74,22 @@ class Vae(nn.Module):
             for chunk in clip.split(self.options.decode_frames):
                 images.append(self.vae.decode(chunk, num_frames=len(chunk)).sample)
         return torch.cat(images)
+
+
+class ConditionEncoder(nn.Module):
+    """The encoding half of an autoencoder.
+
+    Args:
+        autoencoder: Whose half it is; it is used up.
+    """
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.encoder, self.quant_conv = autoencoder.encoder, autoencoder.quant_conv
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` to the mean of their posterior ``(N, c, h, w)``."""
+        return self.quant_conv(self.encoder(images)).chunk(2, dim=1)[0]
 
 
 def _autoencoder(options: VaeLatent, weights: str | None) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from videopolicy import WeightsError
-from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
+from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
 
 
 def files_of(part: str) -> tuple[str, str]:
@@ -16,7 +16,7 @@ def files_of(part: str) -> tuple[str, str]:
 
 
 def load_part(model: Any, weights: str | None, part: str, what: str, decisive: Sequence[str]) -> None:
-    """Put pretrained weights into a diffusers model; nothing happens without weights or on the meta device.
+    """Put pretrained weights into a diffusers model; nothing happens where there are none or none are to be loaded.
 
     Args:
         model: The model, built with the recipe's options.
@@ -29,7 +29,7 @@ def load_part(model: Any, weights: str | None, part: str, what: str, decisive: S
     Raises:
         WeightsError: The weights are unreachable, incomplete, or of another shape.
     """
-    if weights is None or on_meta():
+    if weights is None or without_loading():
         return
     files = files_of(part)
     folder = pretrained_folder(weights, what, files)

@@ -41,6 +41,10 @@ def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
         num_frames=options.frames,
     )
     load_part(model, options.weights, "unet", "The UNet", ("num_attention_heads", "addition_time_embed_dim"))
+    if shape.norm_epsilon == "sgm":
+        for name, module in model.named_modules():
+            if isinstance(module, nn.GroupNorm) and ".attentions." not in name:
+                module.eps = 1e-5
     if options.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return model
@@ -52,14 +56,14 @@ class _LastTapReachedError(Exception):
 
 @contextmanager
 def reading(unet: UNetSpatioTemporalConditionModel, taps: Sequence[str], stop: bool) -> Iterator[dict[str, Tensor]]:
-    """Collect the outputs of up blocks while a forward pass runs inside the ``with``.
+    """Collect feature maps while a forward pass runs inside the ``with``.
 
     diffusers' forward stays as it is: hooks collect, and with ``stop`` the hook on the last tap ends the
     pass, so that the blocks behind it and the output convolution are never run.
 
     Args:
         unet: The network.
-        taps: Names such as ``up0``.
+        taps: Names as `vpolicy_svd.components.Svd.taps` has them.
         stop: Whether to end the pass at the last tap; the network's own result is then lost.
 
     Yields:
@@ -67,17 +71,16 @@ def reading(unet: UNetSpatioTemporalConditionModel, taps: Sequence[str], stop: b
         embedding of the level ``(B, E)``.
     """
     found: dict[str, Tensor] = {}
-    last = max(taps, key=_index) if taps else None
 
     def keep(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            found[name] = output
-            if stop and name == last:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            found[name] = output[0] if isinstance(output, tuple) else output
+            if stop and all(tap in found for tap in taps):
                 raise _LastTapReachedError
 
         return hook
 
-    blocks = {name: unet.up_blocks[_index(name)] for name in taps} | {"time": unet.time_embedding}
+    blocks = {name: tapped(unet, name) for name in taps} | {"time": unet.time_embedding}
     handles = [block.register_forward_hook(keep(name)) for name, block in blocks.items()]
     try:
         with suppress(_LastTapReachedError):
@@ -87,5 +90,41 @@ def reading(unet: UNetSpatioTemporalConditionModel, taps: Sequence[str], stop: b
             handle.remove()
 
 
-def _index(tap: str) -> int:
-    return int(tap.removeprefix("up"))
+@contextmanager
+def text_of_frames(unet: UNetSpatioTemporalConditionModel, text: Tensor) -> Iterator[None]:
+    """Let every frame of a clip read a text of its own while a forward pass runs inside the ``with``.
+
+    diffusers repeats one text over the frames of a clip before it reaches the blocks; here the blocks are
+    given others. Attention over time reads the first frame's, there as in the first code base.
+
+    Args:
+        unet: The network.
+        text: ``(B * T, L, D)``.
+    """
+
+    def replace(module: nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
+        return inputs, {**named, "encoder_hidden_states": text}
+
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    handles = [
+        block.register_forward_pre_hook(replace, with_kwargs=True) for block in blocks if hasattr(block, "attentions")
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def tapped(unet: UNetSpatioTemporalConditionModel, tap: str) -> nn.Module:
+    """The module whose output a tap is."""
+    if tap == "mid":
+        return unet.mid_block
+    name, _, layer = tap.partition(".")
+    blocks = unet.down_blocks if name.startswith("down") else unet.up_blocks
+    block = blocks[int(name.removeprefix("down").removeprefix("up"))]
+    if layer == "":
+        return block
+    if layer == "downsample":
+        return block.downsamplers[0]
+    return (block.attentions if hasattr(block, "attentions") else block.resnets)[int(layer)]

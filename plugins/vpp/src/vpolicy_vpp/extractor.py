@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from videopolicy import (
+    Batch,
     Branch,
     FeatureExtractor,
     FeatureLayout,
@@ -59,7 +60,7 @@ class OneStepExtractor(FeatureExtractor):
     def stream(
         self,
         observation: Observation,
-        future: dict[str, Tensor] | None = None,
+        batch: Batch | None = None,
         generator: RowGenerator | None = None,
     ) -> StaticStream:
         features = observation.features
@@ -84,8 +85,8 @@ class OneStepExtractor(FeatureExtractor):
     def _maps(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
         """``(B, V, T, C, h, w)``: the taps on one grid, concatenated on the channels."""
         backbone, options = self.backbone, self.options
-        condition = backbone.condition(observation)
-        shape = (len(observation), self.views, *backbone.latent_shape)
+        condition = backbone.condition(observation, generator=generator)
+        shape = (len(observation), *backbone.latent_shape)
         like = next(backbone.parameters())
         noise = like.new_zeros(shape) if options.noise == "zero" else normal_noise(shape, like, generator)
         levels = karras(options.schedule_steps, options.lowest_level, backbone.highest_level).to(like)
@@ -101,7 +102,7 @@ class OneStepExtractor(FeatureExtractor):
         joined = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
         if options.pool is not None:
             joined = functional.adaptive_avg_pool2d(joined, options.pool)
-        return joined.unflatten(0, shape[:3])
+        return joined.unflatten(0, (shape[0], self.views, -1))
 
     def _resized(self, maps: Tensor, grid: tuple[int, ...]) -> Tensor:
         if tuple(maps.shape[-2:]) == tuple(grid):

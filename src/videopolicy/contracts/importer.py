@@ -1,0 +1,97 @@
+"""Weights that others have published: what was read of them, and what an importer makes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videopolicy.errors import WeightsError, listing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published file as the core has read it.
+
+    Args:
+        path: The file.
+        content: As stored; usually nested mappings with tensors on the CPU, mapped from the file where possible.
+        inert: Classes and functions that the file names and that were neither imported nor run. Objects of them
+            are empty in ``content``.
+    """
+
+    path: Path
+    content: Any
+    inert: tuple[str, ...] = ()
+
+    def tensors(self, *keys: str) -> dict[str, Tensor]:
+        """The tensors, by name, of the mapping that lies under these keys one inside the other.
+
+        Raises:
+            WeightsError: There is no such mapping, or it holds no tensors.
+        """
+        from torch import Tensor
+
+        node, where = self.content, str(self.path)
+        for key in keys:
+            if not isinstance(node, Mapping) or key not in node:
+                raise WeightsError(
+                    f"{where} has no entry '{key}'; it has {_entries(node)}.",
+                    "Name a checkpoint of the method that this importer reads.",
+                )
+            node, where = node[key], f"{where}: {key}"
+        found = {name: value.detach() for name, value in node.items() if isinstance(value, Tensor)} if (
+            isinstance(node, Mapping)
+        ) else {}
+        if not found:
+            raise WeightsError(
+                f"{where} holds no weights; its entries are {_entries(node)}.",
+                "Name a file with a state dict: names and tensors.",
+            )
+        return found
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of a training checkpoint's ``state_dict``, or of a file that is a state dict itself."""
+        training = isinstance(self.content, Mapping) and isinstance(self.content.get("state_dict"), Mapping)
+        return self.tensors("state_dict") if training else self.tensors()
+
+
+def _entries(node: Any) -> str:
+    return listing(map(str, node)) if isinstance(node, Mapping) else f"not listed: it is one {type(node).__name__}"
+
+
+@dataclass
+class Imported:
+    """What an importer makes of a checkpoint.
+
+    Args:
+        parts: Tensors under the names of our modules, relative to ``target``; grouped by what people call the
+            parts, such as ``video model``.
+        target: What a recipe puts the weights into, such as ``policy`` or ``policy.extractor.backbone``. Empty for
+            a folder in another library's layout.
+        dropped: Names in the checkpoint that are of no use, each with the reason.
+        unexpected: Names in the checkpoint that nobody knows. Any of them is refused.
+        missing: Names that the checkpoint should have and has not. Any of them is refused.
+        left_out: Names, or beginnings of names that end with a dot, of frozen parameters of the target that these
+            weights do not hold, because the recipe's own components load them.
+        not_carried: What the checkpoint cannot give, or what has to be done about it; one sentence each.
+        options: What a recipe must say for the weights to fit, by its path in the target.
+        file: Name of the file that the tensors go into.
+        documents: Further JSON files by name, which another library's layout needs.
+    """
+
+    parts: dict[str, dict[str, Tensor]]
+    target: str = "policy"
+    dropped: dict[str, str] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
+    not_carried: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    file: str = "weights.safetensors"
+    documents: dict[str, Any] = field(default_factory=dict)
