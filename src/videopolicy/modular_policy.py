@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,6 +41,14 @@ class ModularPolicy(Policy):
         stream = self.extractor.stream(batch.observation, batch)
         action = self.decoder.loss(stream, batch.actions, batch.action_mask)
         return {"action": action, **stream.losses}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        decoder = {"params": [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]}
+        return [group for group in (*self.extractor.parameter_groups(), decoder) if group["params"]]
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        decoder = {"params": [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]}
+        return [*self.extractor.parameter_groups(), decoder]
 
     @torch.no_grad()
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -85,6 +85,14 @@ class FeatureExtractor(nn.Module, ABC):
             batch: The training windows that the observation belongs to, with their future frames; None when acting.
             generator: Noise of the rows when acting; None in training (torch's global generator).
         """
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        """Groups for the optimiser, as `Learner.parameter_groups` has them: parts may learn at rates of their own."""
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimiser, as a `Learner` has them: some parts may learn at a rate of their own."""
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
 
 @runtime_checkable
