@@ -1,0 +1,298 @@
+"""The components `every-step` and `action-unet` and their options.
+
+Defaults are the official code's (github.com/cvlab-columbia/videopolicy, commit af0d577); where the paper
+(Liang et al. 2025, arXiv 2508.00795) says something else, the docstrings say so.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from videopolicy import (
+    AnyBackbone,
+    Component,
+    DecoderComponent,
+    ExtractorComponent,
+    FeatureLayout,
+    Spaces,
+    Window,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from vpolicy_video_policy.decoder import ActionUNetDecoder
+    from vpolicy_video_policy.extractor import EveryStepExtractor
+
+PAPER_TAPS = ("up3.1", "up2.1", "up1.1", "up0.1", "down2.downsample")
+"""The paper's "decoder layers" 23, 20, 17, 14 and 9, fine to coarse. The last is a layer of the encoder."""
+
+Layer = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+"""Channels of a layer and the groups that normalise its narrow middle."""
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Adapter(_Options):
+    """The CNN adapter: a branch of bottlenecks for every view, then one for all views and time.
+
+    ``sgm/modules/diffusionmodules/pose_model.py``, ``VideoResNet``. Layers are written ``[channels, groups]``;
+    the groups normalise the middle of a bottleneck, which is ``expansion`` times narrower than the layer.
+
+    Args:
+        stages: The layer behind every tap, fine to coarse; it brings the branch to the grid of the next tap.
+        merges: The layer that brings every tap but the first to its width before it joins the branch.
+        squeeze: Layers that end a branch.
+        trunk: Layers over the branches of all views, concatenated on the channels.
+        deep_layers: Further layers of the trunk's last width.
+        halvings: Layers behind these that halve the number of frames, rounded up: 8 frames become 1.
+        blocks: Bottlenecks per layer.
+        halving_blocks: Bottlenecks per layer that halves the frames.
+        expansion: Of branches and trunk.
+        deep_expansion, deep_groups: Of the deep and the halving layers.
+        norm_groups: Of the normalisation at the end.
+    """
+
+    stages: tuple[Layer, ...] = Field(((320, 10), (640, 10), (1280, 10), (1280, 10), (1280, 10)), min_length=1)
+    merges: tuple[Layer, ...] = ((320, 10), (640, 10), (640, 10), (640, 10))
+    squeeze: tuple[Layer, ...] = ((864, 8), (576, 6))
+    trunk: tuple[Layer, ...] = Field(((1280, 10), (960, 8), (720, 6), (540, 5), (420, 5)), min_length=1)
+    deep_layers: int = Field(2, ge=0)
+    halvings: int = Field(3, ge=0)
+    blocks: int = Field(2, ge=1)
+    halving_blocks: int = Field(4, ge=1)
+    expansion: int = Field(4, ge=1)
+    deep_expansion: int = Field(2, ge=1)
+    deep_groups: int = Field(7, ge=1)
+    norm_groups: int = Field(14, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Adapter:
+        if len(self.merges) != len(self.stages) - 1:
+            raise ValueError(
+                f"{len(self.stages)} stages need {len(self.stages) - 1} merges (one for every tap but the first), "
+                f"not {len(self.merges)}"
+            )
+        layers = [(layer, self.expansion) for layer in (*self.stages, *self.merges, *self.squeeze, *self.trunk)]
+        if self.deep_layers or self.halvings:
+            layers.append(((self.dim, self.deep_groups), self.deep_expansion))
+        for (width, groups), expansion in layers:
+            if width % (expansion * groups):
+                raise ValueError(
+                    f"a layer of {width} channels must be a multiple of {expansion * groups}: "
+                    f"{groups} groups in a middle that is {expansion} times narrower"
+                )
+        if self.dim % self.norm_groups:
+            raise ValueError(
+                f"the trunk's last {self.dim} channels are not a multiple of norm_groups {self.norm_groups}"
+            )
+        return self
+
+    @property
+    def dim(self) -> int:
+        """Channels that come out."""
+        return self.trunk[-1][0]
+
+    def frames_left(self, frames: int) -> int:
+        """Frames that come out."""
+        for _ in range(self.halvings):
+            frames = -(-frames // 2)
+        return frames
+
+
+class EveryStep(ExtractorComponent):
+    """Features of the video model at every noise level through which video and actions are denoised together.
+
+    Sections 3.2 and 3.3. In training the clip is noised at the level of the actions and one forward gives the
+    video loss and the features; in use the clip is denoised in lock-step with the actions, and nothing is
+    decoded into images.
+
+    Args:
+        backbone: The video model.
+        taps: Feature maps, fine to coarse.
+        adapter: What condenses the feature maps.
+        frozen: Whether the video model stays as it is, in eval mode, and has no loss (the second of two stages).
+        stop_gradient: Train the video model on its own loss, and keep the loss of the actions from it. The paper
+            speaks of a stop-gradient; the official code has none: its joint training lets the action loss through, and
+            its stage 2 is ``frozen``.
+        guidance: Scale of classifier-free guidance, for video and actions alike; 1 is none, and half the cost. The
+            paper and the official evaluation have 2 at every step (the ramp in the official training files is never
+            used).
+        video_weight: Of the video loss. The official mean runs over 25 frames and 32 actions of equal weight.
+        video_learning_rate: Of the video model, in multiples of the stage's. Officially 1e-5 where everything else has
+            5e-5.
+        lowest_level: The video is never denoised below this level (nor noised less in training): while the level of
+            the actions goes on falling, the features stay, and no forward is run. 0 is the paper's every step; the
+            highest sampling level is one step, as in Video Prediction Policy.
+    """
+
+    type: Literal["every-step"] = "every-step"
+    backbone: AnyBackbone
+    taps: tuple[str, ...] = Field(PAPER_TAPS, min_length=1)
+    adapter: Adapter = Adapter()
+    frozen: bool = False
+    stop_gradient: bool = False
+    guidance: float = 2.0
+    video_weight: float = Field(25 / 57, ge=0)
+    video_learning_rate: float = Field(0.2, gt=0)
+    lowest_level: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> EveryStep:
+        known = self.backbone.taps()
+        unknown = [tap for tap in self.taps if tap not in known]
+        if unknown:
+            raise ValueError(
+                f"backbone '{self.backbone.type}' has no tap {', '.join(unknown)}; it has {', '.join(known)}"
+            )
+        if len(self.taps) != len(self.adapter.stages):
+            raise ValueError(f"{len(self.taps)} taps need as many adapter.stages, not {len(self.adapter.stages)}")
+        grids = [self._grid(tap) for tap in self.taps]
+        for (tap, following), (fine, coarse) in zip(pairwise(self.taps), pairwise(grids), strict=True):
+            stride = stride_between(fine, coarse)
+            if tuple(-(-size // stride) for size in fine) != coarse:
+                raise ValueError(
+                    f"taps go from fine to coarse, and no stride leads from the {fine[0]} x {fine[1]} of '{tap}' "
+                    f"to the {coarse[0]} x {coarse[1]} of '{following}'"
+                )
+        return self
+
+    def _grid(self, tap: str) -> tuple[int, int]:
+        axes = dict(self.backbone.taps()[tap].axes)
+        return axes["height"], axes["width"]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Width of every tap."""
+        known = self.backbone.taps()
+        return tuple(known[tap].dim for tap in self.taps)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Spatial stride of the stage behind every tap."""
+        grids = [self._grid(tap) for tap in self.taps]
+        return (*(stride_between(fine, coarse) for fine, coarse in pairwise(grids)), 1)
+
+    @property
+    def step_embedding(self) -> int:
+        """Width of the video model's own embedding of the level, 0 where it has none."""
+        return self.backbone.taps()[self.taps[0]].step_embedding
+
+    def window(self) -> Window:
+        return self.backbone.window()
+
+    def layout(self, spaces: Spaces) -> FeatureLayout:
+        frames = self.adapter.frames_left(dict(self.backbone.taps()[self.taps[0]].axes)["frames"])
+        height, width = self._grid(self.taps[-1])
+        axes = (("frames", frames), ("height", height), ("width", width))
+        return FeatureLayout(self.adapter.dim, axes, self.step_embedding)
+
+    def check(self, spaces: Spaces) -> list[str]:
+        return self.backbone.check(spaces)
+
+    def build(self, spaces: Spaces) -> EveryStepExtractor:
+        from vpolicy_video_policy.extractor import EveryStepExtractor
+
+        return EveryStepExtractor(self, spaces)
+
+
+def stride_between(fine: tuple[int, int], coarse: tuple[int, int]) -> int:
+    """The stride that leads from one grid to a coarser one, where there is any."""
+    return -(-fine[0] // coarse[0])
+
+
+class TrainingLevels(_Options):
+    """Log-normal density of the training levels: ``ln s ~ N(mean, deviation^2)``.
+
+    The paper's equations 4 and 5 describe a discrete process; the code is this one.
+    """
+
+    mean: float = 1.0
+    deviation: float = Field(1.6, gt=0)
+
+
+class SamplingLevels(_Options):
+    """Levels that sampling descends along in Euler steps (Karras et al. 2022, equation 5).
+
+    Args:
+        steps: Denoising steps, each a forward of the features, and of the video model where they come from one.
+        lowest, highest: Range; a last step goes from the lowest to 0.
+        rho: Spacing.
+    """
+
+    steps: int = Field(30, ge=1)
+    lowest: float = Field(0.002, gt=0)
+    highest: float = Field(700.0, gt=0)
+    rho: float = Field(7.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> SamplingLevels:
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest {self.lowest} must be below highest {self.highest}")
+        return self
+
+
+class ActionUNet(DecoderComponent):
+    """Diffusion Policy's one-dimensional U-Net over action chunks, told the features as one vector (section 3.2).
+
+    ``pose_model.py``, ``ConditionalUnet1D``. The features of all tokens, flattened, modulate every residual block by
+    scale and bias, together with the video model's own embedding of the level; where features have none, a sinusoid
+    of the level and two linear layers stand in for it, as in Diffusion Policy. v-prediction with unit data deviation,
+    as in the video model.
+
+    Args:
+        horizon: H, actions of a chunk; every level of the network but the last halves it.
+        down_dims: Widths of the levels.
+        kernel: Of the convolutions.
+        groups: Of the normalisations.
+        step_dim: Width of the embedding of the level.
+        proprioception: Tell it the robot's state as well (the official policy has none).
+        training_levels, sampling_levels: Noise levels.
+        action_weight: Of the loss. The official mean runs over 25 frames and 32 actions of equal weight.
+    """
+
+    type: Literal["action-unet"] = "action-unet"
+    horizon: int = Field(32, ge=1)
+    down_dims: tuple[Annotated[int, Field(ge=1)], ...] = Field((256, 512, 1024), min_length=1)
+    kernel: int = Field(5, ge=1)
+    groups: int = Field(8, ge=1)
+    step_dim: int = Field(256, ge=4)
+    proprioception: bool = False
+    training_levels: TrainingLevels = TrainingLevels()
+    sampling_levels: SamplingLevels = SamplingLevels()
+    action_weight: float = Field(32 / 57, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ActionUNet:
+        step = 2 ** (len(self.down_dims) - 1)
+        if self.horizon % step:
+            raise ValueError(
+                f"horizon {self.horizon} must be a multiple of {step}: {len(self.down_dims)} down_dims halve it "
+                f"{len(self.down_dims) - 1} times"
+            )
+        if any(width % self.groups for width in self.down_dims):
+            raise ValueError(f"down_dims {list(self.down_dims)} must be multiples of groups {self.groups}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} must be odd, so that the chunk keeps its length")
+        if self.step_dim % 2:
+            raise ValueError(f"step_dim {self.step_dim} must be even: sines and cosines")
+        return self
+
+    def check(self, layout: FeatureLayout, spaces: Spaces) -> list[str]:
+        if self.proprioception and spaces.state is None:
+            return ["action-unet has proprioception on, but the spaces have no state"]
+        return []
+
+    def build(self, layout: FeatureLayout, spaces: Spaces) -> ActionUNetDecoder:
+        from vpolicy_video_policy.decoder import ActionUNetDecoder
+
+        return ActionUNetDecoder(self, layout, spaces)
+
+
+@hookimpl
+def vpolicy_components() -> list[type[Component]]:
+    return [EveryStep, ActionUNet]

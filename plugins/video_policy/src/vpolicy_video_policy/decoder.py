@@ -1,0 +1,85 @@
+"""Diffusion over action chunks with a one-dimensional U-Net."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from videopolicy import (
+    ActionDecoder,
+    Branch,
+    FeatureLayout,
+    FeatureStream,
+    RecipeError,
+    RowGenerator,
+    Spaces,
+    normal_noise,
+)
+from videopolicy.levels import karras
+from vpolicy_video_policy.action_unet import ConditionalUNet
+from vpolicy_video_policy.components import ActionUNet
+
+
+class ActionUNetDecoder(ActionDecoder):
+    """See `vpolicy_video_policy.components.ActionUNet` for the options and their sources."""
+
+    def __init__(self, options: ActionUNet, layout: FeatureLayout, spaces: Spaces) -> None:
+        super().__init__()
+        self.options = options
+        self.shape = (options.horizon, spaces.actions.dim)
+        state = spaces.state.dim if options.proprioception and spaces.state else 0
+        told = layout.tokens * layout.dim + state
+        self.network = ConditionalUNet(options, spaces.actions.dim, told, layout.step_embedding)
+
+    def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error of v over the actions that are there, unweighted (``EDMWeighting`` cancels out)."""
+        mask = mask.unsqueeze(-1)
+        actions = torch.where(mask, actions, 0)
+        density = self.options.training_levels
+        level = (normal_noise((len(actions),), actions) * density.deviation + density.mean).exp()
+        branches = stream.at(level)
+        noise = normal_noise(tuple(actions.shape), actions)
+        scale = level.view(-1, 1, 1)
+        velocity = (noise - scale * actions) / (scale**2 + 1).sqrt()
+        error = (self._velocity(actions + scale * noise, level, branches, stream) - velocity) ** 2
+        counted = mask.expand_as(error)
+        mean = torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
+        return self.options.action_weight * mean
+
+    @torch.no_grad()
+    def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
+        """Euler steps along the levels of the options, in lock-step with the features."""
+        rows, options = len(stream.observation), self.options.sampling_levels
+        levels = karras(options.steps, options.lowest, options.highest, options.rho)
+        levels = levels.to(next(self.network.parameters()).device)
+        actions = normal_noise((rows, *self.shape), levels, generator) * (levels[0] ** 2 + 1).sqrt()
+        for level, following, branches in stream.descend(levels):
+            clean = self.denoise(actions, level.expand(rows), branches, stream)
+            actions = clean + (following / level) * (actions - clean)
+        return actions
+
+    def denoise(self, noisy: Tensor, level: Tensor, branches: list[Branch], stream: FeatureStream) -> Tensor:
+        """The clean estimate D ``(B, H, A)`` of noisy actions at levels ``(B,)``."""
+        velocity = self._velocity(noisy, level, branches, stream)
+        scale = level.view(-1, 1, 1)
+        return noisy / (scale**2 + 1) - velocity * scale / (scale**2 + 1).sqrt()
+
+    def _velocity(self, noisy: Tensor, level: Tensor, branches: list[Branch], stream: FeatureStream) -> Tensor:
+        """The network's v ``(B, H, A)``, the weighted sum over the branches, all of them as one batch."""
+        count, like = len(branches), next(self.network.parameters())
+        scaled = noisy / (level.view(-1, 1, 1) ** 2 + 1).sqrt()
+        told = torch.cat([branch.tokens.transpose(1, 2).flatten(1) for branch in branches]).to(like)
+        if self.options.proprioception:
+            told = torch.cat([told, self._state(stream).to(like).repeat(count, 1)], dim=-1)
+        steps = [level if branch.step_embedding is None else branch.step_embedding for branch in branches]
+        output = self.network(scaled.to(like).repeat(count, 1, 1), torch.cat(steps), told)
+        weights = noisy.new_tensor([branch.weight for branch in branches])
+        return (weights.view(-1, 1, 1, 1) * output.to(noisy.dtype).unflatten(0, (count, -1))).sum(dim=0)
+
+    def _state(self, stream: FeatureStream) -> Tensor:
+        if stream.observation.state is None:
+            raise RecipeError(
+                "The decoder reads proprioception, but the observation has no state.",
+                "Set `proprioception: false`, or use data and a benchmark with a state.",
+            )
+        return stream.observation.state[:, -1]
