@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,10 +39,6 @@ class ModularPolicy(Policy):
         stream = self.extractor.stream(batch.observation, batch)
         action = self.decoder.loss(stream, batch.actions, batch.action_mask)
         return {"action": action, **stream.losses}
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        decoder = {"params": [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]}
-        return [group for group in (*self.extractor.parameter_groups(), decoder) if group["params"]]
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         decoder = {"params": [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]}

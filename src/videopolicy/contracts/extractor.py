@@ -90,10 +90,6 @@ class FeatureExtractor(nn.Module, ABC):
         """Groups for the optimiser, as `Learner.parameter_groups` has them: parts may learn at rates of their own."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser, as a `Learner` has them: some parts may learn at a rate of their own."""
-        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
-
 
 @runtime_checkable
 class CachesFeatures(Protocol):
