@@ -1,0 +1,143 @@
+"""LIBERO's tasks, spaces and protocols; its simulator is not part of this version."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator
+
+from videopolicy import (
+    ActionSpace,
+    BenchmarkComponent,
+    Camera,
+    Component,
+    PublishedNumber,
+    Spaces,
+    Task,
+    WorkerSpec,
+    hookimpl,
+)
+from videopolicy.errors import SimulationError, did_you_mean
+
+FOLDER = Path(__file__).parent
+OPEN = (0.0,) * 6 + (-1.0,)
+PRESETS: dict[str, dict[str, Any]] = {
+    # LIBERO's own evaluator: configs/eval/default.yaml and lifelong/evaluate.py.
+    "libero": {"max_steps": 600, "initial_states": "the benchmark's 50", "settling": [5, [0.0] * 7]},
+    # OpenVLA's evaluation, which LeRobot and others share.
+    "openvla": {"max_steps": 520, "initial_states": "the benchmark's 50", "settling": [10, list(OPEN)]},
+    # Unified Video Action Model: env_runner/libero_image_runner.py and config/task/libero10.yaml.
+    "uva": {"max_steps": 500, "initial_states": "random resets seeded 100000 + episode", "settling": [0, []]},
+}
+"""What the protocols in use differ in; ``settling`` is how often which action is taken before an episode begins."""
+
+
+@lru_cache(maxsize=1)
+def sentences() -> dict[str, str]:
+    """Sentence by task."""
+    return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
+
+
+class Libero(BenchmarkComponent):
+    """LIBERO-10, the ten long tasks of LIBERO (Liu et al., 2023).
+
+    Success at any step ends an episode. Pictures are upright and not mirrored: robosuite's raw ones flipped vertically,
+    as Unified Video Action Model has them (OpenVLA and its successors turn them by 180 degrees, which mirrors them).
+
+    Args:
+        task_names: Names of BDDL files, or ``all``.
+        cameras: Cameras in the order of the views.
+        image_size: Height and width in pixels; the published demonstrations have 128.
+        preset: Whose horizon, initial states and settling steps. ``libero``: its own evaluator's, 600 steps from
+            50 recorded states. ``openvla``: 520 steps from the same. ``uva``: 500 steps from random resets, which
+            Video Policy follows too (Table 9).
+    """
+
+    type: Literal["libero"] = "libero"
+    task_names: tuple[str, ...] = Field(("all",), min_length=1)
+    cameras: tuple[Literal["agentview", "robot0_eye_in_hand"], ...] = Field(
+        ("agentview", "robot0_eye_in_hand"), min_length=1
+    )
+    image_size: int = Field(128, ge=16, le=1024)
+    preset: Literal["libero", "openvla", "uva"] = "libero"
+
+    @field_validator("task_names")
+    @classmethod
+    def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name != "all" and name not in sentences():
+                raise ValueError(
+                    f"LIBERO-10 has no task '{name}'.{did_you_mean(name, sentences())} "
+                    f"It has all, {', '.join(sentences())}."
+                )
+        if len(set(names)) < len(names) or (len(names) > 1 and "all" in names):
+            raise ValueError("a task is named more than once")
+        return names
+
+    @field_validator("cameras")
+    @classmethod
+    def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(cameras)) < len(cameras):
+            raise ValueError("a camera is named more than once")
+        return cameras
+
+    def spaces(self) -> Spaces:
+        """An action of 1 moves the gripper by 5 cm or turns it by 0.5 rad (robosuite's ``OSC_POSE``)."""
+        return Spaces(
+            cameras=tuple(
+                Camera(name=camera, height=self.image_size, width=self.image_size) for camera in self.cameras
+            ),
+            actions=ActionSpace(
+                names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+                low=(-1.0,) * 7,
+                high=(1.0,) * 7,
+                control="delta_position",
+                rotation="delta_axis_angle",
+                gripper="positive_closes",
+                rate=20.0,
+            ),
+        )
+
+    def tasks(self) -> tuple[Task, ...]:
+        names = tuple(sentences()) if self.task_names == ("all",) else self.task_names
+        steps = PRESETS[self.preset]["max_steps"]
+        return tuple(Task(name=name, instruction=sentences()[name], max_steps=steps) for name in names)
+
+    def launch(self) -> WorkerSpec:
+        raise SimulationError(
+            "LIBERO's simulator is not part of this version of vpolicy-libero, so nothing can be evaluated.",
+            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """Horizon, initial states, settling and pictures; which tasks are evaluated is seen from the records."""
+        return {
+            "suite": "libero_10",
+            "success": "any step",
+            "orientation": "upright",
+            **PRESETS[self.preset],
+            **self.model_dump(mode="json", include={"cameras", "image_size"}),
+        }
+
+    def published(self) -> tuple[PublishedNumber, ...]:
+        tables = yaml.safe_load((FOLDER / "published.yaml").read_text(encoding="utf-8"))["tables"]
+        return tuple(
+            PublishedNumber(
+                method=method,
+                group=group,
+                value=value,
+                episodes=table.get("episodes"),
+                **{name: table[name] for name in ("metric", "source", "note")},
+            )
+            for table in tables
+            for group, values in table["values"].items()
+            for method, value in zip(table["methods"], values, strict=True)
+        )
+
+
+@hookimpl
+def vpolicy_components() -> list[type[Component]]:
+    return [Libero]

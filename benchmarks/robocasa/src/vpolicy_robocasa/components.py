@@ -1,0 +1,164 @@
+"""RoboCasa's tasks, spaces and protocol; its simulator is not part of this version."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import Field, field_validator
+
+from videopolicy import (
+    ActionSpace,
+    BenchmarkComponent,
+    Camera,
+    Component,
+    PublishedNumber,
+    Spaces,
+    Task,
+    WorkerSpec,
+    hookimpl,
+)
+from videopolicy.errors import SimulationError, did_you_mean, listing
+
+FOLDER = Path(__file__).parent
+CameraName = Literal["robot0_eye_in_hand", "robot0_agentview_left", "robot0_agentview_right"]
+SCENES = ((1, 1), (2, 2), (4, 4), (6, 9), (7, 10))
+"""(layout, style) of the evaluation kitchens. Styles 9 and 10 were withheld when demonstrations were collected."""
+VIDEO_POLICY_STEPS = 992
+"""62 plans of 16 actions: what its code makes of 1000 steps."""
+ACTION_TAIL = (0.0, 0.0, 0.0, 0.0, -1.0)
+"""What follows the arm's 7 numbers: base (3) and torso (1) at rest, and -1 for the mode in which the arm moves."""
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
+    """Sentence and horizon by group and task."""
+    return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
+
+
+def task_names_of(wanted: str) -> tuple[str, ...]:
+    """The tasks meant by a task's name, a group's name or ``all``.
+
+    Raises:
+        ValueError: There is no such thing; the message has the nearest name.
+    """
+    known = [task for group in catalogue().values() for task in group]
+    if wanted == "all":
+        return tuple(known)
+    if wanted in catalogue():
+        return tuple(catalogue()[wanted])
+    if wanted not in known:
+        raise ValueError(
+            f"RoboCasa has no task or group '{wanted}'.{did_you_mean(wanted, ['all', *catalogue(), *known])} "
+            f"Groups: all, {', '.join(catalogue())}. Tasks: {listing(known, limit=24)}."
+        )
+    return (wanted,)
+
+
+class RoboCasa(BenchmarkComponent):
+    """The 24 single-stage kitchen tasks of RoboCasa v0.1 and v0.2 (Nasiriany et al., 2024).
+
+    Success at any step ends an episode. Episode k takes place in scene k modulo 5, so that 50 episodes are ten in each
+    kitchen, as in the official protocol (which runs the scenes one after the other).
+
+    Args:
+        task_names: Tasks, groups (``pick_and_place``, ``doors``, ``drawers``, ``twisting_knobs``, ``turning_levers``,
+            ``pressing_buttons``, ``insertion``) or ``all``.
+        cameras: Cameras in the order of the views. Left out: gripper, left, right, as Video Policy has them.
+        image_size: Height and width in pixels; RoboCasa's own protocol has 128, Video Policy 256.
+        object_split: Objects of the episodes: ``B`` is held out, demonstrations use ``A``.
+        horizon: ``task``: RoboCasa's own number of steps for each task, 300 to 1000. ``video-policy``: 992 for every
+            task, as Video Policy's published code evaluates; more generous than its baselines' protocol.
+    """
+
+    type: Literal["robocasa"] = "robocasa"
+    task_names: tuple[str, ...] = Field(("all",), min_length=1)
+    cameras: tuple[CameraName, ...] = Field(get_args(CameraName), min_length=1)
+    image_size: int = Field(256, ge=16, le=1024)
+    object_split: Literal["A", "B"] = "B"
+    horizon: Literal["task", "video-policy"] = "task"
+
+    @field_validator("task_names")
+    @classmethod
+    def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = [task for name in names for task in task_names_of(name)]
+        twice = sorted({task for task in chosen if chosen.count(task) > 1})
+        if twice:
+            raise ValueError(f"named more than once: {', '.join(twice)}")
+        return names
+
+    @field_validator("cameras")
+    @classmethod
+    def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(cameras)) < len(cameras):
+            raise ValueError("a camera is named more than once")
+        return cameras
+
+    def spaces(self) -> Spaces:
+        """An action of 1 moves the gripper by 5 cm or turns it by 0.5 rad (robosuite's ``OSC_POSE``)."""
+        return Spaces(
+            cameras=tuple(
+                Camera(name=camera, height=self.image_size, width=self.image_size) for camera in self.cameras
+            ),
+            actions=ActionSpace(
+                names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+                low=(-1.0,) * 7,
+                high=(1.0,) * 7,
+                control="delta_position",
+                rotation="delta_axis_angle",
+                gripper="positive_closes",
+                rate=20.0,
+            ),
+        )
+
+    def tasks(self) -> tuple[Task, ...]:
+        facts = {task: (group, fact) for group, tasks in catalogue().items() for task, fact in tasks.items()}
+        return tuple(
+            Task(
+                name=task,
+                instruction=facts[task][1]["instruction"],
+                max_steps=facts[task][1]["max_steps"] if self.horizon == "task" else VIDEO_POLICY_STEPS,
+                tier=facts[task][0],
+            )
+            for name in self.task_names
+            for task in task_names_of(name)
+        )
+
+    def launch(self) -> WorkerSpec:
+        raise SimulationError(
+            "RoboCasa's simulator is not part of this version of vpolicy-robocasa, so nothing can be evaluated.",
+            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """Scenes, objects, pictures and horizon; which tasks are evaluated is seen from the records."""
+        return {
+            "success": "any step",
+            "scenes": [list(scene) for scene in SCENES],
+            "scene": "episode modulo the number of scenes",
+            "textures": "not randomised",
+            "action_tail": list(ACTION_TAIL),
+            **self.model_dump(mode="json", include={"cameras", "image_size", "object_split", "horizon"}),
+        }
+
+    def published(self) -> tuple[PublishedNumber, ...]:
+        tables = yaml.safe_load((FOLDER / "published.yaml").read_text(encoding="utf-8"))["tables"]
+        return tuple(
+            PublishedNumber(
+                method=method,
+                group=group,
+                value=value,
+                **{name: table[name] for name in ("metric", "source", "episodes", "note")},
+            )
+            for table in tables
+            for group, values in table["values"].items()
+            for method, value in zip(table["methods"], values, strict=True)
+            if value is not None
+        )
+
+
+@hookimpl
+def vpolicy_components() -> list[type[Component]]:
+    return [RoboCasa]

@@ -1,0 +1,118 @@
+"""Tasks, spaces, protocol and published numbers of RoboCasa, without its simulator."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from pydantic import ValidationError
+from vpolicy_robocasa.components import ACTION_TAIL, SCENES, RoboCasa
+
+from videopolicy.errors import SimulationError
+from videopolicy.testing import BenchmarkContract
+
+
+class TestRoboCasa(BenchmarkContract):
+    @pytest.fixture
+    def component(self):
+        return RoboCasa(task_names=("doors", "CoffeePressButton"), image_size=64)
+
+
+def test_twenty_four_tasks_in_the_papers_groups():
+    tasks = RoboCasa().tasks()
+    assert Counter(task.tier for task in tasks) == {
+        "pick_and_place": 8,
+        "doors": 4,
+        "drawers": 2,
+        "twisting_knobs": 2,
+        "turning_levers": 3,
+        "pressing_buttons": 3,
+        "insertion": 2,
+    }
+    assert len({task.name for task in tasks}) == len({task.instruction for task in tasks}) == 24
+
+
+def test_horizons_are_the_tasks_own_unless_those_of_the_official_code_are_asked_for():
+    own = {task.name: task.max_steps for task in RoboCasa().tasks()}
+    other = {name: steps for name, steps in own.items() if steps != 500}
+    assert other == {
+        "PnPCounterToMicrowave": 600,
+        "PnPCounterToSink": 700,
+        "OpenDoubleDoor": 1000,
+        "CloseDoubleDoor": 700,
+        "CoffeePressButton": 300,
+        "CoffeeServeMug": 600,
+        "CoffeeSetupMug": 600,
+    }
+    official = RoboCasa(horizon="video-policy")
+    assert {task.max_steps for task in official.tasks()} == {992}
+    assert official.protocol() != RoboCasa().protocol()
+
+
+def test_the_protocol_is_five_kitchens_with_held_out_objects():
+    protocol = RoboCasa().protocol()
+    assert protocol["scenes"] == [[1, 1], [2, 2], [4, 4], [6, 9], [7, 10]] and len(SCENES) == 5
+    assert protocol["object_split"] == "B"
+    assert RoboCasa(image_size=128).protocol() != protocol
+    assert RoboCasa(task_names=("doors",)).protocol() == protocol
+
+
+def test_seven_of_twelve_actions_are_the_policys():
+    actions = RoboCasa().spaces().actions
+    assert actions.dim + len(ACTION_TAIL) == 12 and ACTION_TAIL[-1] == -1
+    assert (actions.gripper, actions.rate, actions.rotation) == ("positive_closes", 20.0, "delta_axis_angle")
+    left = RoboCasa(cameras=("robot0_agentview_left", "robot0_eye_in_hand"), image_size=96).spaces().cameras
+    assert [(camera.name, camera.width) for camera in left] == [
+        ("robot0_agentview_left", 96),
+        ("robot0_eye_in_hand", 96),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("task_names", ["OpenDraw"], "Did you mean 'OpenDrawer'?"),
+        ("task_names", ["door"], "Did you mean 'doors'?"),
+        ("task_names", ["drawers", "OpenDrawer"], "named more than once: OpenDrawer"),
+        ("cameras", ["robot0_front"], "robot0_agentview_left"),
+        ("cameras", ["robot0_eye_in_hand", "robot0_eye_in_hand"], "a camera is named more than once"),
+        ("horizon", "992", "'task' or 'video-policy'"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
+    with pytest.raises(ValidationError) as caught:
+        RoboCasa.model_validate({field: value})
+    assert message in str(caught.value)
+
+
+def test_the_missing_simulator_is_said_with_what_works_without_it():
+    with pytest.raises(SimulationError) as caught:
+        RoboCasa().launch()
+    assert "not part of this version" in caught.value.message and caught.value.exit_code == 2
+    assert "eval.episodes=0" in caught.value.hint
+
+
+def test_published_columns_average_to_the_printed_means():
+    numbers = RoboCasa().published()
+    tasks = {task.name for task in RoboCasa().tasks()}
+    columns = {(number.source, number.method) for number in numbers}
+    assert len(columns) == 10 + 5 + 3
+    # Of these two the paper's own rows give other means; the text of Table 8 lacks four values.
+    exempt = {"DP-CLIP", "DP-VLA", "Joint 32 Steps", "Joint 16 Steps", "Joint 0 Steps"}
+    for source, method in columns:
+        values = {n.group: n.value for n in numbers if (n.source, n.method) == (source, method)}
+        mean = values.pop("mean")
+        assert set(values) <= tasks
+        if method not in exempt:
+            assert len(values) == 24
+            assert sum(values.values()) / 24 == pytest.approx(mean, abs=0.0061), method
+
+
+def test_the_papers_main_numbers_are_there():
+    mean = {(n.source[-7:], n.method): n.value for n in RoboCasa().published() if n.group == "mean"}
+    assert mean["Table 1", "Video Policy, 50 demos"] == mean["Table 6", "2-Stages"] == 0.63
+    assert mean["Table 1", "Video Policy, 300 demos"] == 0.66
+    assert (mean["Table 6", "Joint"], mean["Table 6", "No Video"], mean["Table 6", "Half Tasks"]) == (0.57, 0.09, 0.41)
+    horizons = [mean["Table 8", f"Joint {steps} Steps"] for steps in (32, 16, 0)]
+    assert horizons == [0.67, 0.55, 0.30]
+    assert len({n.metric for n in RoboCasa().published()}) == 2  # Table 8's scenes are others
