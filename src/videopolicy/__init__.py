@@ -24,10 +24,12 @@ from videopolicy.component import (
     DecoderComponent,
     DemonstrationRequest,
     ExtractorComponent,
+    ImporterComponent,
     PolicyComponent,
     TextComponent,
 )
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError, VpolicyError, WeightsError
 from videopolicy.hookspecs import hookimpl
 from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
@@ -91,6 +93,7 @@ __all__ = [
     "Branch",
     "CachesFeatures",
     "Camera",
+    "Checkpoint",
     "Clip",
     "Component",
     "DataError",
@@ -107,6 +110,8 @@ __all__ = [
     "FeatureLayout",
     "FeatureStream",
     "FieldStatistics",
+    "Imported",
+    "ImporterComponent",
     "InfersActions",
     "Learner",
     "Observation",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.dataset import Dataset, EpisodeWriter
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import FeatureExtractor
+    from videopolicy.contracts.importer import Checkpoint, Imported
     from videopolicy.contracts.policy import Policy
     from videopolicy.contracts.text import TextEncoder
 
@@ -243,6 +244,20 @@ class BenchmarkComponent(Component):
         return self
 
 
+class ImporterComponent(Component):
+    """Reads weights that the authors of a method have published; ``vpolicy import`` asks for it by name."""
+
+    kind: ClassVar[str] = "importer"
+
+    def convert(self, checkpoint: Checkpoint) -> Imported:
+        """Put the tensors of a checkpoint under the names of our modules.
+
+        Raises:
+            WeightsError: The checkpoint is of something else.
+        """
+        raise NotImplementedError
+
+
 KINDS: dict[str, type[Component]] = {
     cls.kind: cls
     for cls in (
@@ -253,6 +268,7 @@ KINDS: dict[str, type[Component]] = {
         PolicyComponent,
         DatasetComponent,
         BenchmarkComponent,
+        ImporterComponent,
     )
 }
 
@@ -301,6 +317,7 @@ __all__ = [
     "DecoderComponent",
     "DemonstrationRequest",
     "ExtractorComponent",
+    "ImporterComponent",
     "PolicyComponent",
     "TextComponent",
 ]

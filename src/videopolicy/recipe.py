@@ -16,6 +16,7 @@ from videopolicy.component import (
     AnyPolicy,
     BackboneComponent,
     Component,
+    DatasetComponent,
     PolicyComponent,
 )
 from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing
@@ -58,23 +59,24 @@ class Stage(_Section):
     Args:
         name: Unique in the recipe.
         target: What is trained: ``policy``, or a part of it such as ``policy.extractor.backbone``.
-        steps: Optimiser steps.
-        batch_size: Windows per optimiser step and device.
+        steps: Optimiser steps. 0: the weights in ``init_from``, and their scaling of vectors where the folder has it,
+            are taken as they are.
+        batch_size: Windows per optimiser step and device; must be given where there are steps.
         optimizer, schedule: How the weights move.
         precision: Lightning's name of the numerical precision.
         gradient_clip: Largest norm of the gradient; None for no clipping.
         accumulate: Batches per optimiser step.
         ema_decay: Decay of an exponential moving average of the weights, which then replaces them; None for none.
         cache_features: Compute the target's frozen features once and train on them from disk.
-        init_from: Folder with weights for the target, such as another run's stage.
+        init_from: Folder with weights for the target, such as another run's stage or what ``vpolicy import`` wrote.
         devices: Accelerators to train on (data parallel).
         data_workers: Processes that load data; 0 loads in the training process.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     target: str = "policy"
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    steps: int = Field(ge=0)
+    batch_size: int = Field(1, ge=1)
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true"] = "32-true"
@@ -112,7 +114,8 @@ class Recipe(_Section):
         name: Name of the run folder; by default the file's name.
         seed: All draws of training and evaluation follow from it.
         plugins: Python files with further components, relative to the recipe.
-        benchmark, data, policy: Components.
+        benchmark, policy: Components.
+        data: Component. May be left out where no stage has steps and the weights come with their scaling.
         normalization: Scaling of actions and state.
         train: Stages in order; later ones start from what earlier ones have trained.
         eval: Evaluation.
@@ -123,7 +126,7 @@ class Recipe(_Section):
     seed: int = Field(0, ge=0)
     plugins: tuple[Path, ...] = ()
     benchmark: AnyBenchmark
-    data: AnyDataset
+    data: AnyDataset | None = None
     policy: AnyPolicy
     normalization: Normalization = Normalization()
     train: tuple[Stage, ...] = Field(min_length=1)
@@ -137,6 +140,16 @@ class Recipe(_Section):
         """Where this recipe's components were looked up, its own plugin files included."""
         return self._registry
 
+    def required_data(self) -> DatasetComponent:
+        """The data, for what cannot do without.
+
+        Raises:
+            RecipeError: The recipe has none.
+        """
+        if self.data is None:
+            raise RecipeError(f"The recipe '{self.name}' has no data.", "Add `data` to it, with the type of a dataset.")
+        return self.data
+
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
         found: list[tuple[Location, str]] = []
@@ -144,12 +157,16 @@ class Recipe(_Section):
         for index, stage in enumerate(self.train):
             if stage.name in names[:index]:
                 found.append((("train", index, "name"), f"an earlier stage is also named '{stage.name}'"))
+            found += [(("train", index, name), text) for name, text in _step_problems(stage)]
             if problem := self._target_problem(stage):
                 found.append((("train", index, "target"), problem))
             whole = [earlier for earlier in self.train[:index] if stage.target.startswith(f"{earlier.target}.")]
             if whole:
                 text = f"stage '{whole[0].name}' has already trained {whole[0].target}, of which this is a part"
                 found.append((("train", index, "target"), text))
+        training = [stage.name for stage in self.train if stage.steps]
+        if self.data is None and training:
+            found.append((("data",), f"this field is required: stage '{training[0]}' trains on it"))
         found += [(("policy",), text) for text in self.policy.check(self.benchmark.spaces())]
         horizon = self.policy.window().horizon
         if self.eval.execute > horizon:
@@ -196,12 +213,21 @@ class Recipe(_Section):
     def components(self) -> list[Component]:
         """All components of the recipe, nested ones included."""
         found: list[Component] = []
-        queue: list[Component] = [self.benchmark, self.data, self.policy]
+        queue: list[Component] = [self.benchmark, *([self.data] if self.data else []), self.policy]
         while queue:
             component = queue.pop(0)
             found.append(component)
             queue += component.parts().values()
         return found
+
+
+def _step_problems(stage: Stage) -> list[tuple[str, str]]:
+    """What a stage misses for its number of steps: field and sentence."""
+    if stage.steps and "batch_size" not in stage.model_fields_set:
+        return [("batch_size", "this field is required")]
+    if not stage.steps and stage.init_from is None:
+        return [("steps", "0 steps take weights as they are: init_from must name their folder")]
+    return []
 
 
 def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registry: Registry | None = None) -> Recipe:

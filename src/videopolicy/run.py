@@ -32,12 +32,13 @@ def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Data
     Raises:
         DataError: The dataset does not fit the benchmark.
     """
-    request = recipe.data.demonstrations()
+    data = recipe.required_data()
+    request = data.demonstrations()
     facts: dict[str, Any] = {}
     folder = None
     if request is not None:
         folder, facts = _collected(recipe, request, store, reporter)
-    dataset = recipe.data.build(folder)
+    dataset = data.build(folder)
     spaces = recipe.benchmark.spaces()
     mismatches = spaces.mismatches(dataset.spaces, f"benchmark '{recipe.benchmark.type}'", "the dataset")
     if mismatches:
@@ -48,16 +49,36 @@ def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Data
     return dataset, facts
 
 
-def _collected(
-    recipe: Recipe, request: DemonstrationRequest, store: Store, reporter: Reporter
-) -> tuple[Path, dict[str, Any]]:
-    key = digest(
+def open_data(recipe: Recipe, store: Store) -> Dataset | None:
+    """The recipe's dataset where it is there already; None when it would have to be collected first.
+
+    Raises:
+        DataError: There is a dataset, and it cannot be opened.
+    """
+    data = recipe.required_data()
+    request = data.demonstrations()
+    if request is None:
+        return data.build(None)
+    folder = store.root / "datasets" / _demonstrations_key(recipe, request)
+    facts = store.finished(folder)
+    return None if facts is None else data.build(folder / facts["folder"])
+
+
+def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
+    data = recipe.required_data()
+    return digest(
         {
             "benchmark": identity(recipe.benchmark, recipe.registry),
             "request": request.model_dump(),
-            "dataset": [recipe.data.type, identity(recipe.data, recipe.registry)["sources"]],
+            "dataset": [data.type, identity(data, recipe.registry)["sources"]],
         }
     )
+
+
+def _collected(
+    recipe: Recipe, request: DemonstrationRequest, store: Store, reporter: Reporter
+) -> tuple[Path, dict[str, Any]]:
+    key = _demonstrations_key(recipe, request)
     folder = store.folder("datasets", key)
     if (facts := store.finished(folder)) is not None:
         reporter.line(f"collect demonstrations: done earlier ({sum(facts['episodes'].values())} episodes)")
@@ -67,7 +88,7 @@ def _collected(
     python = interpreter(recipe.benchmark.launch(), say=reporter.line)
     started = time.monotonic()
     with locked(folder, "collecting these demonstrations"):
-        writer = recipe.data.writer(folder, recipe.benchmark.spaces())
+        writer = recipe.required_data().writer(folder, recipe.benchmark.spaces())
         collected = collect(
             recipe.benchmark,
             request,
@@ -129,11 +150,12 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
         from videopolicy.evaluation import device_for_acting, evaluate
         from videopolicy.report import make_predictions, make_videos, write_report
 
+        stages.refuse_missing_weights(recipe)
         python = interpreter(recipe.benchmark.launch(), say=reporter.line)
-        dataset, facts = prepare_data(recipe, store, reporter)
+        dataset, facts = prepare_data(recipe, store, reporter) if recipe.data else (None, {})
         if facts and not (facts.get("reused") and "data" in provenance.facts):
             record(data=facts)
-        planned = stages.plan(recipe, dataset.fingerprint, store)
+        planned = stages.plan(recipe, dataset.fingerprint if dataset else "", store)
         _claim(folder, recipe, planned[-1].key)
         record()
         device = device_for_acting()
@@ -143,7 +165,8 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
             record()
         evaluation = evaluate(recipe, planned, folder, python, device, reporter)
         if evaluation:
-            record(evaluation={**evaluation, **_overlap(folder, dataset, reporter)})
+            overlap = _overlap(folder, dataset, reporter) if dataset else {}
+            record(evaluation={**evaluation, **overlap})
         make_videos(folder, recipe.benchmark, reporter)
         policy, normalizer = stages.load_policy(recipe, planned)
         make_predictions(folder, recipe.benchmark, policy.eval().to(device), reporter, normalizer=normalizer.to(device))

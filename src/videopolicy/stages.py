@@ -7,14 +7,24 @@ recipe's name: recipes that share a video model train it once.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
-from videopolicy.artifacts import Store, digest, identity, locked
-from videopolicy.checkpoints import WEIGHTS, load_normalizer, load_weights, save_weights
+from videopolicy.artifacts import Store, digest, identity, locked, storage_errors
+from videopolicy.checkpoints import (
+    NORMALIZATION,
+    WEIGHTS,
+    check_weights,
+    load_normalizer,
+    load_weights,
+    save_normalization,
+    save_weights,
+)
 from videopolicy.component import BackboneComponent, PolicyComponent
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.contracts.extractor import CachesFeatures
@@ -59,7 +69,7 @@ def plan(recipe: Recipe, fingerprint: str, store: Store) -> list[PlannedStage]:
 
     Args:
         recipe: The recipe.
-        fingerprint: Of the dataset.
+        fingerprint: Of the dataset; empty where the recipe has none.
         store: Where results lie.
     """
     planned: list[PlannedStage] = []
@@ -69,17 +79,15 @@ def plan(recipe: Recipe, fingerprint: str, store: Store) -> list[PlannedStage]:
             for earlier in planned
             if f"{earlier.stage.target}.".startswith(f"{stage.target}.")
         ]
-        if stage.init_from is not None and not (stage.init_from / WEIGHTS).is_file():
-            raise WeightsError(
-                f"train.{stage.name}.init_from: there are no weights in {stage.init_from}.",
-                f"Name a folder that holds {WEIGHTS}.",
-            )
+        # Where initial weights lie says nothing; what they are does.
+        incidental = _INCIDENTAL | ({"init_from"} if stage.init_from else set())
+        scaling = scaling_of(stage)
         key = digest(
             {
                 "learner": identity(recipe.part(stage.target), recipe.registry),
-                "stage": stage.model_dump(mode="json", exclude=_INCIDENTAL),
+                "stage": stage.model_dump(mode="json", exclude=incidental),
                 "initial": _file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
-                "data": fingerprint,
+                **({"scaling": _file_digest(scaling)} if scaling else {"data": fingerprint}),
                 "normalization": recipe.normalization.model_dump(),
                 "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
                 "seed": recipe.seed,
@@ -88,6 +96,37 @@ def plan(recipe: Recipe, fingerprint: str, store: Store) -> list[PlannedStage]:
         )
         planned.append(PlannedStage(stage, key, store.folder("stages", key), sources))
     return planned
+
+
+def scaling_of(stage: Stage) -> Path | None:
+    """The scaling of vectors that a stage without steps takes over with its weights, where it lies beside them."""
+    if stage.steps or stage.init_from is None:
+        return None
+    path = stage.init_from / NORMALIZATION
+    return path if path.is_file() else None
+
+
+def refuse_missing_weights(recipe: Recipe) -> None:
+    """Refuse a recipe whose stages begin with weights that are not there.
+
+    Raises:
+        WeightsError: There are none, or they come without scaling and the recipe has no data to compute it from.
+    """
+    for stage in recipe.train:
+        if stage.init_from is None:
+            continue
+        if not (stage.init_from / WEIGHTS).is_file():
+            raise WeightsError(
+                f"train.{stage.name}.init_from: there are no weights in {stage.init_from}.",
+                f"Name a folder that holds {WEIGHTS}.",
+            )
+    last = recipe.train[-1]
+    if recipe.data is None and scaling_of(last) is None:
+        raise WeightsError(
+            f"train.{last.name}.init_from: {last.init_from} has no {NORMALIZATION}, and the recipe has no data from "
+            "which the scaling of actions could be computed.",
+            "Name the data in the recipe, or import the weights with --recipe.",
+        )
 
 
 def _file_digest(path: Path) -> str:
@@ -106,21 +145,45 @@ def build_learner(recipe: Recipe, target: str, seed: int) -> Learner:
 def load_sources(learner: Learner, planned: PlannedStage) -> None:
     """Put the weights of all earlier stages into a learner, in order."""
     for source, where in planned.sources:
-        load_weights(learner.get_submodule(where), source.folder)
+        _load_stage(learner.get_submodule(where), source)
+
+
+def _load_stage(module: nn.Module, planned: PlannedStage) -> None:
+    """Put the weights that a stage ended with into a module.
+
+    A stage's own folder holds what it trained: what was frozen stays as the stage found it.
+    """
+    if planned.stage.init_from is not None:
+        load_weights(module, planned.stage.init_from)
+    if planned.stage.steps:
+        load_weights(module, planned.folder)
 
 
 def load_policy(recipe: Recipe, planned: list[PlannedStage]) -> tuple[Policy, Normalizer]:
     """The policy as the stages have left it, and the scaling that belongs to it."""
     policy = build_learner(recipe, "policy", recipe.seed)
     for one in planned:
-        load_weights(policy.get_submodule(one.stage.target.removeprefix("policy").removeprefix(".")), one.folder)
+        _load_stage(policy.get_submodule(one.stage.target.removeprefix("policy").removeprefix(".")), one)
     return cast(Policy, policy), load_normalizer(planned[-1].folder)
 
 
 def train(
-    recipe: Recipe, planned: PlannedStage, dataset: Dataset, store: Store, device: torch.device, reporter: Reporter
+    recipe: Recipe,
+    planned: PlannedStage,
+    dataset: Dataset | None,
+    store: Store,
+    device: torch.device,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """Train one stage, or return what is known of it when it was finished earlier.
+
+    Args:
+        recipe: The recipe.
+        planned: The stage.
+        dataset: What it trains on; None where nothing has to be trained or measured.
+        store: Where results lie.
+        device: Where frozen features are computed.
+        reporter: Shows progress.
 
     Returns:
         Steps, seconds, parameters, final losses and peak memory.
@@ -132,6 +195,9 @@ def train(
     if (facts := planned.facts) is not None:
         reporter.line(f"train {stage.name}: done earlier ({facts['steps']} steps, {duration(facts['seconds'])})")
         return {**facts, "reused": True}
+    if stage.steps == 0:
+        return _take(recipe, planned, dataset, reporter)
+    assert dataset is not None  # a recipe without data has no steps
     from videopolicy.training import train_stage  # Lightning takes seconds to import
 
     with locked(planned.folder, f"stage '{stage.name}'"), MemoryMonitor() as memory:
@@ -159,20 +225,44 @@ def train(
             statistics,
         )
     facts = {
-        "name": stage.name,
-        "target": stage.target,
-        "key": planned.key,
-        "steps": stage.steps,
+        **_facts(planned, learner),
         "seconds": trained.seconds,
         "peak_memory_bytes": memory.peak_bytes,
-        "parameters": sum(p.numel() for p in learner.parameters()),
-        "trainable_parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
         "final_losses": trained.final_losses,
     }
     Store.finish(planned.folder, facts)
     losses = "".join(f", loss {name} {value:.3f}" for name, value in trained.final_losses.items())
     reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(trained.seconds)}{losses}")
     return {**facts, "reused": False}
+
+
+def _take(recipe: Recipe, planned: PlannedStage, dataset: Dataset | None, reporter: Reporter) -> dict[str, Any]:
+    """Finish a stage without steps: its weights stay where they are, and must fit."""
+    stage = planned.stage
+    assert stage.init_from is not None  # a recipe without it is refused
+    with torch.device("meta"):
+        learner = build_learner(recipe, stage.target, recipe.seed)
+    check_weights(learner, stage.init_from)
+    if (scaling := scaling_of(stage)) is not None:
+        with storage_errors(planned.folder):
+            shutil.copyfile(scaling, planned.folder / NORMALIZATION)
+    elif dataset is not None:
+        save_normalization(planned.folder, recipe.normalization, dataset.statistics())
+    facts = {**_facts(planned, learner), "seconds": 0.0, "peak_memory_bytes": 0, "final_losses": {}}
+    Store.finish(planned.folder, facts)
+    reporter.line(f"train {stage.name}: weights of {stage.init_from} as they are")
+    return {**facts, "reused": False}
+
+
+def _facts(planned: PlannedStage, learner: Learner) -> dict[str, Any]:
+    return {
+        "name": planned.stage.name,
+        "target": planned.stage.target,
+        "key": planned.key,
+        "steps": planned.stage.steps,
+        "parameters": sum(p.numel() for p in learner.parameters()),
+        "trainable_parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
+    }
 
 
 def _cached(

@@ -9,12 +9,14 @@ import typer
 
 
 def check(
-    what: Annotated[str, typer.Argument(help="A recipe file, or the name of a component.", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(help="A recipe or ablation file, or the name of a component.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="For a recipe, values to change; for a component, its options.")
     ] = None,
 ) -> None:
-    """Check a recipe without running it, or run the conformance tests on an installed component."""
+    """Check a recipe or an ablation without running it, or run the conformance tests on an installed component."""
     if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
         _check_recipe(Path(what), overrides or [])
     else:
@@ -22,18 +24,40 @@ def check(
 
 
 def _check_recipe(path: Path, overrides: list[str]) -> None:
+    from videopolicy.ablation import is_ablation
     from videopolicy.recipe import load_recipe
+    from videopolicy.recipe_source import read_recipe
 
+    if is_ablation(read_recipe(path)):
+        _check_ablation(path, overrides)
+        return
     recipe = load_recipe(path, overrides)
     window = recipe.policy.window()
     stages = ", ".join(f"{stage.name} ({stage.target}, {stage.steps} steps)" for stage in recipe.train)
     tasks = recipe.benchmark.tasks()
     print(f"{path} is valid.")
     print(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
-    print(f"  data       {recipe.data.type}")
-    print(f"  policy     {' + '.join(part.type for part in recipe.components()[2:])}")
+    print(f"  data       {recipe.data.type if recipe.data else 'none: the weights come with their scaling'}")
+    parts = [part.type for part in recipe.components() if part not in (recipe.benchmark, recipe.data)]
+    print(f"  policy     {' + '.join(parts)}")
     print(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
     print(f"  train      {stages}")
+
+
+def _check_ablation(path: Path, overrides: list[str]) -> None:
+    """All rows of an ablation; ``base=RECIPE`` among the overrides puts them on another recipe."""
+    from videopolicy.ablation import load_ablation
+
+    bases = [text.removeprefix("base=") for text in overrides if text.startswith("base=")]
+    rest = [text for text in overrides if not text.startswith("base=")]
+    ablation, variants = load_ablation(path, Path(bases[-1]) if bases else None, rest)
+    print(f"{path} is valid: {len(variants)} rows on {bases[-1] if bases else ablation.base} ({ablation.source}).")
+    for variant in variants:
+        stages = ", ".join(f"{stage.name} {stage.steps}" for stage in variant.recipe.train)
+        published = (
+            "" if variant.row.published is None else f"; published {ablation.metric} {variant.row.published.value:g}"
+        )
+        print(f"  {variant.row.name}: trains {stages} steps{published}")
 
 
 def _check_component(name: str, options: list[str]) -> None:

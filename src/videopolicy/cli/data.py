@@ -36,7 +36,7 @@ def collect(
     from videopolicy.run import prepare_data
 
     loaded = load_recipe(recipe, overrides or [])
-    if loaded.data.demonstrations() is None:
+    if loaded.required_data().demonstrations() is None:
         raise RecipeError(
             f"The data of {recipe} exists already; nothing is to be collected.", "Use `vpolicy data info` on it."
         )

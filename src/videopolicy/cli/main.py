@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from videopolicy.cli import check, data, env, plugins, report, run, show
+from videopolicy.cli import bench, check, data, env, import_weights, plugins, report, run, show
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.errors import VpolicyError
 from videopolicy.threads import wait_briefly
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.command("run")(interruptible(run.run))
 app.command("check")(interruptible(check.check))
+app.command("bench")(interruptible(bench.bench))
+app.command("import")(interruptible(import_weights.import_weights))
 app.command("plugins")(plugins.plugins)
 app.command("show")(show.show)
 app.command("report")(interruptible(report.report))

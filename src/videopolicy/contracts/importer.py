@@ -44,9 +44,11 @@ class Checkpoint:
                     "Name a checkpoint of the method that this importer reads.",
                 )
             node, where = node[key], f"{where}: {key}"
-        found = {name: value.detach() for name, value in node.items() if isinstance(value, Tensor)} if (
-            isinstance(node, Mapping)
-        ) else {}
+        found = (
+            {name: value.detach() for name, value in node.items() if isinstance(value, Tensor)}
+            if (isinstance(node, Mapping))
+            else {}
+        )
         if not found:
             raise WeightsError(
                 f"{where} holds no weights; its entries are {_entries(node)}.",

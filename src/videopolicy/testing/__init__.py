@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from videopolicy.testing.data_contracts import BenchmarkContract, DatasetContract
     from videopolicy.testing.feature_contracts import DecoderContract, ExtractorContract
+    from videopolicy.testing.importer_contract import ImporterContract
     from videopolicy.testing.model_contracts import BackboneContract, PolicyContract, TextContract
     from videopolicy.testing.running import run_contract
     from videopolicy.testing.toy_data import toy_batch, toy_episode, toy_observation, toy_spaces
@@ -26,6 +27,7 @@ _LAZY = {
     "DatasetContract": "data_contracts",
     "DecoderContract": "feature_contracts",
     "ExtractorContract": "feature_contracts",
+    "ImporterContract": "importer_contract",
     "PolicyContract": "model_contracts",
     "TextContract": "model_contracts",
     "run_contract": "running",
@@ -48,6 +50,7 @@ __all__ = [
     "DatasetContract",
     "DecoderContract",
     "ExtractorContract",
+    "ImporterContract",
     "PolicyContract",
     "TextContract",
     "run_contract",

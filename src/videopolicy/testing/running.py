@@ -18,6 +18,7 @@ CONTRACTS = {
     "dataset": ("data_contracts.py", "DatasetContract"),
     "decoder": ("feature_contracts.py", "DecoderContract"),
     "extractor": ("feature_contracts.py", "ExtractorContract"),
+    "importer": ("importer_contract.py", "ImporterContract"),
     "policy": ("model_contracts.py", "PolicyContract"),
     "text": ("model_contracts.py", "TextContract"),
 }

@@ -1,0 +1,127 @@
+"""``vpolicy import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from videopolicy.component import ImporterComponent
+    from videopolicy.contracts.dataset import Statistics
+    from videopolicy.contracts.importer import Imported
+    from videopolicy.progress import Reporter
+    from videopolicy.recipe import Recipe
+    from videopolicy.registry import Registry
+
+
+def import_weights(
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="Importer, as `vpolicy plugins` lists them.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The published file.", show_default=False)],
+    options: Annotated[list[str] | None, typer.Argument(help="Options of the importer, such as a.b=c.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights.", show_default=False)] = ...,  # type: ignore[assignment]
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe that the weights must fit; its data give the scaling of actions.")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that is pickled in the file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace weights that lie in the folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors and the summary only.")] = False,
+) -> None:
+    """Turn published weights into a folder that recipes can start from. Nothing pickled is run without --trust."""
+    from videopolicy.progress import Reporter
+    from videopolicy.recipe import load_recipe
+    from videopolicy.registry import current_registry
+
+    loaded = load_recipe(recipe) if recipe else None
+    importer = _importer(type_, options or [], loaded.registry if loaded else current_registry())
+    reporter = Reporter(quiet)
+    # These need torch: everything that can be refused without it has been.
+    from videopolicy.importing import folder as folders
+    from videopolicy.importing.reading import read_checkpoint
+
+    folders.refuse_occupied(output, force)
+    reporter.line(f"read {checkpoint}")
+    read = read_checkpoint(checkpoint, trust)
+    imported = importer.convert(read)
+    folders.refuse_incomplete(imported, str(checkpoint))
+    if loaded is not None:
+        folders.refuse_other_policy(imported, loaded, str(checkpoint))
+    statistics = _statistics(imported, loaded, reporter)
+    reporter.line(f"write {output}")
+    facts = {"importer": importer.model_dump(mode="json"), "trusted": trust}
+    _summarise(folders.write_imported(imported, read, facts, output, loaded, statistics), output, statistics)
+
+
+def _importer(name: str, options: list[str], registry: Registry) -> ImporterComponent:
+    from pydantic import ValidationError
+
+    from videopolicy.component import ImporterComponent
+    from videopolicy.errors import RecipeError
+    from videopolicy.recipe_source import Source, override
+
+    cls = registry.get("importer", name)
+    source = Source({"type": name})
+    for text in options:
+        override(source, text)
+    try:
+        importer = cls.model_validate(source.data, context={"registry": registry})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise RecipeError(
+            f"These options do not fit importer '{name}': {problems}.", "Correct them; write them as name=value."
+        ) from None
+    assert isinstance(importer, ImporterComponent)
+    return importer
+
+
+def _statistics(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> Statistics | None:
+    """How vectors are scaled, from the recipe's data; only a whole policy needs it."""
+    from videopolicy.artifacts import Store
+    from videopolicy.run import prepare_data
+
+    if imported.target != "policy":
+        return None
+    if recipe is None or recipe.data is None:
+        imported.not_carried.append(
+            "The scaling of actions and state: import with --recipe RECIPE, whose data give it, or name the data "
+            "in the recipe that uses these weights."
+        )
+        return None
+    dataset, _ = prepare_data(recipe, Store(), reporter)
+    reporter.line("compute the scaling of actions and state")
+    return dataset.statistics()
+
+
+def _summarise(facts: dict[str, Any], folder: Path, statistics: Statistics | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from videopolicy.errors import listing
+
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    table.add_column("part", overflow="fold")
+    for column in ("tensors", "parameters"):
+        table.add_column(column, justify="right")
+    for name, part in facts["parts"].items():
+        table.add_row(name, str(part["tensors"]), f"{part['parameters']:,}")
+    console.print(Text(f"{facts['source']['file']}, for {facts['target'] or 'a folder of its own'}", "bold"))
+    console.print(table)
+    remarks = [f"dropped {len(names)}: {reason} ({listing(names, 3)})" for reason, names in facts["dropped"].items()]
+    if facts["inert"]:
+        remarks.append(f"not run: {listing(facts['inert'], 4)}")
+    remarks += [f"a recipe must say {facts['target']}.{path}: {value}" for path, value in facts["options"].items()]
+    remarks += [f"not carried: {sentence}" for sentence in facts["not_carried"]]
+    if statistics is not None:
+        remarks.append("scaling of actions and state: from the recipe's data")
+    for remark in remarks:
+        console.print(Text(remark), overflow="fold")
+    console.print(Text(f"written to {folder}"), soft_wrap=True)
+    if facts["target"]:
+        target = "" if facts["target"] == "policy" else f"target: {facts['target']}, "
+        console.print(
+            Text(f"train: [{{name: imported, {target}init_from: {folder}, steps: 0}}]", "bold"), soft_wrap=True
+        )

@@ -1,0 +1,176 @@
+"""Checks what an importer made of a checkpoint, and writes the folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from videopolicy.artifacts import storage_errors, write_json
+from videopolicy.checkpoints import CONFIG, NORMALIZATION, WEIGHTS, refuse_misfit, save_normalization
+from videopolicy.contracts.dataset import Statistics
+from videopolicy.contracts.importer import Checkpoint, Imported
+from videopolicy.errors import RecipeError, StorageError, WeightsError
+from videopolicy.recipe import Recipe
+from videopolicy.stages import build_learner
+from videopolicy.weights import refuse_differences
+
+IMPORT = "import.json"
+
+
+def refuse_occupied(folder: Path, force: bool) -> None:
+    """Refuse to write over weights, unless asked to.
+
+    Raises:
+        StorageError: The folder holds weights already, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is a file.", "Name a folder with -o.")
+    if not force and any(folder.glob("*.safetensors")):
+        raise StorageError(f"{folder} holds weights already.", "Name another folder, or replace them with --force.")
+
+
+def refuse_incomplete(imported: Imported, source: str) -> None:
+    """Refuse a checkpoint with names that nobody knows, or without names that it should have.
+
+    Raises:
+        WeightsError: Both lists stand in the message.
+    """
+    refuse_differences(source, imported.missing, imported.unexpected)
+
+
+def refuse_other_policy(imported: Imported, recipe: Recipe, source: str) -> None:
+    """Compare names, shapes and decisive options with a recipe's policy, which is built without memory.
+
+    Raises:
+        RecipeError: The recipe has no such part.
+        WeightsError: Something differs.
+    """
+    try:
+        part = recipe.part(imported.target)
+    except KeyError as error:
+        raise RecipeError(
+            f"{source} holds weights for '{imported.target}', which recipe '{recipe.name}' has not: {error.args[0]}.",
+            "Name a recipe of this method with --recipe.",
+        ) from None
+    written = part.model_dump(mode="json")
+    different = [
+        f"{path} is {found!r} in the recipe and must be {wanted!r}"
+        for path, wanted in imported.options.items()
+        if (found := _at(written, path)) != wanted
+    ]
+    if different:
+        raise WeightsError(
+            f"{source} needs other options of {imported.target}: {'; '.join(different)}.", "Change the recipe."
+        )
+    with torch.device("meta"):
+        module = build_learner(recipe, imported.target, recipe.seed)
+    shapes = {name: tuple(value.shape) for part in imported.parts.values() for name, value in part.items()}
+    refuse_misfit(module, source, shapes, imported.left_out)
+
+
+def _at(written: Any, path: str) -> Any:
+    for name in path.split("."):
+        written = written.get(name) if isinstance(written, dict) else None
+    return written
+
+
+def write_imported(
+    imported: Imported,
+    checkpoint: Checkpoint,
+    facts: dict[str, Any],
+    folder: Path,
+    recipe: Recipe | None = None,
+    statistics: Statistics | None = None,
+) -> dict[str, Any]:
+    """Write weights and their description; the folder gets all of it or stays as it was.
+
+    Args:
+        imported: The weights.
+        checkpoint: Where they come from.
+        facts: Further entries of ``import.json``.
+        folder: Where they go.
+        recipe: The recipe that they were compared with.
+        statistics: How its vectors are scaled.
+
+    Returns:
+        What ``import.json`` says.
+    """
+    with checkpoint.path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    reasons: dict[str, list[str]] = {}
+    for name, reason in imported.dropped.items():
+        reasons.setdefault(reason, []).append(name)
+    facts = {
+        "source": {"file": checkpoint.path.name, "bytes": checkpoint.path.stat().st_size, "sha256": digest},
+        **facts,
+        "target": imported.target,
+        "options": imported.options,
+        "parts": {
+            name: {"tensors": len(part), "parameters": sum(value.numel() for value in part.values())}
+            for name, part in imported.parts.items()
+        },
+        "dropped": reasons,
+        "left_out": imported.left_out,
+        "not_carried": imported.not_carried,
+        "inert": checkpoint.inert,
+    }
+    with _all_or_nothing(folder) as draft:
+        if imported.target:
+            options = recipe.part(imported.target).model_dump(mode="json") if recipe else {}
+            write_json(draft / CONFIG, {"component": options, "frozen": list(imported.left_out)})
+        for name, document in imported.documents.items():
+            write_json(draft / name, document)
+        if recipe is not None and statistics is not None:
+            save_normalization(draft, recipe.normalization, statistics)
+        write_json(draft / IMPORT, facts)
+        _save({name: value for part in imported.parts.values() for name, value in part.items()}, draft / imported.file)
+    return facts
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        value = value.contiguous()
+        # A file holds no two tensors in one place; whoever loads them ties them again.
+        tensors[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        if "os error 28" not in str(error):
+            raise
+        with storage_errors(path):
+            raise OSError(errno.ENOSPC, "No space left on device") from error
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of ``folder`` once everything is written.
+
+    What lies in ``folder`` and is not of an import stays there.
+    """
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield draft
+        with storage_errors(folder):
+            folder.mkdir(exist_ok=True)
+            for stale in (WEIGHTS, CONFIG, NORMALIZATION, IMPORT):
+                (folder / stale).unlink(missing_ok=True)
+            # The weights last: without them a folder counts as empty.
+            for file in sorted(draft.iterdir(), key=lambda file: file.suffix == ".safetensors"):
+                file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

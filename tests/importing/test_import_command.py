@@ -1,0 +1,178 @@
+"""`vpolicy import`, as a user meets it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from videopolicy.cli.main import main
+from videopolicy.plugins import file_plugin
+from videopolicy.registry import Registry
+
+PARTS = Path(__file__).with_name("parts.py")
+RECIPE = f"""\
+plugins: [{PARTS}]
+benchmark: {{type: toy, task_names: [red]}}
+policy: {{type: halves}}
+train: [{{name: imported, init_from: weights, steps: 0}}]
+"""
+
+
+@pytest.fixture
+def vpolicy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs a command in a folder of its own; gives the exit code and all that was said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("videopolicy.registry.current_registry", lambda: Registry([file_plugin(PARTS)]))
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["vpolicy", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out + said.err
+
+    return run
+
+
+def published(path: Path, **changes: Any) -> Path:
+    """A training checkpoint of the halves on the toy benchmark: 1 view, 2 actions."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"net.a.weight": (4, 3), "net.a.bias": (4,), "net.b.weight": (8, 4), "net.b.bias": (8,)}
+    state = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    state |= {f"ema.{index}": torch.ones(1) for index in range(5)}
+    state |= {name: value for name, value in changes.items() if value is not None}
+    for name in [name for name, value in changes.items() if value is None]:
+        del state[name]
+    torch.save({"state_dict": state, "epoch": 1, "config": Path("x")}, path)
+    return path
+
+
+def test_weights_come_with_a_description_of_where_they_are_from(vpolicy: Any, tmp_path: Path) -> None:
+    file = published(tmp_path / "official.ckpt")
+    code, said = vpolicy("import", "halves", "official.ckpt", "-o", "weights")
+    assert code == 0, said
+    assert max(map(len, said.splitlines())) <= 80
+    for text in (
+        "network", "4", "56", "dropped 5: averages that nobody reads (ema.0, ema.1, ema.2 and 2 more)",
+        "not run: pathlib.PosixPath", "not carried: The colour of the authors' robot.", "import with --recipe",
+        "policy.scale: 1.0", "train: [{name: imported, init_from: weights, steps: 0}]",
+    ):  # fmt: skip
+        assert text in " ".join(said.split()), said
+    state, theirs = load_file(tmp_path / "weights/weights.safetensors"), torch.load(file, weights_only=False)
+    assert torch.equal(state["trained.weight"], theirs["state_dict"]["net.b.weight"])
+    assert sorted(state) == ["frozen.bias", "frozen.weight", "trained.bias", "trained.weight"]
+    facts = json.loads((tmp_path / "weights/import.json").read_text())
+    assert facts["source"] == {
+        "file": "official.ckpt", "bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()
+    }  # fmt: skip
+    assert facts["importer"] == {"type": "halves", "half": "both"} and facts["trusted"] is False
+    assert facts["dropped"] == {"averages that nobody reads": [f"ema.{index}" for index in range(5)]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["official.ckpt", "weights"]
+
+
+def test_names_and_shapes_are_strict(vpolicy: Any, tmp_path: Path) -> None:
+    published(tmp_path / "x.ckpt", **{"net.b.bias": None, "net.c": torch.ones(1)})
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights")
+    assert code == 2
+    assert "1 keys are missing (net.b.bias), 1 are unexpected (net.c)" in said
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    published(tmp_path / "x.ckpt", **{"net.b.weight": torch.ones(8, 5)})
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights", "--recipe", "recipe.yaml")
+    assert code == 2
+    assert "trained.weight is (8, 5) in the file and (8, 4) in the model" in said
+    published(tmp_path / "x.ckpt")
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("{type: halves}", "{type: halves, scale: 2.0}"))
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights", "--recipe", "recipe.yaml")
+    assert code == 2
+    assert "scale is 2.0 in the recipe and must be 1.0" in said
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("{type: halves}", "{type: toy}"))
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights", "--recipe", "recipe.yaml")
+    assert code == 2
+    assert not (tmp_path / "weights").exists()
+
+
+def test_what_a_component_loads_by_itself_need_not_be_there(vpolicy: Any, tmp_path: Path) -> None:
+    published(tmp_path / "x.ckpt", **{"net.a.weight": None, "net.a.bias": None})
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    arguments = ("import", "halves", "x.ckpt", "-o", "weights", "--recipe", "recipe.yaml")
+    assert "2 keys are missing (net.a.bias, net.a.weight)" in vpolicy(*arguments)[1]
+    code, said = vpolicy(*arguments, "half=trained")
+    assert code == 0, said
+    config = json.loads((tmp_path / "weights/config.json").read_text())
+    assert config == {"component": {"type": "halves", "scale": 1.0}, "frozen": ["frozen."]}
+
+
+def test_weights_are_replaced_only_when_asked(vpolicy: Any, tmp_path: Path) -> None:
+    published(tmp_path / "x.ckpt")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/notes.txt").write_text("mine")
+    assert vpolicy("import", "halves", "x.ckpt", "-o", "weights")[0] == 0
+    before = (tmp_path / "weights/weights.safetensors").read_bytes()
+    published(tmp_path / "x.ckpt", **{"net.b.bias": torch.zeros(8)})
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights")
+    assert code == 2 and "holds weights already" in said and "--force" in said
+    (tmp_path / "broken.ckpt").write_bytes((tmp_path / "x.ckpt").read_bytes()[:900])
+    assert vpolicy("import", "halves", "broken.ckpt", "-o", "weights", "--force")[0] == 2
+    assert (tmp_path / "weights/weights.safetensors").read_bytes() == before
+    assert vpolicy("import", "halves", "x.ckpt", "-o", "weights", "--force")[0] == 0
+    assert (tmp_path / "weights/weights.safetensors").read_bytes() != before
+    assert (tmp_path / "weights/notes.txt").read_text() == "mine"
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "x.ckpt")
+    assert code == 2 and "x.ckpt is a file" in said
+
+
+def test_bad_arguments(vpolicy: Any, tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(1)}, tmp_path / "x.ckpt")
+    for arguments, said in {
+        ("halfs", "x.ckpt"): "There is no importer named 'halfs'. Did you mean 'halves'?",
+        ("halves", "y.ckpt"): "There is no checkpoint y.ckpt.",
+        ("halves", "x.ckpt"): "x.ckpt is not of the halves.",
+        ("halves", "x.ckpt", "half=left"): "half: Input should be 'both' or 'trained'",
+        ("halves", "x.ckpt", "whole=1"): "whole: Extra inputs are not permitted",
+    }.items():
+        code, found = vpolicy("import", *arguments, "-o", "deep/weights")
+        assert code == 2 and said in found, found
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
+
+
+def test_a_failure_while_writing_leaves_nothing(vpolicy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        from safetensors import SafetensorError
+
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("videopolicy.importing.folder.save_file", full)
+    published(tmp_path / "x.ckpt")
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights")
+    assert code == 2 and "No space left on device" in said and "Free some space" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_the_layout_of_another_library(vpolicy: Any, tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2, 2)}, tmp_path / "x.bin")
+    code, said = vpolicy("import", "list", "x.bin", "-o", "weights")
+    assert code == 0 and "init_from" not in said
+    assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == [
+        "config.json", "import.json", "model.safetensors"
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "weights/config.json").read_text()) == {"size": 2}
+
+
+def test_importers_are_listed(vpolicy: Any) -> None:
+    said = vpolicy("plugins")[1]
+    assert "importer halves" in " ".join(said.split()) and "Reads what the authors of the halves" in said
