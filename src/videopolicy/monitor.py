@@ -9,13 +9,18 @@ import psutil
 
 
 class MemoryMonitor:
-    """Samples the resident memory of this process and its descendants once a second.
+    """Samples the resident memory of this process and its descendants.
 
     The sum counts pages that processes share several times, so it is an upper bound.
+
+    Args:
+        seconds: Between two samples.
+        descendants: Whether other processes that this one has started count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 1.0, descendants: bool = True) -> None:
         self.peak_bytes = 0
+        self._seconds, self._descendants = seconds, descendants
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -23,13 +28,13 @@ class MemoryMonitor:
         me = psutil.Process()
         while True:
             total = 0
-            for process in [me, *me.children(recursive=True)]:
+            for process in [me, *(me.children(recursive=True) if self._descendants else ())]:
                 try:
                     total += process.memory_info().rss
                 except psutil.Error:  # it has ended meanwhile
                     continue
             self.peak_bytes = max(self.peak_bytes, total)
-            if self._stop.wait(1.0):
+            if self._stop.wait(self._seconds):
                 return
 
     def __enter__(self) -> MemoryMonitor:

@@ -16,10 +16,13 @@ from torch.nn import functional
 from videopolicy.contracts.text import EncodedText, TextEncoder
 from videopolicy.errors import WeightsError
 from videopolicy.text import CLIP, CLIP_FILES
-from videopolicy.weights import explain_loading, on_meta, pretrained_folder, refuse_differences
+from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
 
 REMEMBERED_SENTENCES = 4096
 PIECES_PER_WORD = 24
+
+_LAYERS = {512: 12, 768: 12, 1024: 24, 1280: 32}
+"""Layers of the published text towers (ViT-B, L, H and bigG) by width, for building one without its config."""
 
 _NOT_TEXT = ("vision_model.", "visual_projection.", "logit_scale", "text_model.embeddings.position_ids")
 
@@ -68,15 +71,24 @@ class ClipTextEncoder(TextEncoder):
     def encode_ids(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids ``(B, L)`` and their mask to tokens ``(B, L, D)`` and projected vectors ``(B, P)``."""
         device = self.model.device
-        output = self.model(input_ids=ids.to(device), attention_mask=mask.to(device))
+        # transformers looks into the mask to skip it where it hides nothing; shapes alone cannot be looked into.
+        shown = None if device.type == "meta" else mask.to(device)
+        output = self.model(input_ids=ids.to(device), attention_mask=shown)
         return output.last_hidden_state, output.text_embeds
 
 
 def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-    if on_meta():
-        return CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=width, projection_dim=pooled_width)), None
+    if without_loading():
+        config = CLIPTextConfig(
+            hidden_size=width,
+            projection_dim=pooled_width,
+            intermediate_size=4 * width,
+            num_attention_heads=width // 64 if width % 64 == 0 else 1,
+            num_hidden_layers=_LAYERS.get(width, 12),
+        )
+        return CLIPTextModelWithProjection(config), _arbitrary_ids
     folder = pretrained_folder(weights, CLIP, CLIP_FILES)
     with explain_loading(folder, CLIP, CLIP_FILES), _only_errors():
         tokenizer = CLIPTokenizer.from_pretrained(folder)
@@ -91,6 +103,16 @@ def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
             f"Set `width: {found[0]}` and `pooled_width: {found[1]}` for clip-text.",
         )
     return model, tokenizer
+
+
+def _arbitrary_ids(sentences: list[str], max_length: int, **_: Any) -> dict[str, Tensor]:
+    """In place of a tokenizer where nothing is loaded: ids of the right range that depend on the words, the end
+    token last."""
+    begin, end = 49406, 49407
+    rows = [[crc32(word.encode()) % begin for word in sentence.split()][: max_length - 2] for sentence in sentences]
+    ids = [[begin, *row, *[end] * (max_length - 1 - len(row))] for row in rows]
+    mask = [[1] * (len(row) + 2) + [0] * (max_length - 2 - len(row)) for row in rows]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
 @contextmanager

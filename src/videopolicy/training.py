@@ -29,6 +29,7 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.curves import read_curves
 from videopolicy.errors import VpolicyError
 from videopolicy.normalization import Normalizer
+from videopolicy.optimization import make_optimizer
 from videopolicy.order import Order, derived_seed
 from videopolicy.progress import Reporter
 from videopolicy.progress import Stage as ProgressStage
@@ -85,18 +86,7 @@ class _Module(LightningModule):
         return total
 
     def configure_optimizers(self) -> Any:
-        options = self._stage.optimizer
-        groups = [
-            {**group, "lr": options.learning_rate * group.pop("lr_scale", 1.0)}
-            for group in map(dict, self.learner.parameter_groups())
-        ]
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=options.learning_rate,
-            betas=options.betas,
-            eps=options.epsilon,
-            weight_decay=options.weight_decay,
-        )
+        optimizer = make_optimizer(self.learner, self._stage.optimizer)
         factor = _learning_rate_factor(self._stage.schedule, self._stage.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -13,11 +14,24 @@ HUB_TIMEOUT = 10.0
 """Seconds until a hub that does not answer counts as unreachable."""
 
 
-def on_meta() -> bool:
-    """Whether modules are being built on the meta device: shapes only, so no weights are read."""
+_RANDOM: ContextVar[bool] = ContextVar("random_weights", default=False)
+
+
+@contextmanager
+def random_weights() -> Iterator[None]:
+    """Build modules at full size without their pretrained weights: what is measured then needs no download."""
+    token = _RANDOM.set(True)
+    try:
+        yield
+    finally:
+        _RANDOM.reset(token)
+
+
+def without_loading() -> bool:
+    """Whether modules keep their initial weights: they are built inside `random_weights` or on the meta device."""
     import torch
 
-    return torch.get_default_device().type == "meta"
+    return _RANDOM.get() or torch.get_default_device().type == "meta"
 
 
 def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:

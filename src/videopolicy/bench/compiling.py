@@ -1,0 +1,76 @@
+"""``torch.compile`` for a policy of unknown make.
+
+Which modules can be compiled is found by watching one call. A module qualifies when it ran as a whole (a forward that
+is cut short, once all feature maps are there, does not) and when nobody was reading the outputs of modules inside it:
+a compiled forward never calls the hooks by which that is done. Of those the outermost are compiled. The parts that
+fulfil a contract stay as they are, since their methods are more than one forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from videopolicy.bench.parts import is_part
+
+RECOMPILES = 512
+"""Variants that a forward may have: dozens of layers share one, and every size of them is a variant."""
+
+
+def compile_modules(module: nn.Module, call: Callable[[], object]) -> list[str]:
+    """Compile what runs inside ``call``.
+
+    Args:
+        module: The policy.
+        call: Runs it once, on inputs of the sizes that will be measured.
+
+    Returns:
+        Paths of the compiled modules. Each is compiled when it is first called.
+    """
+    torch._dynamo.config.recompile_limit = RECOMPILES
+    torch._dynamo.config.accumulated_recompile_limit = 8 * RECOMPILES
+    with _watched(module) as (completed, looked_at):
+        call()
+    chosen: list[str] = []
+
+    def descend(at: nn.Module, path: str) -> None:
+        inside = {id(inner) for inner in at.modules() if inner is not at}
+        whole = id(at) in completed and not is_part(at) and not inside & looked_at
+        if whole and any(True for _ in at.parameters()):
+            at.forward = torch.compile(at.forward, dynamic=False)
+            chosen.append(path)
+            return
+        for name, child in at.named_children():
+            descend(child, f"{path}.{name}")
+
+    descend(module, "policy")
+    return chosen
+
+
+@contextmanager
+def _watched(module: nn.Module) -> Iterator[tuple[set[int], set[int]]]:
+    """Record which modules complete a forward, and which have hooks of others while they run."""
+    completed: set[int] = set()
+    looked_at: set[int] = set()
+
+    def before(inner: nn.Module, inputs: Any) -> None:
+        if len(inner._forward_hooks) + len(inner._forward_pre_hooks) > 2:
+            looked_at.add(id(inner))
+
+    def after(inner: nn.Module, inputs: Any, output: Any) -> None:
+        completed.add(id(inner))
+
+    handles = [
+        handle
+        for inner in module.modules()
+        for handle in (inner.register_forward_pre_hook(before), inner.register_forward_hook(after))
+    ]
+    try:
+        yield completed, looked_at
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,58 @@
+"""Parameters and floating-point operations, which need no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from videopolicy.bench.parts import Account, is_part, split
+from videopolicy.bench.subject import Subject
+from videopolicy.contracts.text import TextEncoder
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Parameters, each counted once however often it is used."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def parameters_by_part(module: nn.Module, path: str = "policy") -> dict[str, int]:
+    """Parameters of the modules of which a policy's parts are made, by path."""
+    found: dict[str, int] = {}
+    own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+    if own:
+        found[path] = own
+    for name, child in module.named_children():
+        inner = f"{path}.{name}"
+        if is_part(child) and not isinstance(child, TextEncoder):
+            found |= parameters_by_part(child, inner)
+        elif count := count_parameters(child):
+            found[inner] = count
+    return found
+
+
+def operations(subject: Subject) -> dict[str, int]:
+    """Floating-point operations of one chunk of actions for one row, by part.
+
+    Matrix products, convolutions and attention are counted, a multiplication and an addition as two; everything
+    else is not.
+    """
+    counter = FlopCounterMode(display=False)
+    account = Account(lambda: float(counter.get_total_flops()))
+    with _every_operation_visible(), counter, split(subject.policy, account):
+        subject.act_on_device(subject.observation(1))
+    return {part: round(count) for part, count in account.spent.items()}
+
+
+@contextmanager
+def _every_operation_visible() -> Iterator[None]:
+    """Turn off torch's fused transformer layer, inside which the counter cannot look."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

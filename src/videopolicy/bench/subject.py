@@ -1,0 +1,144 @@
+"""What is measured: a recipe's policy with its weights, and observations of random content for it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from videopolicy.acting import PolicyActor
+from videopolicy.artifacts import Store
+from videopolicy.bench.settings import Settings
+from videopolicy.checkpoints import load_normalizer, load_weights
+from videopolicy.contracts.dataset import Dataset, FieldStatistics, Statistics
+from videopolicy.contracts.learner import Learner
+from videopolicy.contracts.policy import Policy
+from videopolicy.errors import VpolicyError, WeightsError
+from videopolicy.normalization import Normalizer
+from videopolicy.recipe import Recipe
+from videopolicy.run import open_data
+from videopolicy.spaces import Spaces
+from videopolicy.stages import build_learner, plan
+from videopolicy.testing import toy_observation
+from videopolicy.types import Observation, RowGenerator
+from videopolicy.weights import random_weights
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Finished stages of a recipe.
+
+    Args:
+        stages: Target and folder of every stage, in the order of training.
+        dataset: What they were trained on, where it can be opened here.
+        origin: How to call them in the output.
+    """
+
+    stages: list[tuple[str, Path]]
+    dataset: Dataset | None
+    origin: str
+
+
+def trained_stages(recipe: Recipe, run: Path | None, store: Store) -> Trained | None:
+    """The weights that were trained for a recipe, if there are any.
+
+    Args:
+        recipe: The recipe.
+        run: A finished run's folder; None looks for what the recipe's own stages have left in the store.
+        store: Where they lie.
+
+    Raises:
+        WeightsError: ``run`` has no finished stage that the recipe names.
+    """
+    try:
+        dataset = open_data(recipe, store)
+    except VpolicyError:  # no data here, so nothing can be said of what it was trained on
+        dataset = None
+    if run is not None:
+        return Trained(_stages_of_run(recipe, run, store), dataset, str(run))
+    if dataset is None:
+        return None
+    try:
+        planned = plan(recipe, dataset.fingerprint, store)
+    except WeightsError:
+        return None
+    if any(one.facts is None for one in planned):
+        return None
+    return Trained([(one.stage.target, one.folder) for one in planned], dataset, "trained by this recipe")
+
+
+def _stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[tuple[str, Path]]:
+    try:
+        recorded = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["stages"]
+    except (OSError, json.JSONDecodeError, KeyError):
+        raise WeightsError(f"{run} is no run folder.", "Name a folder such as runs/NAME.") from None
+    keys = {stage["name"]: stage["key"] for stage in recorded}
+    unfinished = [stage.name for stage in recipe.train if stage.name not in keys]
+    if unfinished:
+        raise WeightsError(
+            f"Stage {', '.join(unfinished)} of the recipe has not finished in {run}.",
+            "Finish that run, or leave --run out to measure random weights.",
+        )
+    return [(stage.target, store.folder("stages", keys[stage.name])) for stage in recipe.train]
+
+
+def build(recipe: Recipe, target: str, settings: Settings, trained: Trained | None = None) -> Learner:
+    """A learner of the recipe on the device: with random weights, as trained, or as shapes alone."""
+    with ExitStack() as stack:
+        if settings.meta:
+            stack.enter_context(torch.device("meta"))
+        if trained is None:
+            stack.enter_context(random_weights())
+        learner = build_learner(recipe, target, recipe.seed)
+    for path, folder in trained.stages if trained and not settings.meta else ():
+        load_weights(learner.get_submodule(path.removeprefix(target).removeprefix(".")), folder)
+    return learner.to(settings.torch_device)
+
+
+class Subject:
+    """A policy that is ready to act.
+
+    Args:
+        recipe: Where it comes from.
+        settings: How it is measured.
+        trained: Its weights; random ones when None.
+    """
+
+    def __init__(self, recipe: Recipe, settings: Settings, trained: Trained | None) -> None:
+        self.settings = settings
+        self.spaces = recipe.benchmark.spaces()
+        self.policy = cast(Policy, build(recipe, "policy", settings, trained)).eval().requires_grad_(False)
+        normalizer = load_normalizer(trained.stages[-1][1]) if trained else None
+        self.normalizer = (normalizer or unit_normalizer(recipe, self.spaces)).to(settings.torch_device)
+        self.actor = PolicyActor(self.policy, self.normalizer, self.spaces.actions, settings.torch_device)
+        self._sentences = [task.instruction for task in recipe.benchmark.tasks()]
+
+    def observation(self, rows: int) -> Observation:
+        """Random images and state with the benchmark's own sentences, as an environment would hand them over."""
+        observation = toy_observation(self.spaces, self.policy.window, batch_size=rows)
+        observation.instructions = [self._sentences[row % len(self._sentences)] for row in range(rows)]
+        return observation
+
+    def act(self, observation: Observation) -> None:
+        """Choose one chunk of actions in the simulator's units, as an evaluation does."""
+        with self.settings.numbers():
+            self.actor.act(observation, RowGenerator.from_seeds(list(range(len(observation)))))
+
+    def act_on_device(self, observation: Observation) -> None:
+        """The same without bringing the actions back: on the meta device there is nothing to bring."""
+        with torch.no_grad(), self.settings.numbers():
+            seen = self.normalizer.observation(observation.to(self.settings.torch_device))
+            self.policy.act(seen, RowGenerator.from_seeds(list(range(len(observation)))))
+
+
+def unit_normalizer(recipe: Recipe, spaces: Spaces) -> Normalizer:
+    """Scaling by the bounds of the actions, for a policy that has seen no data."""
+    low, high = list(spaces.actions.low), list(spaces.actions.high)
+    size = spaces.state.dim if spaces.state else 0
+    state = FieldStatistics([-1.0] * size, [1.0] * size, [0.0] * size, [1.0] * size) if size else None
+    actions = FieldStatistics(low, high, [0.0] * len(low), [1.0] * len(low))
+    return Normalizer(recipe.normalization, Statistics(actions, state))
