@@ -138,6 +138,8 @@ def read_recipe(path: Path) -> Source:
 def override(source: Source, text: str) -> None:
     """Apply one override ``a.b=c`` in place; c is YAML, and a list item is named by its index or its ``name``.
 
+    A list item that is set to null is taken out of the list: ``train.video=null`` leaves a recipe without that stage.
+
     Raises:
         RecipeError: The text is no assignment, or its path runs through something that has no fields.
     """
@@ -171,7 +173,9 @@ def override(source: Source, text: str) -> None:
                 "Shorten the path.",
             )
         at = (*at, step)
-        if depth == len(keys) - 1:
+        if depth == len(keys) - 1 and isinstance(node, list) and value is None:
+            _take_out(source, node, at)
+        elif depth == len(keys) - 1:
             node[step] = value
             for written in [written for written in source.origins if written[: len(at)] == at]:
                 del source.origins[written]
@@ -181,3 +185,17 @@ def override(source: Source, text: str) -> None:
             node = node.setdefault(step, {})
         else:
             node = node[step]
+
+
+def _take_out(source: Source, items: list[Any], at: Location) -> None:
+    """Remove a list's item; the origins of those behind it move up."""
+    *around, index = at
+    del items[int(index)]
+    depth, origins = len(around), {}
+    for location, text in source.origins.items():
+        if location[:depth] == tuple(around) and len(location) > depth and location[depth] >= index:  # type: ignore[operator]
+            if location[depth] == index:
+                continue
+            location = (*around, int(location[depth]) - 1, *location[depth + 1 :])
+        origins[location] = text
+    source.origins = origins

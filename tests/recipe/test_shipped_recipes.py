@@ -12,7 +12,7 @@ from videopolicy.recipe import load_recipe
 from videopolicy.stages import build_learner, plan
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "docs" / "examples").rglob("*.yaml")])
+RECIPES = sorted([*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "docs" / "examples").rglob("*.yaml")])
 
 
 def test_the_recipes_are_found():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+ABLATIONS = sorted(ROOT.glob("recipes/ablations/*.yaml"))
 HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchvision", "matplotlib", "scipy")
 
 
@@ -43,8 +44,10 @@ def test_every_recipe_is_read_without_torch():
             "from pathlib import Path",
             "from videopolicy.recipe import load_recipe",
             f"for path in {[str(path) for path in RECIPES]!r}: print(load_recipe(Path(path)).benchmark.type)",
+            "from videopolicy.ablation import load_ablation",
+            f"for path in {[str(path) for path in ABLATIONS]!r}: print(load_ablation(Path(path))[0].source)",
         ]
     )
     heavy, printed = heavy_modules_after(code)
-    assert len(printed.splitlines()) == len(RECIPES) >= 2
+    assert len(RECIPES) >= 2 and len(printed.splitlines()) == len(RECIPES) + len(ABLATIONS)
     assert heavy == []

@@ -53,11 +53,9 @@ def _check_ablation(path: Path, overrides: list[str]) -> None:
     ablation, variants = load_ablation(path, Path(bases[-1]) if bases else None, rest)
     print(f"{path} is valid: {len(variants)} rows on {bases[-1] if bases else ablation.base} ({ablation.source}).")
     for variant in variants:
-        stages = ", ".join(f"{stage.name} {stage.steps}" for stage in variant.recipe.train)
-        published = (
-            "" if variant.row.published is None else f"; published {ablation.metric} {variant.row.published.value:g}"
-        )
-        print(f"  {variant.row.name}: trains {stages} steps{published}")
+        stages = ", ".join(f"{stage.name} ({stage.steps} steps)" for stage in variant.recipe.train)
+        number = None if bases else variant.row.published  # measured with the paper's own recipe
+        print(f"  {variant.row.name}: {stages}" + (f"; {ablation.metric} {number.value:g} published" if number else ""))
 
 
 def _check_component(name: str, options: list[str]) -> None:
