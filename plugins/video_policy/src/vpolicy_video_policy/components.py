@@ -21,6 +21,7 @@ from videopolicy import (
     Window,
     hookimpl,
 )
+from vpolicy_video_policy.importing import OpenClipTextImporter, VideoPolicyImporter
 
 if TYPE_CHECKING:
     from vpolicy_video_policy.decoder import ActionUNetDecoder
@@ -252,6 +253,8 @@ class ActionUNet(DecoderComponent):
         step_dim: Width of the embedding of the level.
         proprioception: Tell it the robot's state as well (the official policy has none).
         training_levels, sampling_levels: Noise levels.
+        noise_samples: Noises drawn per sample and step of training, all at the sample's level, so that its features are
+            computed once. The official code draws one; a small network that reads a large one learns more from several.
         action_weight: Of the loss. The official mean runs over 25 frames and 32 actions of equal weight.
     """
 
@@ -264,6 +267,7 @@ class ActionUNet(DecoderComponent):
     proprioception: bool = False
     training_levels: TrainingLevels = TrainingLevels()
     sampling_levels: SamplingLevels = SamplingLevels()
+    noise_samples: int = Field(1, ge=1)
     action_weight: float = Field(32 / 57, gt=0)
 
     @model_validator(mode="after")
@@ -295,4 +299,4 @@ class ActionUNet(DecoderComponent):
 
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return [EveryStep, ActionUNet]
+    return [EveryStep, ActionUNet, VideoPolicyImporter, OpenClipTextImporter]
