@@ -93,14 +93,14 @@ class Evaluation(_Section):
     """How the policy is tried out.
 
     Args:
-        episodes: Episodes a task, on initial states 0 .. episodes - 1.
+        episodes: Episodes a task, on initial states 0 .. episodes - 1. 0: train only; no simulator is started.
         execute: Actions of every chunk that are carried out before the policy is asked again.
         workers: Simulator processes. Results do not depend on it.
         batch_size: Rows of every forward pass; empty rows are padded, so results depend on nothing else.
         baselines: Further rows: the same policy before training, and uniformly random actions.
     """
 
-    episodes: int = Field(20, ge=1)
+    episodes: int = Field(20, ge=0)
     execute: int = Field(1, ge=1)
     workers: int = Field(2, ge=1)
     batch_size: int = Field(8, ge=1)

@@ -151,7 +151,7 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
         from videopolicy.report import make_predictions, make_videos, write_report
 
         stages.refuse_missing_weights(recipe)
-        python = interpreter(recipe.benchmark.launch(), say=reporter.line)
+        python = interpreter(recipe.benchmark.launch(), say=reporter.line) if recipe.eval.episodes else None
         dataset, facts = prepare_data(recipe, store, reporter) if recipe.data else (None, {})
         if facts and not (facts.get("reused") and "data" in provenance.facts):
             record(data=facts)
@@ -163,11 +163,12 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
             provenance.add_stage(stages.train(recipe, one, dataset, store, device, reporter))
             _write_curves(folder, planned)
             record()
-        evaluation = evaluate(recipe, planned, folder, python, device, reporter)
-        if evaluation:
-            overlap = _overlap(folder, dataset, reporter) if dataset else {}
-            record(evaluation={**evaluation, **overlap})
-        make_videos(folder, recipe.benchmark, reporter)
+        if python is not None:
+            evaluation = evaluate(recipe, planned, folder, python, device, reporter)
+            if evaluation:
+                overlap = _overlap(folder, dataset, reporter) if dataset else {}
+                record(evaluation={**evaluation, **overlap})
+            make_videos(folder, recipe.benchmark, reporter)
         policy, normalizer = stages.load_policy(recipe, planned)
         make_predictions(folder, recipe.benchmark, policy.eval().to(device), reporter, normalizer=normalizer.to(device))
         record()

@@ -68,14 +68,14 @@ def test_what_was_resolved_can_be_read_again(write):
         ("frozen: true", "frzen: true", 10, "policy.extractor.backbone.frzen", "Did you mean 'frozen'"),
         ("type: film", "type: flim", 8, "policy.extractor.backbone", "Did you mean 'film'"),
         ("type: modular", "type: modula", 4, "policy", "Did you mean 'modular'"),
-        ("steps: 10", "steps: 0", 15, "train.0.steps", "greater than or equal to 1 (it is 0)"),
+        ("steps: 10", "steps: -1", 15, "train.0.steps", "greater than or equal to 0 (it is -1)"),
         ("steps: 10", "steps: many", 15, "train.0.steps", "it is 'many'"),
         ("steps: 10", "stpes: 10", 15, "train.0.stpes", "Did you mean 'steps'"),
         ("learning_rate: 1e-3", "learning_rat: 1e-3", 17, "train.0.optimizer.learning_rat", "Did you mean 'learning_r"),
         ("extractor.backbone", "extractor.bacbone", 14, "train.0.target", "Did you mean 'backbone'"),
         ("policy.extractor.backbone", "policy.decoder", 14, "train.0.target", "cannot be trained on its own"),
         ("name: act", "name: video", 18, "train.1.name", "also named 'video'"),
-        ("episodes: 2", "episodes: 0", 19, "eval.episodes", "greater than or equal to 1 (it is 0)"),
+        ("episodes: 2", "episodes: -1", 19, "eval.episodes", "greater than or equal to 0 (it is -1)"),
         ("execute: 3", "execute: 4", 19, "eval.execute", "the policy predicts 3"),
         ("horizon: 3", "width: 9", 4, "policy", "takes width 9, the eye gives one vector of width 8"),
         ("type: eye", "type: eye\n    cameras: 2", 4, "policy", "needs 2 cameras, there are 1"),
@@ -96,7 +96,7 @@ def test_mistakes_are_told_with_file_line_and_path(write, old, new, line, path, 
 
 
 def test_all_mistakes_are_told_at_once(write):
-    file = write(RECIPE.replace("steps: 10", "steps: 0").replace("episodes: 2", "episodes: 0"))
+    file = write(RECIPE.replace("steps: 10", "steps: -1").replace("episodes: 2", "episodes: -1"))
     with pytest.raises(RecipeError) as caught:
         load_recipe(file)
     assert "train.0.steps" in caught.value.message and "eval.episodes" in caught.value.message

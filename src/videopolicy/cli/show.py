@@ -119,7 +119,7 @@ def _stages(run: RunFolder) -> Table:
 
 
 def _published(published: PublishedTable) -> Table:
-    table = _table(published.metric, *published.groups, right=published.groups)
-    for method, values in published.rows:
-        table.add_row(method, *values)
+    table = _table(published.metric, *published.columns, right=published.columns)
+    for name, values in published.rows:
+        table.add_row(name, *values)
     return table

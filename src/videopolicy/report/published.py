@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from videopolicy.contracts.benchmark import PublishedNumber
 
+_MOST_COLUMNS = 8
+
 
 @dataclass(frozen=True)
 class PublishedTable:
@@ -15,14 +17,14 @@ class PublishedTable:
     Args:
         metric: Such as ``success``.
         source: Paper and table.
-        groups: Columns: tasks, tiers or ``mean``.
-        rows: Methods and their values by group, as text; a value that the paper does not give is empty.
+        columns: Tasks, tiers and ``mean``; where they are many, methods.
+        rows: Methods (or tasks) and their values by column, as text; a value that the paper does not give is empty.
         remarks: Number of episodes and notes, one sentence each.
     """
 
     metric: str
     source: str
-    groups: tuple[str, ...]
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     remarks: tuple[str, ...]
 
@@ -39,15 +41,18 @@ def published_tables(numbers: Sequence[PublishedNumber]) -> list[PublishedTable]
         chosen = [number for number in numbers if (number.metric, number.source) == (metric, source)]
         groups = tuple(dict.fromkeys(number.group for number in chosen))
         values = {(number.method, number.group): _value(number) for number in chosen}
-        methods = dict.fromkeys(number.method for number in chosen)
+        methods = tuple(dict.fromkeys(number.method for number in chosen))
+        rows = [(method, tuple(values.get((method, group), "") for group in groups)) for method in methods]
+        if len(groups) > _MOST_COLUMNS:
+            rows = [(group, tuple(row[index] for _, row in rows)) for index, group in enumerate(groups)]
         episodes = sorted({number.episodes for number in chosen if number.episodes is not None})
         said = f"{', '.join(map(str, episodes))} episodes a task." if episodes else "No number of episodes is given."
         tables.append(
             PublishedTable(
                 metric,
                 source,
-                groups,
-                tuple((method, tuple(values.get((method, group), "") for group in groups)) for method in methods),
+                methods if len(groups) > _MOST_COLUMNS else groups,
+                tuple(rows),
                 (said, *dict.fromkeys(number.note for number in chosen if number.note)),
             )
         )
