@@ -15,13 +15,23 @@ from videopolicy import EncodedText, RowGenerator, TextEncoder
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="session")
-def vpp_oracle() -> dict[str, Any]:
-    """Recorded inputs, weights and outputs of the official Video Prediction Policy code."""
-    path = Path(os.environ.get("VPOLICY_SHARED", ROOT.parent / "shared")) / "oracles" / "vpp.pt"
+def recorded(name: str) -> dict[str, Any]:
+    path = Path(os.environ.get("VPOLICY_SHARED", ROOT.parent / "shared")) / "oracles" / name
     if not path.is_file():
         pytest.skip(f"no recorded outputs of the official code at {path}; set VPOLICY_SHARED to their folder")
     return torch.load(path, weights_only=True)
+
+
+@pytest.fixture(scope="session")
+def vpp_oracle() -> dict[str, Any]:
+    """Recorded inputs, weights and outputs of the official Video Prediction Policy code."""
+    return recorded("vpp.pt")
+
+
+@pytest.fixture(scope="session")
+def video_policy_oracle() -> dict[str, Any]:
+    """Recorded inputs, weights and outputs of the official Video Policy code."""
+    return recorded("video_policy.pt")
 
 
 @pytest.fixture(autouse=True)

@@ -1,35 +1,15 @@
 """Extractor and decoder keep what every extractor and decoder promises."""
 
 import pytest
-from pydantic import TypeAdapter
 from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep, SamplingLevels
 
-from videopolicy import AnyBackbone, FeatureLayout
+from videopolicy import FeatureLayout
 from videopolicy.testing import DecoderContract, ExtractorContract
 from videopolicy.testing.toys import ToyBackbone
 
 SMALL = {"trunk": ((16, 2),), "deep_layers": 0, "halvings": 2, "halving_blocks": 1, "deep_groups": 2, "norm_groups": 4}
 ONE_TAP = Adapter(stages=((16, 2),), merges=(), squeeze=(), blocks=1, **SMALL)
 TWO_TAPS = Adapter(stages=((16, 2), (16, 2)), merges=((8, 2),), squeeze=((8, 2),), blocks=1, **SMALL)
-VIEWS_IN_ONE_CLIP = {
-    "type": "svd",
-    "image_size": (16, 16),
-    "frames": 3,
-    "views": "concatenated",
-    "pad_frame": True,
-    "latent": {"type": "space-to-depth", "patch": 4},
-    "text": {"type": "word-text", "width": 16, "buckets": 64},
-    "text_tokens": "pooled",
-    "double_text": False,
-    "unet": {
-        "channels": (32, 32),
-        "heads": (2, 2),
-        "attention": (False, True),
-        "layers": 1,
-        "time_ids_width": 8,
-        "norm_epsilon": "sgm",
-    },
-}
 TINY = {"horizon": 4, "down_dims": (8, 16), "groups": 4, "step_dim": 8, "sampling_levels": SamplingLevels(steps=3)}
 
 
@@ -39,7 +19,7 @@ class TestGuidedToy(ExtractorContract):
         return EveryStep(backbone=ToyBackbone(), taps=("hidden",), adapter=ONE_TAP)
 
 
-class TestToyOnTheGivenLevelsOnly(ExtractorContract):
+class TestToyWithALowestLevel(ExtractorContract):
     @pytest.fixture
     def component(self):
         return EveryStep(backbone=ToyBackbone(), taps=("hidden",), adapter=ONE_TAP, guidance=1, lowest_level=0.5)
@@ -47,16 +27,14 @@ class TestToyOnTheGivenLevelsOnly(ExtractorContract):
 
 class TestFrozenViewsInOneClip(ExtractorContract):
     @pytest.fixture
-    def component(self):
-        backbone = TypeAdapter(AnyBackbone).validate_python(VIEWS_IN_ONE_CLIP)
-        return EveryStep(backbone=backbone, taps=("up1.0", "down0.downsample"), adapter=TWO_TAPS, frozen=True)
+    def component(self, views_in_one_clip):
+        return EveryStep(backbone=views_in_one_clip, taps=("up1.0", "down0.downsample"), adapter=TWO_TAPS, frozen=True)
 
 
 class TestJointViewsInOneClip(ExtractorContract):
     @pytest.fixture
-    def component(self):
-        backbone = TypeAdapter(AnyBackbone).validate_python(VIEWS_IN_ONE_CLIP)
-        return EveryStep(backbone=backbone, taps=("up1.0", "down0.downsample"), adapter=TWO_TAPS)
+    def component(self, views_in_one_clip):
+        return EveryStep(backbone=views_in_one_clip, taps=("up1.0", "down0.downsample"), adapter=TWO_TAPS)
 
 
 class TestActionUNet(DecoderContract):

@@ -35,9 +35,10 @@ class ActionUNetDecoder(ActionDecoder):
         """Mean squared error of v over the actions that are there, unweighted (``EDMWeighting`` cancels out)."""
         mask = mask.unsqueeze(-1)
         actions = torch.where(mask, actions, 0)
-        density = self.options.training_levels
+        density, draws = self.options.training_levels, self.options.noise_samples
         level = (normal_noise((len(actions),), actions) * density.deviation + density.mean).exp()
-        branches = stream.at(level)
+        branches = [_repeated(branch, draws) for branch in stream.at(level)]
+        level, actions, mask = level.repeat(draws), actions.repeat(draws, 1, 1), mask.repeat(draws, 1, 1)
         noise = normal_noise(tuple(actions.shape), actions)
         scale = level.view(-1, 1, 1)
         velocity = (noise - scale * actions) / (scale**2 + 1).sqrt()
@@ -70,7 +71,8 @@ class ActionUNetDecoder(ActionDecoder):
         scaled = noisy / (level.view(-1, 1, 1) ** 2 + 1).sqrt()
         told = torch.cat([branch.tokens.transpose(1, 2).flatten(1) for branch in branches]).to(like)
         if self.options.proprioception:
-            told = torch.cat([told, self._state(stream).to(like).repeat(count, 1)], dim=-1)
+            state = self._state(stream).to(like)
+            told = torch.cat([told, state.repeat(len(told) // len(state), 1)], dim=-1)
         steps = [level if branch.step_embedding is None else branch.step_embedding for branch in branches]
         output = self.network(scaled.to(like).repeat(count, 1, 1), torch.cat(steps), told)
         weights = noisy.new_tensor([branch.weight for branch in branches])
@@ -83,3 +85,11 @@ class ActionUNetDecoder(ActionDecoder):
                 "Set `proprioception: false`, or use data and a benchmark with a state.",
             )
         return stream.observation.state[:, -1]
+
+
+def _repeated(branch: Branch, times: int) -> Branch:
+    """The same rows several times over."""
+    if times == 1:
+        return branch
+    embedding = None if branch.step_embedding is None else branch.step_embedding.repeat(times, 1)
+    return Branch(branch.weight, branch.tokens.repeat(times, 1, 1), embedding)
