@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from videopolicy.report.run_folder import RunFolder
     from videopolicy.results import Rate
 
+_LONG_NAME = 24
+"""Names of rows up to here are never cut, so that published columns stay narrow instead."""
+
 
 def show(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")]) -> None:
     """Show success by task, training, published numbers, and what is missing."""
@@ -119,7 +122,11 @@ def _stages(run: RunFolder) -> Table:
 
 
 def _published(published: PublishedTable) -> Table:
-    table = _table(published.metric, *published.columns, right=published.columns)
+    percent = "\N{NO-BREAK SPACE}%"
+    shares = all(value.endswith(percent) for _, values in published.rows for value in values if value)
+    head = f"{published.metric} in %" if shares else published.metric
+    table = _table(head, *published.columns, right=published.columns)
+    table.columns[0].no_wrap = max(len(name) for name, _ in published.rows) <= _LONG_NAME
     for name, values in published.rows:
-        table.add_row(name, *values)
+        table.add_row(name, *(value.removesuffix(percent) if shares else value for value in values))
     return table

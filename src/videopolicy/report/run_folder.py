@@ -65,7 +65,7 @@ class RunFolder:
         found = [f"stage '{name}' has not finished" for name in self.stage_names if not self.stage(name)]
         settings = self.recipe.get("eval") or {}
         per_task = settings.get("episodes")
-        if per_task is not None:
+        if per_task:
             tasks = [task.name for task in self.benchmark.tasks()] if self.benchmark else []
             for policy in ("trained", *(settings.get("baselines") or ())):
                 seen = [record for record in self.records if record.policy == policy]
