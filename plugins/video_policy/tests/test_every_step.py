@@ -1,10 +1,9 @@
-"""Features of every denoising step and the action U-Net, by what they do."""
+"""Features of every denoising step, by what they do."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,16 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from vpolicy_video_policy.action_unet import ConditionalUNet
 from vpolicy_video_policy.adapter import CnnAdapter
-from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep, SamplingLevels, TrainingLevels
+from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep
 
-from videopolicy import BackboneComponent, Branch, FeatureLayout, Observation, RecipeError, RowGenerator, StaticStream
+from videopolicy import BackboneComponent, Branch, RecipeError, RowGenerator
 from videopolicy.modular import Modular
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 from videopolicy.testing.toys import ToyBackbone
-from videopolicy.types import Batch, Window
 
 SPACES = toy_spaces(16)
-LAYOUT = FeatureLayout(8, (("frames", 1), ("height", 2), ("width", 2)))
 LEVELS = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0])
+GRIDS = ((4, 4), (2, 2))
 SMALL: dict[str, Any] = {
     "blocks": 1,
     "squeeze": (),
@@ -50,11 +48,6 @@ def two_taps(backbone: BackboneComponent, **options: Any) -> EveryStep:
 
 def unet(**options: Any) -> ActionUNet:
     return ActionUNet(**{"horizon": 4, "down_dims": (16, 32), "groups": 4, "step_dim": 16} | options)
-
-
-def static(rows: int = 2, seed: int = 0) -> StaticStream:
-    tokens = torch.randn(rows, 4, 8, generator=torch.Generator().manual_seed(seed))
-    return StaticStream(toy_observation(SPACES, Window(), batch_size=rows), LAYOUT, [Branch(1.0, tokens)])
 
 
 def generators(rows: int = 2) -> RowGenerator:
@@ -102,15 +95,10 @@ def test_the_grid_that_comes_out_is_that_of_the_last_tap(views_in_one_clip: Back
     layout = component.layout(SPACES)
     assert layout.axes == (("frames", 1), ("height", 2), ("width", 2)) and layout.step_embedding == 4 * 32
     assert [Adapter().frames_left(frames) for frames in (8, 12, 1, 25)] == [1, 2, 1, 4]
-    with torch.device("meta"):
-        wide = CnnAdapter(Adapter(), 2, (320, 640, 1280, 1280, 1280), (2, 2, 2, 1, 1), 1280)
-        maps = [torch.empty(1, 2, 12, c, 32 // s, 32 // s) for c, s in zip(*official_taps(), strict=True)]
-        assert wide(maps, torch.empty(1, 1280)).shape == (1, 2 * 4 * 4, 420)
-
-
-def official_taps() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Widths and how much coarser than the latents."""
-    return (320, 640, 1280, 1280, 1280), (1, 2, 4, 8, 8)
+    adapter = CnnAdapter(component.adapter, 2, component.channels, component.strides, layout.step_embedding)
+    maps = [torch.randn(3, 2, 12, channels, *grid) for channels, grid in zip(component.channels, GRIDS, strict=True)]
+    tokens = adapter(maps, torch.randn(3, layout.step_embedding))
+    assert tokens.shape == (3, component.adapter.frames_left(12) * 2 * 2, layout.dim) == (3, 12, 16)
 
 
 @pytest.mark.parametrize(
@@ -133,43 +121,6 @@ def test_taps_must_go_from_fine_to_coarse(views_in_one_clip: BackboneComponent) 
     adapter = Adapter(stages=((16, 2), (16, 2)), merges=((8, 2),), **SMALL)
     with pytest.raises(ValidationError, match=r"no stride leads from the 2 x 2 of 'down0\.downsample' to the 4 x 4"):
         EveryStep(backbone=views_in_one_clip, taps=("down0.downsample", "up1.0"), adapter=adapter)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"horizon": 10, "down_dims": (16, 16, 16)},
-            "horizon 10 must be a multiple of 4: 3 down_dims halve it 2 times",
-        ),
-        ({"down_dims": (16, 18)}, r"down_dims \[16, 18\] must be multiples of groups 4"),
-        ({"kernel": 4}, "kernel 4 must be odd"),
-        ({"sampling_levels": {"lowest": 9, "highest": 1}}, "lowest 9.0 must be below highest 1.0"),
-    ],
-)
-def test_a_decoder_that_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        unet(**options)
-
-
-def test_state_is_asked_for_where_there_is_none() -> None:
-    without = SPACES.model_copy(update={"state": None})
-    assert unet(proprioception=True).check(LAYOUT, SPACES) == []
-    assert "no state" in unet(proprioception=True).check(LAYOUT, without)[0]
-    blind = static()
-    blind.observation = Observation(blind.observation.images, blind.observation.instructions)
-    with pytest.raises(RecipeError, match="the observation has no state"):
-        unet(proprioception=True).build(LAYOUT, SPACES).sample(blind, generators())
-
-
-@pytest.mark.parametrize("proprioception", [True, False])
-def test_state_reaches_the_actions_only_when_asked_for(proprioception: bool) -> None:
-    decoder = unet(proprioception=proprioception).build(LAYOUT, SPACES).eval()
-    stream, moved = static(), static()
-    assert moved.observation.state is not None
-    moved.observation.state = moved.observation.state + 1
-    one, other = (decoder.sample(each, generators()) for each in (stream, moved))
-    assert torch.equal(one, other) != proprioception
 
 
 def losses_of(component: EveryStep, decoder: ActionUNet, seed: int = 0) -> tuple[Any, dict[str, Tensor]]:
@@ -331,25 +282,6 @@ def test_a_single_level_is_refused_when_acting() -> None:
         stream.at(torch.ones(2))
 
 
-def test_masked_actions_reach_nothing_even_as_nan() -> None:
-    decoder = unet().build(LAYOUT, SPACES)
-    batch = toy_batch(SPACES, Window(horizon=4))
-    assert batch.actions is not None and batch.action_mask is not None and not batch.action_mask.all()
-    losses, gradients = [], []
-    for filling in (0.0, float("nan")):
-        torch.manual_seed(0)
-        decoder.zero_grad()
-        loss = decoder.loss(
-            static(), torch.where(batch.action_mask[..., None], batch.actions, filling), batch.action_mask
-        )
-        loss.backward()
-        losses.append(loss.item())
-        gradients.append(torch.stack([parameter.grad.norm() for parameter in decoder.parameters()]))
-    assert losses[0] == losses[1] and torch.equal(*gradients)
-    none = torch.zeros_like(batch.action_mask)
-    assert decoder.loss(static(), torch.full_like(batch.actions, float("nan")), none).item() == 0.0
-
-
 def test_clips_without_actions_still_teach_the_video_model() -> None:
     policy = Modular(extractor=toy(), decoder=unet()).build(SPACES)
     batch = toy_batch(SPACES, policy.window)
@@ -358,84 +290,3 @@ def test_clips_without_actions_still_teach_the_video_model() -> None:
     torch.stack(list(losses.values())).sum().backward()
     assert losses["action"].item() == 0.0 and losses["video"].item() > 0
     assert policy.extractor.backbone.outward.weight.grad.abs().max() > 0
-
-
-def test_the_level_is_embedded_by_whoever_has_an_embedding() -> None:
-    given = FeatureLayout(8, LAYOUT.axes, step_embedding=24)
-    network = unet().build(given, SPACES).network
-    assert network.sinusoid is None and network.diffusion_step_encoder[1].in_features == 24
-    own = unet().build(LAYOUT, SPACES).eval()
-    chunk, told = torch.randn(2, 4, SPACES.actions.dim), torch.randn(2, 32)
-    low, high = (own.network(chunk, torch.full((2,), level), told) for level in (0.01, 100.0))
-    assert (low - high).abs().max() > 1e-3
-
-
-def fit(
-    losses_at: Callable[[], Tensor], parameters: list[nn.Parameter], steps: int, rate: float = 6e-3
-) -> tuple[float, float]:
-    """Mean loss over the first and over the last ten steps."""
-    optimizer, seen = torch.optim.AdamW(parameters, lr=rate), []
-    for step in range(steps):
-        torch.manual_seed(step)
-        loss = losses_at()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        seen.append(loss.item())
-    return sum(seen[:10]) / 10, sum(seen[-10:]) / 10
-
-
-def test_several_noises_share_the_features_of_a_level() -> None:
-    torch.manual_seed(0)
-    decoder = unet(noise_samples=3, proprioception=True).build(LAYOUT, SPACES)
-    rows = []
-    decoder.network.register_forward_hook(lambda module, given, output: rows.append(len(output)))
-    asked = static()
-    levels = []
-    asked.at = lambda level: levels.append(level) or asked.branches  # type: ignore[method-assign]
-    decoder.loss(asked, torch.zeros(2, 4, SPACES.actions.dim), torch.ones(2, 4, dtype=torch.bool))
-    assert len(levels) == 1 and rows == [6]
-
-
-def test_it_learns_actions_that_static_features_tell() -> None:
-    """Four kinds of features ask for four chunks; sampling gives them back."""
-    torch.manual_seed(0)
-    levels = {"training_levels": TrainingLevels(mean=0.0), "sampling_levels": SamplingLevels(steps=10, highest=80)}
-    decoder = unet(down_dims=(64, 64), **levels).build(LAYOUT, SPACES)
-    tokens = static(rows=4).branches[0].tokens
-    stream = StaticStream(static(rows=4).observation, LAYOUT, [Branch(1.0, tokens.repeat(16, 1, 1))])
-    actions = torch.rand(4, 4, SPACES.actions.dim) * 2 - 1
-    chunks, mask = actions.repeat(16, 1, 1), torch.ones(64, 4, dtype=torch.bool)
-    first, last = fit(lambda: decoder.loss(stream, chunks, mask), list(decoder.parameters()), 120)
-    assert last < 0.4 * first
-    sampled = decoder.eval().sample(static(rows=4), generators(4))
-    assert (sampled - actions).abs().mean() < 0.15
-
-
-def test_video_and_actions_are_learned_together() -> None:
-    """Two windows, eight times over; the video model learns its own task, and the actions come out of its features."""
-    torch.manual_seed(0)
-    levels = {"training_levels": TrainingLevels(mean=0.0), "sampling_levels": SamplingLevels(steps=8, highest=10)}
-    decoder = unet(down_dims=(64, 64), noise_samples=4, **levels)
-    policy = Modular(extractor=toy(guidance=1.0), decoder=decoder).build(SPACES)
-    two = toy_batch(SPACES, policy.window)
-    assert two.actions is not None
-    batch = Batch(
-        Observation({name: view.repeat(8, 1, 1, 1, 1) for name, view in two.observation.images.items()}, ["go"] * 16),
-        {name: view.repeat(8, 1, 1, 1, 1) for name, view in two.future.items()},
-        actions=two.actions.repeat(8, 1, 1),
-        action_mask=torch.ones(16, 4, dtype=torch.bool),
-    )
-    of_video, of_actions = [], []
-
-    def total() -> Tensor:
-        losses = policy.loss(batch)
-        of_video.append(losses["video"].item())
-        of_actions.append(losses["action"].item())
-        return losses["video"] + losses["action"]
-
-    fit(total, list(policy.parameters()), 120, rate=3e-3)
-    for seen in (of_video, of_actions):
-        assert sum(seen[-10:]) < 0.5 * sum(seen[:10])
-    sampled = policy.eval().act(two.observation, generators())
-    assert (sampled - two.actions).abs().mean() < 0.2
