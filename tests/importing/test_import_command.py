@@ -68,14 +68,16 @@ def test_weights_come_with_a_description_of_where_they_are_from(vpolicy: Any, tm
     assert code == 0, said
     assert max(map(len, said.splitlines())) <= 80
     for text in (
-        "network", "4", "56", "dropped 5: averages that nobody reads (ema.0, ema.1, ema.2 and 2 more)",
+        "network", "4", "56", "dropped 5: averages that nobody reads (ema.0 and 4 more)",
         "not run: pathlib.PosixPath", "not carried: The colour of the authors' robot.", "import with --recipe",
-        "policy.scale: 1.0", "train: [{name: imported, init_from: weights, steps: 0}]",
+        "a recipe needs policy: {scale: 1.0}", "train: [{name: imported, init_from: weights, steps: 0}]",
     ):  # fmt: skip
         assert text in " ".join(said.split()), said
     state, theirs = load_file(tmp_path / "weights/weights.safetensors"), torch.load(file, weights_only=False)
     assert torch.equal(state["trained.weight"], theirs["state_dict"]["net.b.weight"])
     assert sorted(state) == ["frozen.bias", "frozen.weight", "trained.bias", "trained.weight"]
+    modes = {path.stat().st_mode for path in (tmp_path / "weights").iterdir()}
+    assert len(modes) == 1
     facts = json.loads((tmp_path / "weights/import.json").read_text())
     assert facts["source"] == {
         "file": "official.ckpt", "bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()
@@ -115,6 +117,19 @@ def test_what_a_component_loads_by_itself_need_not_be_there(vpolicy: Any, tmp_pa
     assert code == 0, said
     config = json.loads((tmp_path / "weights/config.json").read_text())
     assert config == {"component": {"type": "halves", "scale": 1.0}, "frozen": ["frozen."]}
+
+
+def test_the_scaling_comes_from_the_recipes_data(vpolicy: Any, tmp_path: Path) -> None:
+    published(tmp_path / "x.ckpt")
+    (tmp_path / "recipe.yaml").write_text(RECIPE + "data: {type: pictures}\nnormalization: {actions: minmax}\n")
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights", "--recipe", "recipe.yaml")
+    assert code == 0 and "scaling of actions and state: from the recipe's data" in said, said
+    assert "names, shapes and options: those of recipe recipe" in said and "import with --recipe" not in said
+    scaling = json.loads((tmp_path / "weights/normalization.json").read_text())
+    assert scaling["modes"]["actions"] == "minmax" and scaling["statistics"]["actions"]["maximum"] == [1.0, 1.0]
+    # Without scaling, the weights that replace these do not keep theirs.
+    assert vpolicy("import", "halves", "x.ckpt", "-o", "weights", "--force")[0] == 0
+    assert not (tmp_path / "weights/normalization.json").exists()
 
 
 def test_weights_are_replaced_only_when_asked(vpolicy: Any, tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def import_weights(
     statistics = _statistics(imported, loaded, reporter)
     reporter.line(f"write {output}")
     facts = {"importer": importer.model_dump(mode="json"), "trusted": trust}
-    _summarise(folders.write_imported(imported, read, facts, output, loaded, statistics), output, statistics)
+    facts = folders.write_imported(imported, read, facts, output, loaded, statistics)
+    _summarise(facts, output, loaded.name if loaded else None, statistics is not None)
 
 
 def _importer(name: str, options: list[str], registry: Registry) -> ImporterComponent:
@@ -93,7 +94,7 @@ def _statistics(imported: Imported, recipe: Recipe | None, reporter: Reporter) -
     return dataset.statistics()
 
 
-def _summarise(facts: dict[str, Any], folder: Path, statistics: Statistics | None) -> None:
+def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None, scaled: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -110,13 +111,16 @@ def _summarise(facts: dict[str, Any], folder: Path, statistics: Statistics | Non
         table.add_row(name, str(part["tensors"]), f"{part['parameters']:,}")
     console.print(Text(f"{facts['source']['file']}, for {facts['target'] or 'a folder of its own'}", "bold"))
     console.print(table)
-    remarks = [f"dropped {len(names)}: {reason} ({listing(names, 3)})" for reason, names in facts["dropped"].items()]
+    remarks = [f"dropped {len(names)}: {reason} ({listing(names, 1)})" for reason, names in facts["dropped"].items()]
     if facts["inert"]:
         remarks.append(f"not run: {listing(facts['inert'], 4)}")
-    remarks += [f"a recipe must say {facts['target']}.{path}: {value}" for path, value in facts["options"].items()]
-    remarks += [f"not carried: {sentence}" for sentence in facts["not_carried"]]
-    if statistics is not None:
+    if recipe is not None:
+        remarks.append(f"names, shapes and options: those of recipe {recipe}")
+    else:
+        remarks += _needed(facts["target"], facts["options"])
+    if scaled:
         remarks.append("scaling of actions and state: from the recipe's data")
+    remarks += [f"not carried: {sentence}" for sentence in facts["not_carried"]]
     for remark in remarks:
         console.print(Text(remark), overflow="fold")
     console.print(Text(f"written to {folder}"), soft_wrap=True)
@@ -125,3 +129,17 @@ def _summarise(facts: dict[str, Any], folder: Path, statistics: Statistics | Non
         console.print(
             Text(f"train: [{{name: imported, {target}init_from: {folder}, steps: 0}}]", "bold"), soft_wrap=True
         )
+
+
+def _needed(target: str, options: dict[str, Any]) -> list[str]:
+    """What a recipe must say, one line for each component or section."""
+    import yaml
+
+    sections: dict[str, dict[str, Any]] = {}
+    for path, value in options.items():
+        section, _, name = f"{target}.{path}".rpartition(".")
+        sections.setdefault(section, {})[name] = value
+    return [
+        f"a recipe needs {section}: {yaml.safe_dump(values, default_flow_style=True, width=1000).strip()}"
+        for section, values in sections.items()
+    ]

@@ -71,7 +71,8 @@ def refuse_other_policy(imported: Imported, recipe: Recipe, source: str) -> None
     ]
     if different:
         raise WeightsError(
-            f"{source} needs other options of {imported.target}: {'; '.join(different)}.", "Change the recipe."
+            f"{source} needs other options of {imported.target}: {'; '.join(different)}.",
+            "Change the recipe, or extend it.",
         )
     with torch.device("meta"):
         module = build_learner(recipe, imported.target, recipe.seed)
@@ -134,7 +135,9 @@ def write_imported(
         if recipe is not None and statistics is not None:
             save_normalization(draft, recipe.normalization, statistics)
         write_json(draft / IMPORT, facts)
-        _save({name: value for part in imported.parts.values() for name, value in part.items()}, draft / imported.file)
+        weights = draft / imported.file
+        _save({name: value for part in imported.parts.values() for name, value in part.items()}, weights)
+        weights.chmod((draft / IMPORT).stat().st_mode)  # safetensors keeps others from reading it
     return facts
 
 
