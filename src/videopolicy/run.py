@@ -155,7 +155,7 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
         dataset, facts = prepare_data(recipe, store, reporter) if recipe.data else (None, {})
         if facts and not (facts.get("reused") and "data" in provenance.facts):
             record(data=facts)
-        planned = stages.plan(recipe, dataset.fingerprint if dataset else "", store)
+        planned = stages.plan(recipe, dataset, store)
         _claim(folder, recipe, planned[-1].key)
         record()
         device = device_for_acting()

@@ -64,12 +64,12 @@ class PlannedStage:
         return Store.finished(self.folder)
 
 
-def plan(recipe: Recipe, fingerprint: str, store: Store) -> list[PlannedStage]:
+def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedStage]:
     """The stages of a recipe on a dataset, with their keys.
 
     Args:
         recipe: The recipe.
-        fingerprint: Of the dataset; empty where the recipe has none.
+        dataset: What is trained on; None where the recipe has none.
         store: Where results lie.
     """
     planned: list[PlannedStage] = []
@@ -82,13 +82,16 @@ def plan(recipe: Recipe, fingerprint: str, store: Store) -> list[PlannedStage]:
         # Where initial weights lie says nothing; what they are does.
         incidental = _INCIDENTAL | ({"init_from"} if stage.init_from else set())
         scaling = scaling_of(stage)
+        # What is learned from videos alone does not depend on which actions are shown, nor on how they are scaled.
+        actions = trained_part(recipe, stage.target).window().horizon > 0
+        fingerprint = dataset.fingerprint(actions) if dataset else ""
         key = digest(
             {
                 "learner": identity(recipe.part(stage.target), recipe.registry),
                 "stage": stage.model_dump(mode="json", exclude=incidental),
                 "initial": _file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
                 **({"scaling": _file_digest(scaling)} if scaling else {"data": fingerprint}),
-                "normalization": recipe.normalization.model_dump(),
+                "normalization": recipe.normalization.model_dump(exclude=None if actions else {"actions"}),
                 "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
                 "seed": recipe.seed,
                 "sources": [(source.key, where) for source, where in sources],
@@ -134,10 +137,16 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def build_learner(recipe: Recipe, target: str, seed: int) -> Learner:
-    """Build what a stage trains, with initial weights that depend on the seed only."""
+def trained_part(recipe: Recipe, target: str) -> PolicyComponent | BackboneComponent:
+    """What a stage trains."""
     component = recipe.part(target)
     assert isinstance(component, PolicyComponent | BackboneComponent)
+    return component
+
+
+def build_learner(recipe: Recipe, target: str, seed: int) -> Learner:
+    """Build what a stage trains, with initial weights that depend on the seed only."""
+    component = trained_part(recipe, target)
     torch.manual_seed(derived_seed(seed, "build"))
     return component.build(recipe.benchmark.spaces())
 
@@ -287,7 +296,7 @@ def _cached(
         {
             "extractor": identity(part, recipe.registry),
             "sources": [(source.key, where) for source, where in planned.sources],
-            "data": dataset.fingerprint,
+            "data": dataset.fingerprint(actions=False),
             "seed": recipe.seed,
         }
     )

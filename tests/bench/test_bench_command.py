@@ -118,7 +118,7 @@ def test_trained_weights_are_found_and_compared_with_the_demonstrations(modular,
     recipe = load_recipe(modular)
     dataset, _ = prepare_data(recipe, store, reporter)
     assert trained_stages(recipe, None, store) is None
-    for one in stages.plan(recipe, dataset.fingerprint, store):
+    for one in stages.plan(recipe, dataset, store):
         stages.train(recipe, one, dataset, store, torch.device("cpu"), reporter)
     found = sweep(modular, [], "policy.decoder.steps", [1, 4], FEW_SETTINGS, reporter)
     assert found.weights == "trained by this recipe" and "windows of the split 'train'" in found.windows

@@ -58,7 +58,7 @@ train: [{{name: tune, init_from: {weights}, steps: 3, batch_size: 2, optimizer: 
 
 def trained(recipe: Recipe, store: Store) -> Any:
     dataset = recipe.data.build(None) if recipe.data else None
-    planned = plan(recipe, dataset.fingerprint if dataset else "", store)
+    planned = plan(recipe, dataset, store)
     for one in planned:
         train(recipe, one, dataset, store, torch.device("cpu"), Reporter(quiet=True))
     return planned

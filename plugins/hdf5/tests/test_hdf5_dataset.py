@@ -87,7 +87,7 @@ def test_validation_episodes_stay_held_out_when_more_are_read(tmp_path: Path) ->
     once = RobomimicHDF5(path=folder, validation=0.3).build(None)
     again = RobomimicHDF5(path=folder, validation=0.3).build(None)
     assert once.splits == again.splits == {"train": 7, "validation": 3}
-    assert once.fingerprint == again.fingerprint
+    assert once.fingerprint() == again.fingerprint()
     first = once.windows(Window(horizon=1), "validation").batch([0, 1]).actions
     assert torch.equal(first, again.windows(Window(horizon=1), "validation").batch([0, 1]).actions)
     with pytest.raises(DataError, match="no split 'test'; it has train, validation"):
@@ -126,8 +126,8 @@ def test_windows_survive_fork_and_pickling(tmp_path: Path, memory_limit: float) 
 
 
 def test_a_content_change_changes_the_fingerprint(tmp_path: Path) -> None:
-    same = [RobomimicHDF5(path=collect(tmp_path / name)).build(None).fingerprint for name in "ab"]
-    other = RobomimicHDF5(path=collect(tmp_path / "c", attempts=(0, 1, 3))).build(None).fingerprint
+    same = [RobomimicHDF5(path=collect(tmp_path / name)).build(None).fingerprint() for name in "ab"]
+    other = RobomimicHDF5(path=collect(tmp_path / "c", attempts=(0, 1, 3))).build(None).fingerprint()
     assert same[0] == same[1] != other
 
 

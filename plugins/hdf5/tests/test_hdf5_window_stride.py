@@ -25,4 +25,4 @@ def test_windows_begin_at_every_third_step_of_each_episode(tmp_path):
     for row, (episode, step) in enumerate(starts):
         assert np.array_equal(batch.actions[row, 0].numpy(), episodes[episode].actions[step])
     assert batch.action_mask[2].tolist() == [True, False]
-    assert every.fingerprint != some.fingerprint
+    assert every.fingerprint() != some.fingerprint()

@@ -49,7 +49,7 @@ def test_kill_at_any_moment_leaves_whole_attempts(tmp_path: Path, parts_before_t
 
 
 def test_a_kill_while_finishing_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    straight = RobomimicHDF5().build(collect(tmp_path / "straight")).fingerprint
+    straight = RobomimicHDF5().build(collect(tmp_path / "straight")).fingerprint()
     chosen = {"open door": [0, 1, 2], "close": [0, 1, 2]}
     for publications_before_the_kill in range(3):
         folder = tmp_path / str(publications_before_the_kill)
@@ -61,7 +61,7 @@ def test_a_kill_while_finishing_changes_nothing(tmp_path: Path, monkeypatch: pyt
         again = HDF5Writer(folder, SPACES)
         assert again.present() == {task: dict.fromkeys((0, 1, 2), True) for task in chosen}
         again.finish(chosen)
-        assert RobomimicHDF5().build(folder).fingerprint == straight
+        assert RobomimicHDF5().build(folder).fingerprint() == straight
 
 
 def _finish_until_killed(writer: HDF5Writer, chosen: dict[str, list[int]], publications: int) -> None:

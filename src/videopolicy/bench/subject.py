@@ -63,7 +63,7 @@ def trained_stages(recipe: Recipe, run: Path | None, store: Store) -> Trained | 
     if dataset is None:
         return None
     try:
-        planned = plan(recipe, dataset.fingerprint, store)
+        planned = plan(recipe, dataset, store)
     except WeightsError:
         return None
     if any(one.facts is None for one in planned):

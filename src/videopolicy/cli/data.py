@@ -73,7 +73,7 @@ def info(
         f"actions      {', '.join(spaces.actions.names)} ({spaces.actions.control}, {spaces.actions.rate:g} Hz)"
     )
     console.print(f"state        {', '.join(spaces.state.names) if spaces.state else 'none'}")
-    console.print(f"content      {dataset.fingerprint[:16]}, every frame could be read")
+    console.print(f"content      {dataset.fingerprint()[:16]}, every frame could be read")
     console.print(table)
 
 

@@ -80,10 +80,14 @@ class Dataset(ABC):
     def splits(self) -> dict[str, int]:
         """Number of episodes of every split; ``train`` is always there."""
 
-    @property
     @abstractmethod
-    def fingerprint(self) -> str:
-        """Hash of the recorded content and of how it is cut into windows."""
+    def fingerprint(self, actions: bool = True) -> str:
+        """Hash of the recorded content and of how it is cut into windows.
+
+        Args:
+            actions: Whether the windows hold actions; without, which of them are shown and how they are padded does
+                not matter, so that recipes which differ in nothing else share what is learned from videos.
+        """
 
     @abstractmethod
     def statistics(self) -> Statistics:

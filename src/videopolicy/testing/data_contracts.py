@@ -122,7 +122,7 @@ class DatasetContract(ComponentContract):
         self, component: DatasetComponent, dataset: Dataset, folder: Path | None
     ) -> None:
         again = component.build(folder)
-        assert again.fingerprint == dataset.fingerprint, "The fingerprint differs when the data is opened again."
+        assert again.fingerprint() == dataset.fingerprint(), "The fingerprint differs when the data is opened again."
         assert again.splits == dataset.splits, "The splits differ when the data is opened again."
         assert "train" in dataset.splits, f"There is no split 'train', only {sorted(dataset.splits)}."
         assert isinstance(dataset.initial_states(), frozenset)

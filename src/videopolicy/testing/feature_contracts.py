@@ -145,9 +145,20 @@ class DecoderContract(ComponentContract):
         for filling in (0.0, float("nan")):  # clips without actions come with NaN
             actions = torch.where(batch.action_mask[..., None], batch.actions, filling)
             torch.manual_seed(0)
-            values.append(decoder.loss(RecordingStream.random(layout, spaces), actions, batch.action_mask).detach())
-        healthy(values[0], (), "The loss")
-        equal(values[0], values[1], "With other values in masked actions, the loss")
+            values.append(decoder.loss(RecordingStream.random(layout, spaces), actions, batch.action_mask))
+        healthy(values[0].detach(), (), "The loss")
+        equal(values[0].detach(), values[1].detach(), "With other values in masked actions, the loss")
+        _backward(decoder, values[1], "NaN in masked actions")
+
+    def test_a_batch_without_any_action_teaches_nothing(
+        self, decoder: ActionDecoder, layout: FeatureLayout, component: DecoderComponent, spaces: Spaces
+    ) -> None:
+        batch = toy_batch(spaces, Window(horizon=component.horizon))
+        assert batch.actions is not None and batch.action_mask is not None
+        nothing, actions = torch.zeros_like(batch.action_mask), torch.full_like(batch.actions, torch.nan)
+        loss = decoder.loss(RecordingStream.random(layout, spaces), actions, nothing)
+        assert float(loss.detach()) == 0, f"Without any action the loss is {float(loss.detach())}, not 0."
+        _backward(decoder, loss, "no action at all")
 
     def test_same_generators_give_the_same_chunk(
         self, decoder: ActionDecoder, layout: FeatureLayout, spaces: Spaces
@@ -239,6 +250,15 @@ class RecordingStream(StaticStream):
             f"`descend` was given {levels.tolist()}; levels fall from step to step and end at 0 or above."
         )
         return super().descend(levels)
+
+
+def _backward(decoder: ActionDecoder, loss: Tensor, what: str) -> None:
+    loss.backward()
+    for name, parameter in decoder.named_parameters():
+        gradient = parameter.grad
+        assert gradient is None or torch.isfinite(gradient).all(), (
+            f"With {what}, the gradient of '{name}' is not finite."
+        )
 
 
 def _tokens(steps: list[list[Branch]]) -> Iterator[Tensor]:

@@ -138,7 +138,7 @@ class ToyActions(ActionDecoder):
         actions = torch.where(mask[..., None], actions, 0.0)
         noisy = actions + level[:, None, None] * torch.randn_like(actions)
         error = (self._predict(noisy, level, stream.at(level)) - actions).square().mean(-1)
-        return (error * mask).sum() / mask.sum()
+        return (error * mask).sum() / mask.sum().clamp(min=1)
 
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
         actions = normal_noise((len(generator), *self.shape), self.out.weight, generator)

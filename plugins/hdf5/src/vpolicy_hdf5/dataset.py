@@ -73,13 +73,14 @@ class HDF5Dataset(Dataset):
     def splits(self) -> dict[str, int]:
         return {split: len(chosen) for split, chosen in self._episodes.items() if chosen or split == TRAIN}
 
-    @property
-    def fingerprint(self) -> str:
-        content = hashlib.sha256(f"{self._spaces.model_dump_json()}|{self._stride}|{self._padding}".encode())
+    def fingerprint(self, actions: bool = True) -> str:
+        padding = self._padding if actions else ""
+        content = hashlib.sha256(f"{self._spaces.model_dump_json()}|{self._stride}|{padding}".encode())
         for split, chosen in self._episodes.items():
             for episode in chosen:
-                kind = "video" if episode.actions is None else "demonstration"
-                content.update(f"{split}|{episode.task}|{episode.instruction}|{kind}|{episode.digest}\n".encode())
+                content.update(f"{split}|{episode.task}|{episode.instruction}|{episode.digest}\n".encode())
+                if actions:
+                    content.update(b"video" if episode.actions is None else episode.actions.tobytes())
         return content.hexdigest()
 
     def statistics(self) -> Statistics:

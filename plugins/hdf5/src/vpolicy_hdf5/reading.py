@@ -35,7 +35,7 @@ class Recorded:
         state_names: One name per dimension of the state.
         initial_state: Hash of the simulator's first state, or empty where the file does not say.
         held_out: Whether the file's own mask puts it into validation.
-        digest: Hash of the content.
+        digest: Hash of what was observed.
     """
 
     file: Path
@@ -136,7 +136,7 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
         state_names=names,
         initial_state=text(demo.attrs, "initial_state"),
         held_out=held_out,
-        digest=text(demo.attrs, "digest") or _digest(obs, keys, actions, state),
+        digest=text(demo.attrs, "digest") or _digest(obs, keys, state),
     )
 
 
@@ -218,15 +218,12 @@ def _default_cameras(obs: h5py.Group, spaces: Spaces | None) -> dict[str, str]:
     return {next((key.removesuffix(end) for end in IMAGE_ENDINGS if key.endswith(end)), key): key for key in keys}
 
 
-def _digest(obs: h5py.Group, keys: dict[str, str], actions: np.ndarray | None, state: np.ndarray | None) -> str:
-    """Hash of a foreign episode: all its numbers, the first and the last image, and how much the images take.
+def _digest(obs: h5py.Group, keys: dict[str, str], state: np.ndarray | None) -> str:
+    """Hash of a foreign episode's observations: the state, the first and the last image, and how much the images take.
 
     Hashing tens of gigabytes of images at every start would cost minutes.
     """
-    content = hashlib.sha256()
-    for numbers in (actions, state):
-        if numbers is not None:
-            content.update(numbers.tobytes())
+    content = hashlib.sha256(b"" if state is None else state.tobytes())
     for camera, key in sorted(keys.items()):
         images = obs[key]
         content.update(f"{camera}{images.shape}{images.id.get_storage_size()}".encode())

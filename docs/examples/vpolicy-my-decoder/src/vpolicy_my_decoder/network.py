@@ -19,7 +19,8 @@ class Regression(ActionDecoder):
         return sum(guided).unflatten(1, self.shape)
 
     def loss(self, stream, actions, mask):
-        return (self.predict(stream, len(actions)) - actions).abs()[mask].mean()
+        wrong = self.predict(stream, len(actions))[mask] - actions[mask]  # where there is no action there may be NaN
+        return wrong.abs().sum() / max(wrong.numel(), 1)
 
     def sample(self, stream, generator):
         return self.predict(stream, len(generator))
