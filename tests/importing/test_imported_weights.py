@@ -98,10 +98,10 @@ def test_no_steps_take_weights_and_scaling_as_they_are(tmp_path: Path, weights: 
     assert trained(with_data, store)[0].key == planned[0].key
     moved = weights.rename(tmp_path / "elsewhere")
     again = recipe_of(tmp_path, TAKEN.format(weights=moved))
-    assert plan(again, "", store)[0].key == planned[0].key
+    assert plan(again, None, store)[0].key == planned[0].key
     state = load_file(moved / "weights.safetensors")
     save_file({**state, "trained.bias": state["trained.bias"] + 1}, moved / "weights.safetensors")
-    assert plan(again, "", store)[0].key != planned[0].key
+    assert plan(again, None, store)[0].key != planned[0].key
 
 
 def test_weights_without_scaling_get_that_of_the_data(tmp_path: Path, weights: Path) -> None:
