@@ -225,7 +225,7 @@ def test_the_unnecessary_half_of_a_forward_changes_no_feature(parts, denoised):
         )
     assert early.prediction is None
     for tap in TAPS:
-        close(early.taps[tap], denoised.taps[tap], atol=0)
+        close(early.taps[tap], denoised.taps[tap], atol=1e-5)  # to rounding, which depends on where tensors lie
 
 
 def test_every_frame_may_be_told_something_else(parts):
