@@ -24,6 +24,8 @@ def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
     """
     from diffusers import UNetSpatioTemporalConditionModel
 
+    from vpolicy_svd.fast import accelerate
+
     shape = options.unet
     model = UNetSpatioTemporalConditionModel(
         sample_size=options.latent_grid,
@@ -45,6 +47,7 @@ def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
         for name, module in model.named_modules():
             if isinstance(module, nn.GroupNorm) and ".attentions." not in name:
                 module.eps = 1e-5
+    accelerate(model)
     if options.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return model
