@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from videopolicy.stages import build_learner, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted([*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "docs" / "examples").rglob("*.yaml")])
+
+DATA: Any = SimpleNamespace(fingerprint=lambda actions=True: f"data, actions: {actions}")
 
 
 def test_the_recipes_are_found():
@@ -36,7 +40,7 @@ def test_recipe_builds_on_the_meta_device(path, tmp_path):
     policy = learners["policy"]
     assert isinstance(policy, Policy)
     assert policy.window == recipe.policy.window()
-    for planned in plan(recipe, "some-data", Store(tmp_path)):
+    for planned in plan(recipe, DATA, Store(tmp_path)):
         for source, where in planned.sources:
             own = learners[planned.stage.target].get_submodule(where).state_dict()
             assert own.keys() == learners[source.stage.target].state_dict().keys()
@@ -75,9 +79,21 @@ def test_stages_that_compute_the_same_share_a_key(tmp_path):
         ["policy.extractor.backbone.stride=4"],
     ):
         recipe = load_recipe(path, overrides)
-        keys[" ".join(overrides)] = [planned.key for planned in plan(recipe, "data", Store(tmp_path))]
+        keys[" ".join(overrides)] = [planned.key for planned in plan(recipe, DATA, Store(tmp_path))]
     video, policy = keys[""]
     assert keys["name=other eval.episodes=3 train.policy.data_workers=2"] == [video, policy]
     assert keys["policy.decoder.width=64"][0] == video and keys["policy.decoder.width=64"][1] != policy
     for other in ("seed=1", "policy.extractor.backbone.stride=4"):
         assert keys[other][0] != video and keys[other][1] != policy
+
+
+def test_compositions_share_one_video_model(tmp_path):
+    """What is learned from videos depends neither on the parts around it nor on how actions are scaled."""
+    from videopolicy.artifacts import Store
+
+    names = ("quickstart", "video_policy_metaworld_small", "every_step_dit_metaworld_small")
+    recipes = [
+        load_recipe(ROOT / "recipes" / f"{name}.yaml") for name in (*names, "one_step_action_unet_metaworld_small")
+    ]
+    video, policy = zip(*([one.key for one in plan(recipe, DATA, Store(tmp_path))] for recipe in recipes), strict=True)
+    assert len(set(video)) == 1 and len(set(policy)) == 4

@@ -20,7 +20,8 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.errors import SimulationError, did_you_mean
+from videopolicy.catalogue import chosen_tasks, different, published_numbers
+from videopolicy.errors import SimulationError
 
 FOLDER = Path(__file__).parent
 OPEN = (0.0,) * 6 + (-1.0,)
@@ -39,6 +40,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 def sentences() -> dict[str, str]:
     """Sentence by task."""
     return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
+
+
+def tasks_named(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks meant by their names or ``all``."""
+    return chosen_tasks(names, {"": tuple(sentences())}, "LIBERO-10")
 
 
 class Libero(BenchmarkComponent):
@@ -67,22 +73,13 @@ class Libero(BenchmarkComponent):
     @field_validator("task_names")
     @classmethod
     def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name != "all" and name not in sentences():
-                raise ValueError(
-                    f"LIBERO-10 has no task '{name}'.{did_you_mean(name, sentences())} "
-                    f"It has all, {', '.join(sentences())}."
-                )
-        if len(set(names)) < len(names) or (len(names) > 1 and "all" in names):
-            raise ValueError("a task is named more than once")
+        tasks_named(names)
         return names
 
     @field_validator("cameras")
     @classmethod
     def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(cameras)) < len(cameras):
-            raise ValueError("a camera is named more than once")
-        return cameras
+        return different(cameras, "camera")
 
     def spaces(self) -> Spaces:
         """An action of 1 moves the gripper by 5 cm or turns it by 0.5 rad (robosuite's ``OSC_POSE``)."""
@@ -102,9 +99,10 @@ class Libero(BenchmarkComponent):
         )
 
     def tasks(self) -> tuple[Task, ...]:
-        names = tuple(sentences()) if self.task_names == ("all",) else self.task_names
         steps = PRESETS[self.preset]["max_steps"]
-        return tuple(Task(name=name, instruction=sentences()[name], max_steps=steps) for name in names)
+        return tuple(
+            Task(name=name, instruction=sentences()[name], max_steps=steps) for name in tasks_named(self.task_names)
+        )
 
     def launch(self) -> WorkerSpec:
         raise SimulationError(
@@ -123,19 +121,7 @@ class Libero(BenchmarkComponent):
         }
 
     def published(self) -> tuple[PublishedNumber, ...]:
-        tables = yaml.safe_load((FOLDER / "published.yaml").read_text(encoding="utf-8"))["tables"]
-        return tuple(
-            PublishedNumber(
-                method=method,
-                group=group,
-                value=value,
-                episodes=table.get("episodes"),
-                **{name: table[name] for name in ("metric", "source", "note")},
-            )
-            for table in tables
-            for group, values in table["values"].items()
-            for method, value in zip(table["methods"], values, strict=True)
-        )
+        return published_numbers(FOLDER / "published.yaml")
 
 
 @hookimpl

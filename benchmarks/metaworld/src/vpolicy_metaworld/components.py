@@ -21,7 +21,8 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.errors import did_you_mean, listing
+from videopolicy.catalogue import chosen_tasks, different, published_numbers
+from videopolicy.errors import did_you_mean
 
 FOLDER = Path(__file__).parent
 SEEDING = 1
@@ -40,24 +41,9 @@ def catalogue() -> dict[str, dict[str, str]]:
     return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
 
 
-def task_names_of(wanted: str) -> tuple[str, ...]:
-    """The tasks meant by a task's name, a tier's name or ``all``.
-
-    Raises:
-        ValueError: There is no such thing; the message has the nearest name.
-    """
-    if wanted == "all":
-        return tuple(task for tier in catalogue().values() for task in tier)
-    if wanted in catalogue():
-        return tuple(catalogue()[wanted])
-    known = [task for tier in catalogue().values() for task in tier]
-    if wanted not in known:
-        names = ["all", *catalogue(), *known]
-        raise ValueError(
-            f"MetaWorld has no task or tier '{wanted}'.{did_you_mean(wanted, names)} "
-            f"Tiers: all, {', '.join(catalogue())}. Tasks: {listing(known, limit=50)}."
-        )
-    return (wanted,)
+def tasks_named(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks meant by names of tasks, names of tiers, or ``all``."""
+    return chosen_tasks(names, {tier: tuple(tasks) for tier, tasks in catalogue().items()}, "MetaWorld")
 
 
 class MetaWorld(BenchmarkComponent):
@@ -86,10 +72,7 @@ class MetaWorld(BenchmarkComponent):
     @field_validator("task_names")
     @classmethod
     def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        chosen = [task for name in names for task in task_names_of(name)]
-        twice = sorted({task for task in chosen if chosen.count(task) > 1})
-        if twice:
-            raise ValueError(f"named more than once: {', '.join(twice)}")
+        tasks_named(names)
         return names
 
     @field_validator("cameras")
@@ -100,9 +83,7 @@ class MetaWorld(BenchmarkComponent):
                 raise ValueError(
                     f"MetaWorld has no camera '{camera}'.{did_you_mean(camera, CAMERAS)} It has {', '.join(CAMERAS)}."
                 )
-        if len(set(cameras)) < len(cameras):
-            raise ValueError("a camera is named more than once")
-        return cameras
+        return different(cameras, "camera")
 
     def spaces(self) -> Spaces:
         return Spaces(
@@ -123,8 +104,7 @@ class MetaWorld(BenchmarkComponent):
     def tasks(self) -> tuple[Task, ...]:
         return tuple(
             Task(name=task, instruction=sentences[task], max_steps=self.max_steps, tier=GROUPS[tier])
-            for name in self.task_names
-            for task in task_names_of(name)
+            for task in tasks_named(self.task_names)
             for tier, sentences in catalogue().items()
             if task in sentences
         )
@@ -154,13 +134,7 @@ class MetaWorld(BenchmarkComponent):
         }
 
     def published(self) -> tuple[PublishedNumber, ...]:
-        table = yaml.safe_load((FOLDER / "published.yaml").read_text(encoding="utf-8"))
-        common = {"metric": table["metric"], "source": table["source"], "note": table["note"]}
-        return tuple(
-            PublishedNumber(method=method, group=group, value=value, **common)
-            for method, values in table["methods"].items()
-            for group, value in zip(table["groups"], values, strict=True)
-        )
+        return published_numbers(FOLDER / "published.yaml")
 
     def closeup(self) -> MetaWorld:
         return self.model_copy(

@@ -20,7 +20,8 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.errors import SimulationError, did_you_mean, listing
+from videopolicy.catalogue import chosen_tasks, different, published_numbers
+from videopolicy.errors import SimulationError
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["robot0_eye_in_hand", "robot0_agentview_left", "robot0_agentview_right"]
@@ -38,23 +39,9 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
 
 
-def task_names_of(wanted: str) -> tuple[str, ...]:
-    """The tasks meant by a task's name, a group's name or ``all``.
-
-    Raises:
-        ValueError: There is no such thing; the message has the nearest name.
-    """
-    known = [task for group in catalogue().values() for task in group]
-    if wanted == "all":
-        return tuple(known)
-    if wanted in catalogue():
-        return tuple(catalogue()[wanted])
-    if wanted not in known:
-        raise ValueError(
-            f"RoboCasa has no task or group '{wanted}'.{did_you_mean(wanted, ['all', *catalogue(), *known])} "
-            f"Groups: all, {', '.join(catalogue())}. Tasks: {listing(known, limit=24)}."
-        )
-    return (wanted,)
+def tasks_named(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks meant by names of tasks, names of groups, or ``all``."""
+    return chosen_tasks(names, {group: tuple(tasks) for group, tasks in catalogue().items()}, "RoboCasa")
 
 
 class RoboCasa(BenchmarkComponent):
@@ -83,18 +70,13 @@ class RoboCasa(BenchmarkComponent):
     @field_validator("task_names")
     @classmethod
     def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        chosen = [task for name in names for task in task_names_of(name)]
-        twice = sorted({task for task in chosen if chosen.count(task) > 1})
-        if twice:
-            raise ValueError(f"named more than once: {', '.join(twice)}")
+        tasks_named(names)
         return names
 
     @field_validator("cameras")
     @classmethod
     def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(cameras)) < len(cameras):
-            raise ValueError("a camera is named more than once")
-        return cameras
+        return different(cameras, "camera")
 
     def spaces(self) -> Spaces:
         """An action of 1 moves the gripper by 5 cm or turns it by 0.5 rad (robosuite's ``OSC_POSE``)."""
@@ -122,8 +104,7 @@ class RoboCasa(BenchmarkComponent):
                 max_steps=facts[task][1]["max_steps"] if self.horizon == "task" else VIDEO_POLICY_STEPS,
                 tier=facts[task][0],
             )
-            for name in self.task_names
-            for task in task_names_of(name)
+            for task in tasks_named(self.task_names)
         )
 
     def launch(self) -> WorkerSpec:
@@ -144,19 +125,7 @@ class RoboCasa(BenchmarkComponent):
         }
 
     def published(self) -> tuple[PublishedNumber, ...]:
-        tables = yaml.safe_load((FOLDER / "published.yaml").read_text(encoding="utf-8"))["tables"]
-        return tuple(
-            PublishedNumber(
-                method=method,
-                group=group,
-                value=value,
-                **{name: table[name] for name in ("metric", "source", "episodes", "note")},
-            )
-            for table in tables
-            for group, values in table["values"].items()
-            for method, value in zip(table["methods"], values, strict=True)
-            if value is not None
-        )
+        return published_numbers(FOLDER / "published.yaml")
 
 
 @hookimpl
