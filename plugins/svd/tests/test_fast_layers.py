@@ -3,6 +3,8 @@ far below any mistake."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -95,3 +97,15 @@ def test_weights_keep_their_names_and_shapes(networks):
     assert {name: value.shape for name, value in plain.state_dict().items()} == {
         name: value.shape for name, value in ours.state_dict().items()
     }
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_mixed_precision_stays_near(networks, learning):
+    plain, ours = (copy.deepcopy(network).float() for network in networks)
+    given = tuple(one.float() for one in inputs(1))
+    with torch.set_grad_enabled(learning):
+        expected = plain(*given, return_dict=False)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            theirs, found = (network(*given, return_dict=False)[0] for network in (plain, ours))
+    rounding = (theirs.float() - expected).abs().mean()
+    assert 0 < (found.float() - expected).abs().mean() < 1.5 * rounding
