@@ -51,11 +51,12 @@ class ActionUNetDecoder(ActionDecoder):
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
         """Euler steps along the levels of the options, in lock-step with the features."""
         rows, options = len(stream.observation), self.options.sampling_levels
+        # Levels stay with the processor, where the stream compares them; what is computed with them does not.
         levels = karras(options.steps, options.lowest, options.highest, options.rho)
-        levels = levels.to(next(self.network.parameters()).device)
-        actions = normal_noise((rows, *self.shape), levels, generator) * (levels[0] ** 2 + 1).sqrt()
+        like = torch.zeros((), device=next(self.network.parameters()).device)
+        actions = normal_noise((rows, *self.shape), like, generator) * (levels[0] ** 2 + 1).sqrt()
         for level, following, branches in stream.descend(levels):
-            clean = self.denoise(actions, level.expand(rows), branches, stream)
+            clean = self.denoise(actions, level.expand(rows).to(actions), branches, stream)
             actions = clean + (following / level) * (actions - clean)
         return actions
 

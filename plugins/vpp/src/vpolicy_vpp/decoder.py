@@ -58,11 +58,11 @@ class DiffusionDecoder(ActionDecoder):
         """
         rows = len(stream.observation)
         like = self.network.action_emb.weight
-        levels = sampling_levels(self.options.sampling_levels).to(like.device, torch.float32)
+        levels = sampling_levels(self.options.sampling_levels)
         actions = normal_noise((rows, *self.shape), like, generator) * levels[0]
         contexts = _Contexts(self, stream)
         for level, following, branches in stream.descend(levels):
-            clean = self.denoise(actions, level.expand(rows), branches, contexts)
+            clean = self.denoise(actions, level.expand(rows).to(actions), branches, contexts)
             ratio = following / level
             actions = ratio * actions + (1 - ratio) * clean
         return actions
