@@ -30,6 +30,9 @@ def bench_tables(result: BenchResult) -> list[RenderableType]:
     found += ["", _parameters(result), "", _stages(result)]
     if any(stage.step_seconds is not None for stage in result.stages):
         found.append(Text("Forward, backward and optimiser step on random windows, without loading data.", "dim"))
+        cached = ", ".join(stage.name for stage in result.stages if stage.cached_features)
+        if cached:
+            found.append(Text(f"Frozen features are not computed in {cached}: the recipe keeps them on disk.", "dim"))
     return found
 
 
@@ -134,8 +137,7 @@ def _stages(result: BenchResult) -> Table:
                 _digits(stage.samples_per_second or 0.0),
                 memory(stage.peak_memory_bytes),
             ]
-        name = f"{stage.name} (cached features)" if stage.cached_features else stage.name
-        table.add_row(name, stage.target, *cells)
+        table.add_row(stage.name, stage.target.rpartition(".")[2], *cells)
     return table
 
 
