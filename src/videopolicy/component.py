@@ -103,6 +103,18 @@ class BackboneComponent(Component):
         """Readable feature maps by name: channels as ``dim``, axes frames, height, width (for one view)."""
         raise NotImplementedError
 
+    def chosen_taps(self, names: Sequence[str]) -> list[FeatureLayout]:
+        """Some of the taps, in this order.
+
+        Raises:
+            ValueError: There is no such tap; for the validators of whoever reads them.
+        """
+        known = self.taps()
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(f"backbone '{self.type}' has no tap {', '.join(unknown)}; it has {', '.join(known)}")
+        return [known[name] for name in names]
+
     def check(self, spaces: Spaces) -> list[str]:
         """Say what does not fit the spaces, one sentence each."""
         return []

@@ -168,11 +168,22 @@ def _load_stage(module: nn.Module, planned: PlannedStage) -> None:
         load_weights(module, planned.folder)
 
 
+def load_stages(learner: Learner, target: str, planned: list[PlannedStage]) -> None:
+    """Put what stages have ended with into a learner, in order.
+
+    Args:
+        learner: Whose weights they are.
+        target: Its path in the recipe; all stages have trained it or a part of it.
+        planned: The stages.
+    """
+    for one in planned:
+        _load_stage(learner.get_submodule(one.stage.target.removeprefix(target).removeprefix(".")), one)
+
+
 def load_policy(recipe: Recipe, planned: list[PlannedStage]) -> tuple[Policy, Normalizer]:
     """The policy as the stages have left it, and the scaling that belongs to it."""
     policy = build_learner(recipe, "policy", recipe.seed)
-    for one in planned:
-        _load_stage(policy.get_submodule(one.stage.target.removeprefix("policy").removeprefix(".")), one)
+    load_stages(policy, "policy", planned)
     return cast(Policy, policy), load_normalizer(planned[-1].folder)
 
 

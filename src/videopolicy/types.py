@@ -87,6 +87,20 @@ class Batch:
     def __len__(self) -> int:
         return len(self.observation)
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device)
+
+        return Batch(
+            self.observation.to(device),
+            {name: frames.to(device) for name, frames in self.future.items()},
+            moved(self.future_mask),
+            moved(self.actions),
+            moved(self.action_mask),
+        )
+
 
 @dataclass(frozen=True)
 class FeatureLayout:

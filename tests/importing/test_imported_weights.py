@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from videopolicy import FieldStatistics, Statistics
 from videopolicy.artifacts import Store
+from videopolicy.bench.settings import Settings
+from videopolicy.bench.subject import Subject, trained_stages
 from videopolicy.checkpoints import save_weights
 from videopolicy.errors import RecipeError, WeightsError
 from videopolicy.progress import Reporter
@@ -102,6 +104,22 @@ def test_no_steps_take_weights_and_scaling_as_they_are(tmp_path: Path, weights: 
     state = load_file(moved / "weights.safetensors")
     save_file({**state, "trained.bias": state["trained.bias"] + 1}, moved / "weights.safetensors")
     assert plan(again, None, store)[0].key != planned[0].key
+
+
+@pytest.mark.parametrize("text", [TAKEN, TRAINED])
+def test_what_is_measured_are_the_imported_weights(tmp_path: Path, weights: Path, text: str) -> None:
+    recipe, store = recipe_of(tmp_path, text.format(weights=weights)), Store(tmp_path / "home")
+    planned = trained(recipe, store)
+    found = trained_stages(recipe, None, store)
+    assert found is not None and found.origin == "trained by this recipe"
+    policy, _ = load_policy(recipe, planned)
+    for name, value in Subject(recipe, Settings("cpu"), found).policy.state_dict().items():
+        assert torch.equal(value, policy.state_dict()[name]), name
+
+
+def test_weights_that_are_not_there_are_measured_at_random(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, TAKEN.format(weights="nowhere"))
+    assert trained_stages(recipe, None, Store(tmp_path / "home")) is None
 
 
 def test_weights_without_scaling_get_that_of_the_data(tmp_path: Path, weights: Path) -> None:

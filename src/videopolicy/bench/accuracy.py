@@ -49,17 +49,13 @@ class ErrorMeter:
         with reporter.stage("action error", len(self.indices)) as progress:
             for start in range(0, len(self.indices), ROWS):
                 chosen = self.indices[start : start + ROWS]
-                batch = self.windows.batch(chosen)
-                assert batch.actions is not None and batch.action_mask is not None
-                device = subject.settings.torch_device
-                batch.observation, batch.actions = batch.observation.to(device), batch.actions.to(device)
-                batch = subject.normalizer.batch(batch)
+                batch = subject.normalizer.batch(self.windows.batch(chosen).to(subject.settings.torch_device))
                 subject.policy.reset(list(range(len(chosen))))
                 generator = RowGenerator.from_seeds([derived_seed(0, "bench", index) for index in chosen])
                 with subject.settings.numbers():
                     actions = subject.policy.act(batch.observation, generator)
                 assert batch.actions is not None and batch.action_mask is not None
-                error = (actions - batch.actions).abs().mean(-1)[batch.action_mask.to(device)]
+                error = (actions - batch.actions).abs().mean(-1)[batch.action_mask]
                 total, count = total + float(error.sum()), count + error.numel()
                 progress.advance(len(chosen))
         return total / max(count, 1)

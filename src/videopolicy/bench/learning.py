@@ -17,7 +17,7 @@ from videopolicy.optimization import make_optimizer
 from videopolicy.progress import Reporter
 from videopolicy.recipe import Recipe, Stage
 from videopolicy.testing import toy_batch
-from videopolicy.types import Batch, RowGenerator, with_features
+from videopolicy.types import RowGenerator, with_features
 
 _AUTOCAST = {"16-mixed": "float16", "bf16-mixed": "bfloat16", "bf16-true": "bfloat16"}
 
@@ -62,7 +62,7 @@ def _step(recipe: Recipe, stage: Stage, learner: Learner, settings: Settings) ->
     """One optimiser step without data loading, as the stage's precision has it unless a dtype was asked for."""
     spaces, device = recipe.benchmark.spaces(), settings.torch_device
     normalizer = unit_normalizer(recipe, spaces).to(device)
-    batch = _moved(toy_batch(spaces, learner.window, batch_size=stage.batch_size), device)
+    batch = toy_batch(spaces, learner.window, batch_size=stage.batch_size).to(device)
     if stage.cache_features and isinstance(learner, CachesFeatures):
         rows = RowGenerator.from_seeds(list(range(len(batch))))
         batch = with_features(batch, learner.eval().frozen_features(batch.observation, rows).half().float())
@@ -90,16 +90,3 @@ def _step(recipe: Recipe, stage: Stage, learner: Learner, settings: Settings) ->
 
 def _trained(learner: Learner) -> list[torch.nn.Parameter]:
     return [parameter for group in learner.parameter_groups() for parameter in group["params"]]
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    def moved(value: torch.Tensor | None) -> torch.Tensor | None:
-        return None if value is None else value.to(device)
-
-    return Batch(
-        batch.observation.to(device),
-        {name: frames.to(device) for name, frames in batch.future.items()},
-        moved(batch.future_mask),
-        moved(batch.actions),
-        moved(batch.action_mask),
-    )

@@ -13,7 +13,7 @@ import torch
 from videopolicy.acting import PolicyActor
 from videopolicy.artifacts import Store
 from videopolicy.bench.settings import Settings
-from videopolicy.checkpoints import load_normalizer, load_weights
+from videopolicy.checkpoints import load_normalizer
 from videopolicy.contracts.dataset import Dataset, FieldStatistics, Statistics
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
@@ -22,7 +22,7 @@ from videopolicy.normalization import Normalizer
 from videopolicy.recipe import Recipe
 from videopolicy.run import open_data
 from videopolicy.spaces import Spaces
-from videopolicy.stages import build_learner, plan
+from videopolicy.stages import PlannedStage, build_learner, load_stages, plan, refuse_missing_weights
 from videopolicy.testing import toy_observation
 from videopolicy.types import Observation, RowGenerator
 from videopolicy.weights import random_weights
@@ -33,12 +33,12 @@ class Trained:
     """Finished stages of a recipe.
 
     Args:
-        stages: Target and folder of every stage, in the order of training.
+        stages: In the order of training.
         dataset: What they were trained on, where it can be opened here.
         origin: How to call them in the output.
     """
 
-    stages: list[tuple[str, Path]]
+    stages: list[PlannedStage]
     dataset: Dataset | None
     origin: str
 
@@ -55,23 +55,24 @@ def trained_stages(recipe: Recipe, run: Path | None, store: Store) -> Trained | 
         WeightsError: ``run`` has no finished stage that the recipe names.
     """
     try:
-        dataset = open_data(recipe, store)
+        dataset = open_data(recipe, store) if recipe.data else None
     except VpolicyError:  # no data here, so nothing can be said of what it was trained on
         dataset = None
     if run is not None:
         return Trained(_stages_of_run(recipe, run, store), dataset, str(run))
-    if dataset is None:
+    if dataset is None and recipe.data is not None:
         return None
     try:
+        refuse_missing_weights(recipe)
         planned = plan(recipe, dataset, store)
     except WeightsError:
         return None
     if any(one.facts is None for one in planned):
         return None
-    return Trained([(one.stage.target, one.folder) for one in planned], dataset, "trained by this recipe")
+    return Trained(planned, dataset, "trained by this recipe")
 
 
-def _stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[tuple[str, Path]]:
+def _stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[PlannedStage]:
     try:
         recorded = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["stages"]
     except (OSError, json.JSONDecodeError, KeyError):
@@ -83,7 +84,7 @@ def _stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[tuple[str, P
             f"Stage {', '.join(unfinished)} of the recipe has not finished in {run}.",
             "Finish that run, or leave --run out to measure random weights.",
         )
-    return [(stage.target, store.folder("stages", keys[stage.name])) for stage in recipe.train]
+    return [PlannedStage(stage, keys[stage.name], store.folder("stages", keys[stage.name])) for stage in recipe.train]
 
 
 def build(recipe: Recipe, target: str, settings: Settings, trained: Trained | None = None) -> Learner:
@@ -94,8 +95,8 @@ def build(recipe: Recipe, target: str, settings: Settings, trained: Trained | No
         if trained is None:
             stack.enter_context(random_weights())
         learner = build_learner(recipe, target, recipe.seed)
-    for path, folder in trained.stages if trained and not settings.meta else ():
-        load_weights(learner.get_submodule(path.removeprefix(target).removeprefix(".")), folder)
+    if trained and not settings.meta:
+        load_stages(learner, target, trained.stages)
     return learner.to(settings.torch_device)
 
 
@@ -112,7 +113,7 @@ class Subject:
         self.settings = settings
         self.spaces = recipe.benchmark.spaces()
         self.policy = cast(Policy, build(recipe, "policy", settings, trained)).eval().requires_grad_(False)
-        normalizer = load_normalizer(trained.stages[-1][1]) if trained else None
+        normalizer = load_normalizer(trained.stages[-1].folder) if trained else None
         self.normalizer = (normalizer or unit_normalizer(recipe, self.spaces)).to(settings.torch_device)
         self.actor = PolicyActor(self.policy, self.normalizer, self.spaces.actions, settings.torch_device)
         self._sentences = [task.instruction for task in recipe.benchmark.tasks()]

@@ -144,12 +144,7 @@ class EveryStep(ExtractorComponent):
 
     @model_validator(mode="after")
     def _fits(self) -> EveryStep:
-        known = self.backbone.taps()
-        unknown = [tap for tap in self.taps if tap not in known]
-        if unknown:
-            raise ValueError(
-                f"backbone '{self.backbone.type}' has no tap {', '.join(unknown)}; it has {', '.join(known)}"
-            )
+        self.backbone.chosen_taps(self.taps)  # refuses unknown ones
         if len(self.taps) != len(self.adapter.stages):
             raise ValueError(f"{len(self.taps)} taps need as many adapter.stages, not {len(self.adapter.stages)}")
         grids = [self._grid(tap) for tap in self.taps]
@@ -169,8 +164,7 @@ class EveryStep(ExtractorComponent):
     @property
     def channels(self) -> tuple[int, ...]:
         """Width of every tap."""
-        known = self.backbone.taps()
-        return tuple(known[tap].dim for tap in self.taps)
+        return tuple(tap.dim for tap in self.backbone.chosen_taps(self.taps))
 
     @property
     def strides(self) -> tuple[int, ...]:

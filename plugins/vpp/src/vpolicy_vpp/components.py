@@ -115,12 +115,7 @@ class OneStep(ExtractorComponent):
 
     @model_validator(mode="after")
     def _fits(self) -> OneStep:
-        known = self.backbone.taps()
-        unknown = [tap for tap in self.taps if tap not in known]
-        if unknown:
-            raise ValueError(
-                f"backbone '{self.backbone.type}' has no tap {', '.join(unknown)}; it has {', '.join(known)}"
-            )
+        self.backbone.chosen_taps(self.taps)  # refuses unknown ones
         count, (height, width) = self._frames_and_grid()
         if self.frames is not None and not all(0 <= frame < count for frame in self.frames):
             raise ValueError(f"frames {list(self.frames)} must be among the clip's 0 to {count - 1}")
@@ -147,8 +142,7 @@ class OneStep(ExtractorComponent):
     @property
     def channels(self) -> int:
         """Width of the features before the former."""
-        known = self.backbone.taps()
-        return sum(known[tap].dim for tap in self.taps)
+        return sum(tap.dim for tap in self.backbone.chosen_taps(self.taps))
 
     def window(self) -> Window:
         return Window()
