@@ -25,6 +25,7 @@ from videopolicy.component import (
     DemonstrationRequest,
     ExtractorComponent,
     ImporterComponent,
+    LearnerComponent,
     PolicyComponent,
     TextComponent,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "ImporterComponent",
     "InfersActions",
     "Learner",
+    "LearnerComponent",
     "Observation",
     "PluginError",
     "Policy",

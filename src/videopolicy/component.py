@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import FeatureExtractor
     from videopolicy.contracts.importer import Checkpoint, Imported
+    from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.policy import Policy
     from videopolicy.contracts.text import TextEncoder
 
@@ -90,14 +91,27 @@ class TextComponent(Component):
         raise NotImplementedError
 
 
-class BackboneComponent(Component):
-    """A video model whose insides can be read."""
+class LearnerComponent(Component):
+    """Something that a stage can train on its own: a policy, a video model, or another part of a policy."""
 
-    kind: ClassVar[str] = "backbone"
+    kind: ClassVar[str] = "learner"
 
     def window(self) -> Window:
-        """The frames that one clip of the video model spans; the horizon is 0."""
+        """The frames and actions that training needs; the horizon is 0 where it needs no actions."""
         raise NotImplementedError
+
+    def check(self, spaces: Spaces) -> list[str]:
+        """Say what does not fit the spaces or inside the part, one sentence each."""
+        return []
+
+    def build(self, spaces: Spaces) -> Learner:
+        raise NotImplementedError
+
+
+class BackboneComponent(LearnerComponent):
+    """A video model whose insides can be read; its window has the frames that one clip spans."""
+
+    kind: ClassVar[str] = "backbone"
 
     def taps(self) -> dict[str, FeatureLayout]:
         """Readable feature maps by name: channels as ``dim``, axes frames, height, width (for one view)."""
@@ -114,10 +128,6 @@ class BackboneComponent(Component):
         if unknown:
             raise ValueError(f"backbone '{self.type}' has no tap {', '.join(unknown)}; it has {', '.join(known)}")
         return [known[name] for name in names]
-
-    def check(self, spaces: Spaces) -> list[str]:
-        """Say what does not fit the spaces, one sentence each."""
-        return []
 
     def build(self, spaces: Spaces) -> VideoBackbone:
         raise NotImplementedError
@@ -159,18 +169,10 @@ class DecoderComponent(Component):
         raise NotImplementedError
 
 
-class PolicyComponent(Component):
+class PolicyComponent(LearnerComponent):
     """A whole policy."""
 
     kind: ClassVar[str] = "policy"
-
-    def window(self) -> Window:
-        """The frames and actions that training this policy needs."""
-        raise NotImplementedError
-
-    def check(self, spaces: Spaces) -> list[str]:
-        """Say what does not fit the spaces or inside the policy, one sentence each."""
-        return []
 
     def build(self, spaces: Spaces) -> Policy:
         raise NotImplementedError
@@ -274,6 +276,7 @@ KINDS: dict[str, type[Component]] = {
     cls.kind: cls
     for cls in (
         TextComponent,
+        LearnerComponent,
         BackboneComponent,
         ExtractorComponent,
         DecoderComponent,
@@ -330,6 +333,7 @@ __all__ = [
     "DemonstrationRequest",
     "ExtractorComponent",
     "ImporterComponent",
+    "LearnerComponent",
     "PolicyComponent",
     "TextComponent",
 ]

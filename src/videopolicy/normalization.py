@@ -50,10 +50,13 @@ class Normalizer(nn.Module):
             self.register_buffer(f"{name}_scale", scale)
 
     def observation(self, observation: Observation) -> Observation:
-        """Normalise the state ``(B, T, S)`` of an observation."""
-        if observation.state is None:
-            return observation
-        return replace(observation, state=(observation.state - self.state_shift) / self.state_scale)
+        """Normalise the state ``(B, T, S)`` and the past actions ``(B, P, A)`` of an observation."""
+        state, past = observation.state, observation.past_actions
+        return replace(
+            observation,
+            state=None if state is None else (state - self.state_shift) / self.state_scale,
+            past_actions=None if past is None else (past - self.action_shift) / self.action_scale,
+        )
 
     def batch(self, batch: Batch) -> Batch:
         """Normalise state and actions ``(B, H, A)`` of a batch."""

@@ -14,10 +14,9 @@ from videopolicy.component import (
     AnyBenchmark,
     AnyDataset,
     AnyPolicy,
-    BackboneComponent,
     Component,
     DatasetComponent,
-    PolicyComponent,
+    LearnerComponent,
 )
 from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing
 from videopolicy.plugins import file_plugin
@@ -67,6 +66,8 @@ class Stage(_Section):
         gradient_clip: Largest norm of the gradient; None for no clipping.
         accumulate: Batches per optimiser step.
         ema_decay: Decay of an exponential moving average of the weights, which then replaces them; None for none.
+        ema_warmup: Let the decay grow with the step n, ``1 - n ** -ema_warmup`` up to ``ema_decay``; Diffusion Policy
+            and its successors have 0.75. None: the same decay from the first step on.
         cache_features: Compute the target's frozen features once and train on them from disk.
         init_from: Folder with weights for the target, such as another run's stage or what ``vpolicy import`` wrote.
         devices: Accelerators to train on (data parallel).
@@ -83,6 +84,7 @@ class Stage(_Section):
     gradient_clip: float | None = Field(None, gt=0)
     accumulate: int = Field(1, ge=1)
     ema_decay: float | None = Field(None, gt=0, lt=1)
+    ema_warmup: float | None = Field(None, gt=0)
     cache_features: bool = False
     init_from: Path | None = None
     devices: int = Field(1, ge=1)
@@ -187,7 +189,7 @@ class Recipe(_Section):
             component = self.part(stage.target)
         except KeyError as error:
             return str(error.args[0])
-        if not isinstance(component, PolicyComponent | BackboneComponent):
+        if not isinstance(component, LearnerComponent):
             return f"'{stage.target}' is a {component.kind} and cannot be trained on its own"
         return ""
 

@@ -25,7 +25,7 @@ from videopolicy.checkpoints import (
     save_normalization,
     save_weights,
 )
-from videopolicy.component import BackboneComponent, PolicyComponent
+from videopolicy.component import LearnerComponent
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.contracts.extractor import CachesFeatures
 from videopolicy.contracts.learner import Learner
@@ -137,10 +137,10 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def trained_part(recipe: Recipe, target: str) -> PolicyComponent | BackboneComponent:
+def trained_part(recipe: Recipe, target: str) -> LearnerComponent:
     """What a stage trains."""
     component = recipe.part(target)
-    assert isinstance(component, PolicyComponent | BackboneComponent)
+    assert isinstance(component, LearnerComponent)
     return component
 
 

@@ -11,14 +11,14 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -103,6 +103,20 @@ class _Module(LightningModule):
         checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
 
 
+def _average(decay: float, warmup: float | None) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """How the average of the weights moves after the first update, which copies them.
+
+    With a warm-up the n-th update from then on has the decay ``1 - n ** -warmup``: the first copies once more, as in
+    Diffusion Policy's and Unified Video Action's ``ema_model.py``.
+    """
+
+    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        now = decay if warmup is None else min(decay, 1 - float(updates) ** -warmup)
+        return averaged.lerp(current, 1 - now) if averaged.is_floating_point() else current
+
+    return average
+
+
 def _learning_rate_factor(schedule: Schedule, steps: int) -> Any:
     def factor(step: int) -> float:
         if step < schedule.warmup_steps:
@@ -183,7 +197,7 @@ def train_stage(
         callbacks: list[Callback] = [watch]
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
-            callbacks.insert(0, EMAWeightAveraging(decay=stage.ema_decay))
+            callbacks.insert(0, WeightAveraging(avg_fn=_average(stage.ema_decay, stage.ema_warmup)))
         trainer = Trainer(
             accelerator=accelerator,
             devices=stage.devices,

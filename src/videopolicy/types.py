@@ -23,11 +23,13 @@ class Window:
         observed: Offsets of the frames and states that the policy sees, ascending, the last one 0.
         future: Offsets of the frames that only training sees, ascending, all positive.
         horizon: H, the number of actions from now on (offsets 0 .. H-1); 0 for none.
+        past_actions: P, the number of actions before now (offsets -P .. -1) that the policy is told; 0 for none.
     """
 
     observed: tuple[int, ...] = (0,)
     future: tuple[int, ...] = ()
     horizon: int = 0
+    past_actions: int = 0
 
     def __post_init__(self) -> None:
         if not self.observed or self.observed[-1] != 0 or list(self.observed) != sorted(set(self.observed)):
@@ -46,12 +48,15 @@ class Observation:
         state: ``(B, T, S)`` proprioception, or None.
         features: Frozen features of these observations, computed earlier by the extractor's
             ``frozen_features``; None means that the extractor computes them.
+        past_actions: ``(B, P, A)`` actions that led here, NaN where there was none or it is not known; None when the
+            window asks for none.
     """
 
     images: dict[str, Tensor]
     instructions: list[str]
     state: Tensor | None = None
     features: Tensor | None = None
+    past_actions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -63,6 +68,7 @@ class Observation:
             self.instructions,
             None if self.state is None else self.state.to(device),
             None if self.features is None else self.features.to(device),
+            None if self.past_actions is None else self.past_actions.to(device),
         )
 
 

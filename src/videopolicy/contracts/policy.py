@@ -47,6 +47,15 @@ class PredictsVideo(Protocol):
 class InfersActions(Protocol):
     """Something that can read the actions out of frames."""
 
-    def infer_actions(self, frames: dict[str, Tensor], generator: RowGenerator) -> Tensor:
-        """Actions ``(B, H, A)`` between the given frames, per camera ``(B, T, 3, H, W)`` uint8."""
+    def infer_actions(
+        self, frames: dict[str, Tensor], generator: RowGenerator, observation: Observation | None = None
+    ) -> Tensor:
+        """Normalised actions ``(B, H, A)`` that led through frames.
+
+        Args:
+            frames: Per camera ``(B, F, 3, H, W)`` uint8, at the future offsets of the policy's window; the first
+                action is that of offset 0.
+            generator: Noise of the rows.
+            observation: What else is known, such as the instruction.
+        """
         ...

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from videopolicy.testing.data_contracts import BenchmarkContract, DatasetContract
     from videopolicy.testing.feature_contracts import DecoderContract, ExtractorContract
     from videopolicy.testing.importer_contract import ImporterContract
-    from videopolicy.testing.model_contracts import BackboneContract, PolicyContract, TextContract
+    from videopolicy.testing.model_contracts import (
+        BackboneContract,
+        LearnerContract,
+        PolicyContract,
+        TextContract,
+    )
     from videopolicy.testing.running import run_contract
     from videopolicy.testing.toy_data import toy_batch, toy_episode, toy_observation, toy_spaces
 
@@ -28,6 +33,7 @@ _LAZY = {
     "DecoderContract": "feature_contracts",
     "ExtractorContract": "feature_contracts",
     "ImporterContract": "importer_contract",
+    "LearnerContract": "model_contracts",
     "PolicyContract": "model_contracts",
     "TextContract": "model_contracts",
     "run_contract": "running",
@@ -51,6 +57,7 @@ __all__ = [
     "DecoderContract",
     "ExtractorContract",
     "ImporterContract",
+    "LearnerContract",
     "PolicyContract",
     "TextContract",
     "run_contract",

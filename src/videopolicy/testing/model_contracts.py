@@ -1,4 +1,4 @@
-"""Contracts of the text encoder, the video backbone and the whole policy."""
+"""Contracts of the text encoder, whatever learns, the video backbone and the whole policy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from videopolicy.component import BackboneComponent, PolicyComponent, TextComponent
+from videopolicy.component import BackboneComponent, LearnerComponent, PolicyComponent, TextComponent
 from videopolicy.contracts.backbone import Denoised, VideoBackbone
+from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
 from videopolicy.contracts.text import TextEncoder
 from videopolicy.spaces import Spaces
@@ -50,6 +51,29 @@ class TextContract(ComponentContract):
             one, other = encoder(["open it", "push", "push"]), encoder(["open it", "a much longer sentence", ""])
         equal(one.tokens[0], other.tokens[0], "The tokens of a sentence depend on the others in its batch")
         equal(one.pooled[0], other.pooled[0], "The vector of a sentence depends on the others in its batch")
+
+
+class LearnerContract(ComponentContract):
+    """Something that a stage trains on its own."""
+
+    @pytest.fixture
+    def learner(self, component: LearnerComponent, spaces: Spaces) -> Learner:
+        fits(component.check(spaces))
+        return built(lambda: component.build(spaces))
+
+    def test_declares_what_it_builds(self, component: LearnerComponent, learner: Learner) -> None:
+        assert component.window() == learner.window, "`window` of the component and of the model differ."
+
+    def test_trains_all_that_is_trainable(self, learner: Learner, spaces: Spaces) -> None:
+        trains(learner, lambda step: learner.loss(toy_batch(spaces, learner.window, step)), learner.parameter_groups())
+
+    def test_state_dict_carries_everything(self, component: LearnerComponent, spaces: Spaces) -> None:
+        def output(learner: Learner) -> torch.Tensor:
+            torch.manual_seed(0)
+            with torch.no_grad():
+                return torch.stack(list(learner.loss(toy_batch(spaces, learner.window)).values()))
+
+        reloads(lambda: component.build(spaces), output)
 
 
 class BackboneContract(ComponentContract):

@@ -19,6 +19,7 @@ CONTRACTS = {
     "decoder": ("feature_contracts.py", "DecoderContract"),
     "extractor": ("feature_contracts.py", "ExtractorContract"),
     "importer": ("importer_contract.py", "ImporterContract"),
+    "learner": ("model_contracts.py", "LearnerContract"),
     "policy": ("model_contracts.py", "PolicyContract"),
     "text": ("model_contracts.py", "TextContract"),
 }

@@ -38,16 +38,24 @@ def toy_spaces(size: int = 32) -> Spaces:
 
 
 def toy_observation(spaces: Spaces, window: Window, seed: int = 0, batch_size: int = 2) -> Observation:
-    """What a policy with this window would see, as random images, state and instructions."""
+    """What a policy with this window would see, as random images, state and instructions.
+
+    Past actions are normalised: uniform in [-1, 1]; the last row's episode began too late for all of them.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     frames = len(window.observed)
-    return Observation(
+    observation = Observation(
         images=_images(spaces, (batch_size, frames), generator),
         instructions=[_SENTENCES[(seed + row) % len(_SENTENCES)] for row in range(batch_size)],
         state=torch.randn(batch_size, frames, spaces.state.dim, generator=generator) if spaces.state else None,
     )
+    if window.past_actions:
+        past = torch.rand(batch_size, window.past_actions, spaces.actions.dim, generator=generator) * 2 - 1
+        past[-1, : (window.past_actions + 1) // 2] = torch.nan
+        observation.past_actions = past
+    return observation
 
 
 def toy_batch(spaces: Spaces, window: Window, seed: int = 0, batch_size: int = 2) -> Batch:
