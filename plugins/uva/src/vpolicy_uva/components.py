@@ -177,6 +177,7 @@ class UvaJoint(LearnerComponent):
         text_drop: Probability with which training hides the instruction, for guidance.
         transformer: The masked transformer.
         video: The video head; None: no video is predicted (the paper's UVA-action).
+        video_steps: Autoregressive steps in which `predict_video` reveals the frames, where the caller names no number.
         mask_ratio_min: The share of masked tokens, one draw for all rows, is normal around 1 with deviation 0.25, cut
             at this and at 1.
         future_mask: Whether frames past the end of an episode, which repeat its last one, count for the loss. The
@@ -203,6 +204,7 @@ class UvaJoint(LearnerComponent):
     text_drop: float = Field(0.1, ge=0, lt=1)
     transformer: Transformer = Transformer()
     video: Head | None = Head()
+    video_steps: int = Field(1, ge=1)
     mask_ratio_min: float = Field(0.7, ge=0, lt=1)
     future_mask: bool = True
     initial_weights: str | None = None

@@ -1,0 +1,309 @@
+"""The model of video and actions: images and text in, joint latent and predicted frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videopolicy import Batch, Learner, Observation, RecipeError, RowGenerator, Spaces, Window, normal_noise, to_bytes
+from vpolicy_uva.components import Mode, UvaJoint
+from vpolicy_uva.head import DiffusionHead
+from vpolicy_uva.latents import FrameMemory, build_latents, to_pixels
+from vpolicy_uva.masking import MODES, left_hidden, masked_cells
+from vpolicy_uva.transformer import JointTransformer, Told
+
+
+class JointModel(Learner):
+    """See `vpolicy_uva.components.UvaJoint` for the options and their sources."""
+
+    def __init__(self, options: UvaJoint, spaces: Spaces) -> None:
+        super().__init__()
+        self.options = options
+        self.cameras = [camera.name for camera in spaces.cameras]
+        chosen = options.predicted_views
+        predicted = [chosen is None or name in chosen for name in self.cameras]
+        state = spaces.state.dim if options.proprioception and spaces.state else 0
+        self.latent = build_latents(options.latent)
+        self.text = options.text.build() if options.text else None
+        told = options.text.pooled_dim if options.text else 0
+        self.transformer = JointTransformer(options, predicted, spaces.actions.dim, state, told)
+        head, channels, width = options.video, options.latent.latent_channels, options.transformer.out_width
+        self.video_heads = nn.ModuleList(
+            DiffusionHead(head, channels, width) for _ in (self.transformer.predicted if head else ())
+        )
+        self._memory = FrameMemory(self.latent, options.image_size)
+        self.register_load_state_dict_post_hook(lambda module, _: module._memory.forget())
+        if options.initial_weights is not None:
+            from vpolicy_uva.initial import load_initial
+
+            load_initial(self, options.initial_weights)
+
+    @property
+    def window(self) -> Window:
+        return self.options.window()
+
+    @property
+    def clip_offsets(self) -> tuple[int, ...]:
+        """Offsets of the predicted frames; the present one is not among them."""
+        return self.window.future
+
+    @property
+    def predicted_cameras(self) -> tuple[str, ...]:
+        """The cameras whose future is predicted, in the order of the views."""
+        return tuple(self.cameras[index] for index in self.transformer.predicted)
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return decayed(self)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the mode ``video``, for windows with or without actions."""
+        told, future = self.practise(batch, ["video"] * len(batch))
+        return {"video": self.video_loss(self.transformer(told), told, future, batch) + untouched(self)}
+
+    def practise(self, batch: Batch, modes: Sequence[Mode]) -> tuple[Told, Tensor | None]:
+        """What training tells the transformer of a window, one mode a row, with the dropout of training.
+
+        Draws come from torch's global generator.
+
+        Returns:
+            What is told, and the latents ``(B, W, T, S, c)`` of the predicted views' future where any row needs them.
+        """
+        device, rows = self.transformer.fuse.weight.device, len(batch)
+        practised = [MODES[mode] for mode in modes]
+
+        def rows_that(flags: list[bool]) -> Tensor:
+            return torch.tensor(flags, device=device)
+
+        told = self._known(batch.observation, None, drawn=self.training)
+        told.history_hidden = rows_that([not one.history for one in practised])
+        future = None
+        if any(one.future != "hidden" for one in practised):
+            future = self._encode([batch.future[name] for name in self.predicted_cameras], None)
+            masked = masked_cells(rows, self.transformer.cells, self.options.mask_ratio_min).to(device)
+            told.future = future
+            told.future_hidden = torch.where(
+                rows_that([one.future == "masked" for one in practised])[:, None],
+                masked,
+                rows_that([one.future == "hidden" for one in practised])[:, None],
+            )
+        if batch.actions is not None and batch.action_mask is not None and any(one.actions for one in practised):
+            chunk = self.options.chunk
+            told.actions = batch.actions[:, :chunk]
+            told.actions_hidden = ~(
+                batch.action_mask[:, :chunk] & rows_that([one.actions for one in practised])[:, None]
+            )
+        if self.training and told.past_hidden is not None:
+            told.past_hidden |= torch.rand(told.past_hidden.shape).to(device) < self.options.past_action_drop
+        if self.training and told.text_hidden is not None:
+            told.text_hidden |= torch.rand(rows).to(device) < self.options.text_drop
+        return told, future
+
+    def video_loss(
+        self, joint: Tensor, told: Told, future: Tensor | None, batch: Batch, rows: Tensor | None = None
+    ) -> Tensor:
+        """Loss of the video heads over masked tokens, summed over the views.
+
+        Args:
+            joint: ``(B, T S, D)``.
+            told, future: From `practise`.
+            batch: For which frames are there.
+            rows: ``(B,)``, which rows count; None for all.
+        """
+        assert future is not None and told.future_hidden is not None
+        counted = told.future_hidden[:, None].expand(-1, self.transformer.frames, -1)
+        if self.options.future_mask and batch.future_mask is not None:
+            counted = counted & batch.future_mask[..., None]
+        if rows is not None:
+            counted = counted & rows[:, None, None]
+        counted = counted.flatten(1)
+        targets = future.flatten(2, 3).unbind(dim=1)
+        pairs = zip(self.video_heads, targets, strict=True)
+        errors = [head.losses(target[counted], joint[counted]).sum() for head, target in pairs]
+        return torch.stack(errors).sum() / counted.sum().clamp(min=1)
+
+    def seen(self, observation: Observation, generator: RowGenerator | None) -> Told:
+        """What the transformer is told when acting: the future and its actions are hidden."""
+        return self._known(observation, generator)
+
+    @torch.no_grad()
+    def inferred(
+        self, frames: dict[str, Tensor], observation: Observation | None, generator: RowGenerator | None
+    ) -> Told:
+        """What inverse dynamics is told: future frames per camera ``(B, F, 3, H, W)``, and no history of the first
+        view.
+
+        Raises:
+            RecipeError: The model needs more than the frames, and there is no observation.
+        """
+        future = self._encode([frames[name] for name in self.predicted_cameras], generator)
+        rows, device = len(future), future.device
+        bare = len(self.cameras) == 1 or self.transformer.hides_all
+        if observation is None and not (bare and not self.options.proprioception):
+            raise RecipeError(
+                "Inverse dynamics of this model sees the other cameras' history and the state besides the frames.",
+                "Give the observation too, or train with `joint.inverse_hides: all` and without proprioception.",
+            )
+        if observation is None:
+            shape = (rows, len(self.cameras), *future.shape[2:])
+            told = Told(future.new_zeros(shape), torch.ones(rows, dtype=torch.bool, device=device))
+            if self.text is not None:
+                told.text = future.new_zeros(rows, self.transformer.text_in.in_features)
+                told.text_hidden = torch.ones_like(told.history_hidden)
+        else:
+            told = self.seen(observation, generator)
+            told.history_hidden = torch.ones_like(told.history_hidden)
+        told.future = future
+        told.future_hidden = torch.zeros(rows, self.transformer.cells, dtype=torch.bool, device=device)
+        return told
+
+    @torch.no_grad()
+    def predict_video(
+        self,
+        observation: Observation,
+        generator: RowGenerator,
+        actions: Tensor | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Predicted frames ``(B, W, F, 3, H, W)`` uint8 of the predicted cameras, at the offsets ``clip_offsets``.
+
+        Args:
+            observation: What is seen.
+            generator: Noise of the rows.
+            actions: Normalised ``(B, H, A)``: forward dynamics. None: what the model itself expects.
+            steps: Autoregressive steps, 1 to the number of cells; None: as the options say.
+            guidance: Of the instruction.
+
+        Raises:
+            ValueError: There are too many steps, too few actions, or there is guidance without an instruction.
+        """
+        told = self.seen(observation, generator)
+        if actions is not None:
+            chunk = self.options.chunk
+            if actions.shape[1] < chunk:
+                raise ValueError(f"{actions.shape[1]} actions do not reach the last frame, which {chunk} lead to")
+            told.actions = actions[:, :chunk]
+            told.actions_hidden = told.actions.isnan().any(dim=-1)
+        if guidance != 1 and self.text is None:
+            raise ValueError("guidance is of the instruction, and this model reads none")
+        order = normal_noise((len(observation), self.transformer.cells), told.history, generator).argsort(dim=1)
+        latents = self.generate(told, order, generator, steps or self.options.video_steps, guidance)
+        images = self.latent.decode(self._images(latents).flatten(0, 2)).unflatten(0, latents.shape[:3])
+        return to_bytes(images.clamp(-1, 1))
+
+    def generate(
+        self, told: Told, order: Tensor, generator: RowGenerator | None, steps: int = 1, guidance: float = 1.0
+    ) -> Tensor:
+        """Predicted latents ``(B, W, T, S, c)``, revealed in steps (``sample_tokens``).
+
+        Args:
+            told: What is known; its future is filled on the way.
+            order: ``(B, S)`` cells, the first of them revealed last.
+            generator: Noise of the rows.
+            steps: Autoregressive steps.
+            guidance: Reached by the last step, growing with the share of cells that are revealed.
+        """
+        if not self.video_heads:
+            raise RecipeError("This model predicts no video: joint.video is null.", "Train it with a video head.")
+        rows, cells, frames = len(order), self.transformer.cells, self.transformer.frames
+        rank = order.argsort(dim=1)
+        shape = (rows, len(self.video_heads), frames, cells, self.options.latent.latent_channels)
+        told.future = told.history.new_zeros(shape)
+        hidden = torch.ones(rows, cells, dtype=torch.bool, device=order.device)
+        for left in left_hidden(cells, steps):
+            told.future_hidden = hidden
+            revealed = hidden & (rank >= left)
+            where = revealed[:, None].expand(-1, frames, -1).flatten(1)
+            # The official schedule counts one cell as hidden still when the last one is drawn.
+            scale = 1 + (guidance - 1) * (cells - max(1, left)) / cells
+            branches = [(weight, joint[where].unflatten(0, (rows, -1))) for weight, joint in self.branches(told, scale)]
+            future = told.future.clone()
+            for place, head in enumerate(self.video_heads):
+                tokens = future[:, place].view(rows, frames * cells, -1)
+                tokens[where] = head.sample(branches, generator, clip=False).flatten(0, 1)
+            told.future = future
+            hidden = hidden & ~revealed
+        told.future_hidden = hidden
+        return told.future
+
+    def branches(self, told: Told, guidance: float) -> list[tuple[float, Tensor]]:
+        """Weighted joint latents ``(B, T S, D)``; those without and with the instruction as one batch."""
+        if guidance == 1:
+            return [(1.0, self.transformer(told))]
+        told_nothing, told_all = 1 - guidance, guidance
+        with_text, without = self.transformer(told.twice()).chunk(2)
+        return [(told_nothing, without), (told_all, with_text)]
+
+    def _known(self, observation: Observation, generator: RowGenerator | None, drawn: bool = False) -> Told:
+        """History, past actions, state and text; the history's frames are drawn where the options say so."""
+        frames = self._history_frames(drawn)
+        views = [observation.images[name][:, frames] for name in self.cameras]
+        history = self._encode(views, generator)
+        if history.shape[2] == 1:
+            history = history.expand(-1, -1, self.transformer.frames, -1, -1)
+        rows, device = len(history), history.device
+        told = Told(history, torch.zeros(rows, dtype=torch.bool, device=device))
+        if (past := observation.past_actions) is not None and self.options.past_actions:
+            told.past_actions, told.past_hidden = past, past.isnan().any(dim=-1)
+        if self.options.proprioception:
+            if observation.state is None:
+                raise RecipeError(
+                    "The joint model reads proprioception, but the observation has no state.",
+                    "Set `proprioception: false`, or use data and a benchmark with a state.",
+                )
+            told.state = observation.state[:, frames]
+        if self.text is not None:
+            told.text = self.text(observation.instructions).pooled.to(history)
+            told.text_hidden = torch.zeros_like(told.history_hidden)
+        return told
+
+    def _history_frames(self, drawn: bool) -> list[int]:
+        """Places of the history's frames among those observed.
+
+        Drawn ones are the same for all rows: any of all ascending choices with repetition, the last one the present.
+        """
+        observed = self.window.observed
+        if not (drawn and self.options.random_history):
+            return [observed.index(offset) for offset in self.options.history]
+        free = self.options.frames - 1
+        places = torch.randperm(len(observed) + free - 1)[:free].sort().values - torch.arange(free)
+        return [*places.tolist(), len(observed) - 1]
+
+    def _encode(self, views: list[Tensor], generator: RowGenerator | None) -> Tensor:
+        """Bytes per view ``(B, T, 3, H, W)`` to latents ``(B, V, T, S, c)``.
+
+        What acts remembers images; what learns sees too many of them.
+        """
+        moments = []
+        for view in views:
+            images = view.flatten(0, 1).to(self.transformer.fuse.weight.device)
+            with torch.no_grad():
+                found = (
+                    self._memory.moments(images)
+                    if self.latent.costly and generator is not None
+                    else self.latent.moments(to_pixels(images, self.options.image_size))
+                )
+            moments.append(found.unflatten(0, view.shape[:2]))
+        latents = self.latent.draw(torch.stack(moments, dim=1), generator)
+        return latents.flatten(-2).transpose(-1, -2)
+
+    def _images(self, latents: Tensor) -> Tensor:
+        """Tokens ``(..., S, c)`` as maps ``(..., c, h, w)``."""
+        return latents.transpose(-1, -2).unflatten(-1, self.options.grid)
+
+
+def decayed(module: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups without weight decay on vectors and biases (``add_weight_decay``)."""
+    trained = [(name, one) for name, one in module.named_parameters() if one.requires_grad]
+    vectors = [one for name, one in trained if one.ndim == 1 or name.endswith(".bias")]
+    others = [one for name, one in trained if not (one.ndim == 1 or name.endswith(".bias"))]
+    return [{"params": vectors, "weight_decay": 0.0}, {"params": others}]
+
+
+def untouched(module: nn.Module) -> Tensor:
+    """0, with a gradient of 0 for every trained parameter: modes leave some out, and data-parallel training and the
+    optimiser's momentum want one for each (``compute_loss``)."""
+    return torch.stack([one.sum() for one in module.parameters() if one.requires_grad]).sum() * 0

@@ -1,0 +1,179 @@
+"""Images to latents and back, and the memory that spares encoding an image twice."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from videopolicy import RowGenerator, WeightsError, normal_noise
+from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
+from vpolicy_uva.components import KlLatent, SpaceToDepthLatent
+
+FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+REMEMBERED = 1024
+"""Images whose latents are kept: 32 KiB each at the official size."""
+
+
+class Latents(nn.Module, ABC):
+    """Turns images into latents. What depends on the image alone (``moments``) is apart from drawing the latent."""
+
+    costly: ClassVar[bool]
+    """Whether moments are worth remembering."""
+
+    @abstractmethod
+    def moments(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` in [-1, 1] to what their latents are drawn from ``(N, m, h, w)``."""
+
+    @abstractmethod
+    def draw(self, moments: Tensor, generator: RowGenerator | None) -> Tensor:
+        """Scaled latents ``(B, ..., c, h, w)`` of moments ``(B, ..., m, h, w)``."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents ``(N, c, h, w)`` to images ``(N, 3, H, W)``, about in [-1, 1]."""
+
+
+class SpaceToDepth(Latents):
+    """Patches to channels: ``(N, 3, H, W)`` to ``(N, 3 p p, H/p, W/p)``, scaled, and back."""
+
+    costly = False
+
+    def __init__(self, options: SpaceToDepthLatent) -> None:
+        super().__init__()
+        self.patch, self.scaling_factor = options.patch, options.scaling_factor
+
+    def moments(self, images: Tensor) -> Tensor:
+        return functional.pixel_unshuffle(images, self.patch) * self.scaling_factor
+
+    def draw(self, moments: Tensor, generator: RowGenerator | None) -> Tensor:
+        return moments
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return functional.pixel_shuffle(latents / self.scaling_factor, self.patch)
+
+
+class KlAutoencoder(Latents):
+    """The frozen autoencoder (``vaekl.py``).
+
+    Raises:
+        WeightsError: The weights are unreachable, incomplete, or of another shape.
+    """
+
+    costly = True
+
+    def __init__(self, options: KlLatent) -> None:
+        super().__init__()
+        self.options = options
+        self.vae = _autoencoder(options).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> KlAutoencoder:
+        return super().train(False)
+
+    @torch.no_grad()
+    def moments(self, images: Tensor) -> Tensor:
+        """Mean and logarithm of the variance of the posterior, ``m = 2 c``."""
+        return self.vae.encode(images).latent_dist.parameters
+
+    @torch.no_grad()
+    def draw(self, moments: Tensor, generator: RowGenerator | None) -> Tensor:
+        mean, log_variance = moments.chunk(2, dim=-3)
+        if self.options.posterior == "sample":
+            deviation = (0.5 * log_variance.clamp(-30, 20)).exp()
+            mean = mean + deviation * normal_noise(tuple(mean.shape), mean, generator)
+        return mean * self.options.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents / self.options.scaling_factor).sample
+
+
+def build_latents(options: KlLatent | SpaceToDepthLatent) -> Latents:
+    """The module that options describe."""
+    return SpaceToDepth(options) if isinstance(options, SpaceToDepthLatent) else KlAutoencoder(options)
+
+
+def _autoencoder(options: KlLatent) -> Any:
+    from diffusers import AutoencoderKL
+
+    levels = len(options.channels)
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * (levels - 1) + ("AttnDownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=options.channels,
+        layers_per_block=options.layers,
+        latent_channels=options.latent_channels,
+        scaling_factor=options.scaling_factor,
+    )
+    if options.weights is None or without_loading():
+        return model
+    what = "The autoencoder"
+    folder = pretrained_folder(options.weights, what, FILES)
+    with explain_loading(folder, what, FILES):
+        import json
+
+        from safetensors.torch import load_file
+
+        scale = json.loads((folder / FILES[0]).read_text(encoding="utf-8")).get("scaling_factor")
+        state = load_file(folder / FILES[1])
+        own = model.state_dict()
+        refuse_differences(str(folder), own.keys() - state.keys(), state.keys() - own.keys())
+        if scale is not None and scale != options.scaling_factor:
+            raise WeightsError(
+                f"{what} in {folder} has the scaling factor {scale}, and the recipe says {options.scaling_factor}.",
+                "Set `latent.scaling_factor` to that of the weights.",
+            )
+        model.load_state_dict(state)
+    return model
+
+
+def to_pixels(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bytes ``(N, 3, h, w)`` to ``(N, 3, H, W)`` in [-1, 1], resized bilinearly as floats (``resize_image``)."""
+    pixels = images.float()
+    if tuple(images.shape[-2:]) != tuple(size):
+        pixels = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+    return pixels / 127.5 - 1
+
+
+class FrameMemory:
+    """Moments of images that were seen before, found by the images' content.
+
+    On the processor every image is encoded by itself, so that what is remembered is, to the last bit, what would be
+    computed again, whatever shares its batch. Accelerators encode all new images at once.
+
+    Args:
+        latents: Encodes what is new.
+        size: Height and width that images are resized to.
+    """
+
+    def __init__(self, latents: Latents, size: tuple[int, int]) -> None:
+        self._latents, self._size = latents, size
+        self._known: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.encoded = 0
+        """Images encoded so far."""
+
+    def forget(self) -> None:
+        """Other weights give other latents."""
+        self._known.clear()
+
+    def moments(self, images: Tensor) -> Tensor:
+        """Moments ``(N, m, h, w)`` of bytes ``(N, 3, H, W)``."""
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.cpu().numpy()]
+        new = {key: row for row, key in enumerate(keys) if key not in self._known}
+        if new:
+            pixels = to_pixels(images[list(new.values())], self._size)
+            group = 1 if pixels.device.type == "cpu" else len(pixels)
+            found = torch.cat([self._latents.moments(part) for part in pixels.split(group)])
+            self._known.update(zip(new, found.unbind(), strict=True))
+            self.encoded += len(new)
+        for key in keys:
+            self._known.move_to_end(key)
+        moments = torch.stack([self._known[key] for key in keys])
+        while len(self._known) > max(REMEMBERED, len(keys)):
+            self._known.popitem(last=False)
+        return moments.to(images.device)

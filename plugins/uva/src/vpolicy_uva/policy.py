@@ -1,0 +1,110 @@
+"""The policy on top of the joint model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videopolicy import Batch, Branch, Observation, Policy, RowGenerator, Spaces, StaticStream, Window
+from vpolicy_uva.components import Mode, Uva
+from vpolicy_uva.joint import JointModel, decayed, untouched
+from vpolicy_uva.masking import MODES
+
+
+class UvaPolicy(Policy):
+    """See `vpolicy_uva.components.Uva` for the options and their sources."""
+
+    def __init__(self, options: Uva, spaces: Spaces) -> None:
+        super().__init__()
+        self.options = options
+        self.joint: JointModel = options.joint.build(spaces)
+        self.action = options.action.build(options.joint.layout, spaces)
+
+    @property
+    def window(self) -> Window:
+        return self.options.window()
+
+    @property
+    def clip_offsets(self) -> tuple[int, ...]:
+        """Offsets of the predicted frames; the present one is not among them."""
+        return self.joint.clip_offsets
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return decayed(self)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of the modes that are practised, one draw for the batch or one for each row."""
+        if batch.actions is None or batch.action_mask is None:
+            raise ValueError("This policy is trained on actions; this batch has none. Train the joint model instead.")
+        modes = self._draw(batch.action_mask.any(dim=1))
+        told, future = self.joint.practise(batch, modes)
+        joint = self.joint.transformer(told)
+        device = joint.device
+        losses: dict[str, Tensor] = {}
+        filmed = torch.tensor([MODES[mode].video for mode in modes], device=device)
+        if filmed.any():
+            losses["video"] = self.joint.video_loss(joint, told, future, batch, filmed)
+        acted = torch.tensor([MODES[mode].action for mode in modes], device=device)
+        if acted.any():
+            horizon = self.options.action.horizon
+            counted = batch.action_mask[:, :horizon] & acted[:, None]
+            stream = StaticStream(batch.observation, self.options.joint.layout, [Branch(1.0, joint)])
+            losses["action"] = self.action.loss(stream, batch.actions[:, :horizon], counted)
+        name = next(iter(losses))
+        return {**losses, name: losses[name] + untouched(self)}
+
+    def _draw(self, acted: Tensor) -> list[Mode]:
+        """The mode of every row; rows without any action ``(B,)`` teach the video model, where there is one."""
+        modes, rows = self.options.modes, len(acted)
+        count = 1 if self.options.modes_per == "batch" else rows
+        drawn = [modes[index] for index in torch.randint(len(modes), (count,)).tolist()]
+        drawn *= rows // count
+        if self.options.joint.video is None:
+            return drawn
+        return [mode if there else "video" for mode, there in zip(drawn, acted.tolist(), strict=True)]
+
+    @torch.no_grad()
+    def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
+        told = self.joint.seen(observation, generator)
+        return self._actions(self.joint.branches(told, self.options.guidance), observation, generator)
+
+    @torch.no_grad()
+    def infer_actions(
+        self, frames: dict[str, Tensor], generator: RowGenerator, observation: Observation | None = None
+    ) -> Tensor:
+        """Inverse dynamics: normalised actions ``(B, H, A)`` that led through future frames.
+
+        Args:
+            frames: Per camera ``(B, F, 3, H, W)`` uint8, at the offsets ``clip_offsets``.
+            generator: Noise of the rows.
+            observation: The instruction, the state and the other cameras' history, where the model reads them; without
+                an instruction the model is told none.
+
+        Raises:
+            RecipeError: The model needs an observation besides the frames.
+        """
+        told = self.joint.inferred(frames, observation, generator)
+        if observation is None:
+            rows = len(told.history)
+            observation = Observation(frames, [""] * rows)
+        return self._actions([(1.0, self.joint.transformer(told))], observation, generator)
+
+    def predict_video(
+        self,
+        observation: Observation,
+        generator: RowGenerator,
+        actions: Tensor | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Predicted frames; see `vpolicy_uva.joint.JointModel.predict_video`."""
+        return self.joint.predict_video(observation, generator, actions, steps, guidance)
+
+    def _actions(
+        self, branches: list[tuple[float, Tensor]], observation: Observation, generator: RowGenerator
+    ) -> Tensor:
+        weighted = [Branch(weight, joint) for weight, joint in branches]
+        return self.action.sample(StaticStream(observation, self.options.joint.layout, weighted), generator)

@@ -1,0 +1,229 @@
+"""The masked transformer: everything that is known about video and actions becomes one joint latent
+(section III-A and III-B; ``mar_con_unified.py``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vpolicy_uva.components import UvaJoint
+
+
+@dataclass
+class Told:
+    """What the transformer is told; True hides.
+
+    Args:
+        history: ``(B, V, T, S, c)`` latents of all views, tokens of a frame in rows.
+        history_hidden: ``(B,)``.
+        future: ``(B, W, T, S, c)`` latents of the predicted views, or None where all of them are hidden.
+        future_hidden: ``(B, S)``, the same cells in all frames.
+        actions: ``(B, H, A)`` or None where all of them are hidden.
+        actions_hidden: ``(B, H)``.
+        past_actions: ``(B, P, A)``, where the model has any.
+        past_hidden: ``(B, P)``.
+        state: ``(B, K, S)`` where the model has any, K states evenly over the frames.
+        text: ``(B, E)``, where the model has any.
+        text_hidden: ``(B,)``.
+    """
+
+    history: Tensor
+    history_hidden: Tensor
+    future: Tensor | None = None
+    future_hidden: Tensor | None = None
+    actions: Tensor | None = None
+    actions_hidden: Tensor | None = None
+    past_actions: Tensor | None = None
+    past_hidden: Tensor | None = None
+    state: Tensor | None = None
+    text: Tensor | None = None
+    text_hidden: Tensor | None = None
+
+    def twice(self) -> Told:
+        """All rows with their text, and behind them all rows without."""
+        assert self.text is not None
+        doubled: dict[str, Any] = {
+            one.name: None if (value := getattr(self, one.name)) is None else torch.cat([value, value])
+            for one in fields(self)
+        }
+        rows = len(self.history)
+        doubled["text_hidden"] = torch.arange(2 * rows, device=self.history.device) >= rows
+        return Told(**doubled)
+
+
+class View(nn.Module):
+    """One camera's channels: a linear map for frames that were seen, another one for frames to come.
+
+    Args:
+        channels: c.
+        width: D.
+        predicted: Whether the camera's future is predicted.
+        first: Whether it is the first view, whose vector for what is masked stands for a hidden history as well.
+    """
+
+    def __init__(self, channels: int, width: int, predicted: bool, first: bool) -> None:
+        super().__init__()
+        self.history = nn.Linear(channels, width)
+        self.future = nn.Linear(channels, width) if predicted else None
+        self.masked = nn.Parameter(torch.zeros(1, width)) if predicted or first else None
+
+
+class JointTransformer(nn.Module):
+    """A plain bidirectional transformer over the cells of all future frames, with a second embedding of positions in
+    the middle. Every cell holds, fused by one linear map, what is known there: its own frame, the history's frame of
+    the same place in time, and its share of the actions and the state.
+
+    Unlike MAR, masked cells are not left out but replaced by one learned vector, which also stands for a hidden
+    history. Unlike the paper's figure 2, an action is not repeated over all cells of its frame: actions lie one behind
+    the other over the cells, so that each covers its own part of a frame. The paper's "cross-attention" to language is
+    a run of equal tokens before the others.
+
+    Args:
+        options: Sizes.
+        predicted: Per view whether its future is predicted.
+        action_dim: A.
+        state_dim: S, 0 without proprioception.
+        text_dim: E, 0 without language.
+    """
+
+    def __init__(
+        self, options: UvaJoint, predicted: list[bool], action_dim: int, state_dim: int, text_dim: int
+    ) -> None:
+        super().__init__()
+        shape = options.transformer
+        width, channels = shape.width, options.latent.latent_channels
+        out, out_depth, out_heads = shape.decoder_shape
+        self.frames, self.cells = options.frames, options.grid[0] * options.grid[1]
+        self.text_tokens = options.text_tokens if text_dim else 0
+        self.hides_all, self.checkpointing = options.inverse_hides == "all", shape.checkpointing
+        self.views = nn.ModuleList(View(channels, width, known, i == 0) for i, known in enumerate(predicted))
+        self.predicted = [index for index, known in enumerate(predicted) if known]
+        self.action_in = nn.Linear(action_dim, width)
+        self.masked_action = nn.Parameter(torch.zeros(1, width))
+        if options.past_actions:
+            self.past_action_in = nn.Linear(action_dim, width)
+            self.masked_past_action = nn.Parameter(torch.zeros(1, width))
+        self.past_actions = options.past_actions
+        self.state_in = nn.Linear(state_dim, width) if state_dim else None
+        if text_dim:
+            self.text_in = nn.Linear(text_dim, width)
+            self.no_text = nn.Parameter(torch.zeros(1, width))
+            self.text_positions = nn.Parameter(torch.zeros(1, self.text_tokens, width))
+            self.decoder_text_positions = nn.Parameter(torch.zeros(1, self.text_tokens, out))
+        streams = len(predicted) + len(self.predicted) + 1 + bool(options.past_actions) + bool(state_dim)
+        self.fuse = nn.Linear(streams * width, width)
+        for name, size in (("", width), ("decoder_", out), ("output_", out)):
+            setattr(self, f"{name}frame_positions", nn.Parameter(torch.zeros(1, self.frames, size)))
+            setattr(self, f"{name}cell_positions", nn.Parameter(torch.zeros(1, self.cells, size)))
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        block = partial(
+            Block,
+            mlp_ratio=shape.mlp_ratio,
+            qkv_bias=True,
+            norm_layer=norm,
+            proj_drop=shape.dropout,
+            attn_drop=shape.attention_dropout,
+        )
+        self.input_norm = norm(width)
+        self.encoder = nn.ModuleList(block(width, shape.heads) for _ in range(shape.depth))
+        self.encoder_norm = norm(width)
+        self.decoder_in = nn.Linear(width, out)
+        self.decoder = nn.ModuleList(block(out, out_heads) for _ in range(out_depth))
+        self.decoder_norm = norm(out)
+        self.apply(_initialise)
+        for name, parameter in self.named_parameters():
+            if "masked" in name or "positions" in name or name == "no_text":
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, told: Told) -> Tensor:
+        """The joint latent ``(B, T S, D)``, the cells of the first frame first."""
+        tokens = self.fuse(torch.cat(self._streams(told), dim=-1)) + self._positions("")
+        if self.text_tokens:
+            tokens = torch.cat([self._text(told), tokens], dim=1)
+        tokens = self.input_norm(tokens)
+        tokens = self.encoder_norm(self._run(self.encoder, tokens))
+        positions = self._positions("decoder_")
+        if self.text_tokens:
+            positions = torch.cat([self.decoder_text_positions, positions], dim=1)
+        tokens = self.decoder_norm(self._run(self.decoder, self.decoder_in(tokens) + positions))
+        return tokens[:, self.text_tokens :] + self._positions("output_")
+
+    def _streams(self, told: Told) -> list[Tensor]:
+        """Per kind of knowledge ``(B, T S, D)``, in the order of the official weights."""
+        rows, count = len(told.history), self.frames * self.cells
+        first, *others = self.views
+        seen = [view.history(told.history[:, index].flatten(1, 2)) for index, view in enumerate(self.views)]
+        hidden = told.history_hidden[:, None, None]
+        seen[0] = torch.where(hidden, first.masked, seen[0])
+        if self.hides_all:
+            seen[1:] = [
+                torch.where(hidden, first.masked if view.masked is None else view.masked, tokens)
+                for view, tokens in zip(others, seen[1:], strict=True)
+            ]
+        ahead = []
+        for place, index in enumerate(self.predicted):
+            view = self.views[index]
+            if told.future is None or told.future_hidden is None:
+                ahead.append(view.masked.expand(rows, count, -1))
+                continue
+            tokens = view.future(told.future[:, place].flatten(1, 2))
+            ahead.append(torch.where(told.future_hidden.repeat(1, self.frames)[..., None], view.masked, tokens))
+        streams = [*ahead, seen[0]]
+        if self.past_actions:
+            streams.append(
+                self._spread(
+                    told.past_actions, told.past_hidden, self.past_actions, self.past_action_in, self.masked_past_action
+                )
+                if told.past_actions is not None
+                else self.masked_past_action.expand(rows, count, -1)
+            )
+        if told.actions is None:
+            streams.append(self.masked_action.expand(rows, count, -1))
+        else:
+            number = told.actions.shape[1]
+            streams.append(self._spread(told.actions, told.actions_hidden, number, self.action_in, self.masked_action))
+        streams += seen[1:]
+        if self.state_in is not None:
+            assert told.state is not None
+            state = self.state_in(told.state)
+            streams.append(state.repeat_interleave(count // state.shape[1], dim=1))
+        return [stream.to(seen[0]) for stream in streams]
+
+    def _spread(
+        self, actions: Tensor | None, hidden: Tensor | None, number: int, embed: nn.Module, masked: Tensor
+    ) -> Tensor:
+        """Actions ``(B, number, A)`` one behind the other over all cells."""
+        assert actions is not None and hidden is not None
+        hidden = hidden[..., None]
+        embedded = torch.where(hidden, masked, embed(torch.where(hidden, 0, actions)))
+        return embedded.repeat_interleave(self.frames * self.cells // number, dim=1)
+
+    def _text(self, told: Told) -> Tensor:
+        assert told.text is not None and told.text_hidden is not None
+        text = torch.where(told.text_hidden[:, None], self.no_text, self.text_in(told.text))
+        return text[:, None] + self.text_positions
+
+    def _positions(self, which: str) -> Tensor:
+        """``(1, T S, D)``."""
+        frames, cells = getattr(self, f"{which}frame_positions"), getattr(self, f"{which}cell_positions")
+        return (frames[:, :, None] + cells[:, None]).flatten(1, 2)
+
+    def _run(self, blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
+        for block in blocks:
+            if self.checkpointing and self.training:
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+        return tokens
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
