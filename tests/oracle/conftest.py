@@ -34,6 +34,12 @@ def video_policy_oracle() -> dict[str, Any]:
     return recorded("video_policy.pt")
 
 
+@pytest.fixture(scope="session")
+def uva_oracle() -> dict[str, Any]:
+    """Recorded inputs, weights and outputs of the official Unified Video Action model."""
+    return recorded("uva.pt")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Any:
     """The recordings were made with one thread."""
