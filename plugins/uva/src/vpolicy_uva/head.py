@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import repeat
+from typing import cast
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -157,7 +158,8 @@ class DiffusionHead(nn.Module):
         """What blocks are told ``(..., W)``: the sum of embedded timestep and condition."""
         told = functional.silu(told)
         shift, scale = self.out_modulation(told).chunk(2, dim=-1)
-        return [*(block.modulations(told) for block in self.blocks), (1 + scale, shift)]
+        blocks = cast("Iterable[Block]", self.blocks)
+        return [*(block.modulations(told) for block in blocks), (1 + scale, shift)]
 
     def _denoised(self, noisy: Tensor, modulations: Modulations) -> Tensor:
         """Noise and variance ``(branches N, 2 C)`` of noisy vectors ``(N, C)``."""
