@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -112,22 +112,41 @@ class History:
         return [self._seen[max(0, self.now + offset)] for offset in self.offsets]
 
 
-def stack_observations(rows: Sequence[tuple[list[dict], str] | None]) -> Observation:
-    """Observations of several episodes as one batch; empty rows (None) repeat the first filled one.
+class Seen(NamedTuple):
+    """What one episode tells the policy.
 
     Args:
-        rows: Per row the T observations of the worker, oldest first, and the instruction.
+        observations: The T observations of the worker, oldest first.
+        instruction: The task as a sentence.
+        past_actions: ``(P, A)`` from `last_actions`; None where the policy does not ask for any.
     """
+
+    observations: Sequence[dict]
+    instruction: str
+    past_actions: np.ndarray | None = None
+
+
+def last_actions(executed: np.ndarray, count: int) -> np.ndarray:
+    """The last ``count`` of the executed actions ``(n, A)``, NaN before the first of them."""
+    known = executed[max(0, len(executed) - count) :]
+    before = np.full((count - len(known), executed.shape[1]), np.nan, np.float32)
+    return np.concatenate([before, known], dtype=np.float32)
+
+
+def stack_observations(rows: Sequence[Seen | None]) -> Observation:
+    """Observations of several episodes as one batch; empty rows (None) repeat the first filled one."""
     filling = next(row for row in rows if row is not None)
     full = [row or filling for row in rows]
-    cameras = full[0][0][0]["images"]
+    first = filling.observations[0]
     images = {
-        name: torch.stack([torch.from_numpy(np.stack([o["images"][name] for o in seen])) for seen, _ in full])
+        name: torch.stack([torch.from_numpy(np.stack([o["images"][name] for o in row.observations])) for row in full])
         .permute(0, 1, 4, 2, 3)
         .contiguous()
-        for name in cameras
+        for name in first["images"]
     }
-    state = None
-    if full[0][0][0].get("state") is not None:
-        state = torch.from_numpy(np.stack([np.stack([o["state"] for o in seen]) for seen, _ in full])).float()
-    return Observation(images, [instruction for _, instruction in full], state)
+    state = past = None
+    if first.get("state") is not None:
+        state = torch.from_numpy(np.stack([np.stack([o["state"] for o in row.observations]) for row in full])).float()
+    if filling.past_actions is not None:
+        past = torch.from_numpy(np.stack([row.past_actions for row in full if row.past_actions is not None]))
+    return Observation(images, [row.instruction for row in full], state, past_actions=past)

@@ -312,6 +312,7 @@ AnyText = Annotated[SerializeAsAny[TextComponent], _resolve("text")]
 AnyBackbone = Annotated[SerializeAsAny[BackboneComponent], _resolve("backbone")]
 AnyExtractor = Annotated[SerializeAsAny[ExtractorComponent], _resolve("extractor")]
 AnyDecoder = Annotated[SerializeAsAny[DecoderComponent], _resolve("decoder")]
+AnyLearner = Annotated[SerializeAsAny[LearnerComponent], _resolve("learner")]
 AnyPolicy = Annotated[SerializeAsAny[PolicyComponent], _resolve("policy")]
 AnyBenchmark = Annotated[SerializeAsAny[BenchmarkComponent], _resolve("benchmark")]
 AnyDataset = Annotated[SerializeAsAny[DatasetComponent], _resolve("dataset")]
@@ -323,6 +324,7 @@ __all__ = [
     "AnyDataset",
     "AnyDecoder",
     "AnyExtractor",
+    "AnyLearner",
     "AnyPolicy",
     "AnyText",
     "BackboneComponent",

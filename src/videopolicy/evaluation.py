@@ -62,6 +62,7 @@ def evaluate(
                 _actor(name, recipe, planned, device),
                 name,
                 recipe.policy.window(),
+                spaces.actions.dim,
                 recipe.eval,
                 pool,
                 log,

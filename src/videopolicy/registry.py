@@ -61,15 +61,17 @@ class Registry:
         return copy
 
     def get(self, kind: str, name: str) -> type[Component]:
-        """The class registered for a kind and name.
+        """The class registered for a name and a kind, or one of the kinds derived from it: a policy is a learner.
 
         Raises:
             PluginError: There is none; the message lists the installed names, the nearest one, and the
                 plugins that failed to load.
         """
-        if (kind, name) in self._entries:
-            return self._entries[kind, name].component
-        known = self.names(kind)
+        kinds = [kind, *(other for other in KINDS if other != kind and issubclass(KINDS[other], KINDS[kind]))]
+        for one in kinds:
+            if (one, name) in self._entries:
+                return self._entries[one, name].component
+        known = sorted({known for one in kinds for known in self.names(one)})
         message = f"There is no {kind} named '{name}'.{did_you_mean(name, known)} Installed: {listing(known)}."
         elsewhere = [other for other, candidate in self._entries if candidate == name]
         if elsewhere:

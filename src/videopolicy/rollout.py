@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from videopolicy.acting import Actor, History, stack_observations
+from videopolicy.acting import Actor, History, Seen, last_actions, stack_observations
 from videopolicy.artifacts import storage_errors
 from videopolicy.contracts.benchmark import Task
 from videopolicy.errors import SimulationError
@@ -67,7 +67,8 @@ class Rollout:
     Args:
         actor: Chooses the actions.
         policy: Name of the row in the table.
-        window: The frames that the policy sees.
+        window: The frames and past actions that the policy sees.
+        action_dim: A.
         settings: Batch size, workers, executed actions.
         pool: Simulator workers.
         log: Where records go.
@@ -80,6 +81,7 @@ class Rollout:
     actor: Actor
     policy: str
     window: Window
+    action_dim: int
     settings: Evaluation
     pool: WorkerPool
     log: EpisodeLog
@@ -205,11 +207,11 @@ class Rollout:
         """One forward pass for all live episodes, then the next chunk for each of them."""
         if not live:
             return
-        rows: list[tuple[list[dict], str] | None] = [None] * self.settings.batch_size
+        rows: list[Seen | None] = [None] * self.settings.batch_size
         generators = [torch.Generator() for _ in rows]
         for episode in live.values():
             row = self._row(episode.job)
-            rows[row] = (episode.history.observed(), episode.job.task.instruction)
+            rows[row] = Seen(episode.history.observed(), episode.job.task.instruction, self._past(episode))
             generators[row] = episode.generator
         started = time.perf_counter()
         actions = self.actor.act(stack_observations(rows), RowGenerator(generators))
@@ -219,3 +221,10 @@ class Rollout:
             chunk = actions[self._row(episode.job), :count].astype(np.float32)
             episode.actions.append(chunk)
             self.pool.send(index, "step", actions=chunk, frames=episode.history.wanted(self.settings.execute))
+
+    def _past(self, episode: _Live) -> np.ndarray | None:
+        """The executed actions ``(P, A)`` that the window asks for."""
+        if not self.window.past_actions:
+            return None
+        executed = np.concatenate([np.zeros((0, self.action_dim), np.float32), *episode.actions])
+        return last_actions(executed, self.window.past_actions)

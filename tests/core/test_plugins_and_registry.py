@@ -58,6 +58,19 @@ def test_names_are_looked_up_by_kind() -> None:
     assert {entry.component for entry in registry.entries()} == set(toys.vpolicy_components())
 
 
+def test_policies_and_video_models_are_learners() -> None:
+    class Policy(toys.ToyPolicy):
+        type: Literal["reflex"] = "reflex"
+
+    registry = Registry([TOYS, Plugin("more", "more 1.0", [Policy])])
+    assert registry.get("learner", "reflex") is Policy
+    assert registry.get("learner", "toy") is toys.ToyBackbone
+    with pytest.raises(PluginError, match=r"no policy named 'dot'\. Installed: reflex, toy"):
+        registry.get("policy", "dot")
+    with pytest.raises(PluginError, match=r"no learner named 'dot'\. Installed: reflex, toy"):
+        registry.get("learner", "dot")
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     registry = Registry([TOYS, Plugin("more", "more 1.0", [])])
     with pytest.raises(PluginError) as caught:

@@ -173,6 +173,27 @@ def test_other_weights_predict_anew(toy_run, toy):
     assert len(policy.asked) == 4
 
 
+class StillWithPast(Still):
+    @property
+    def window(self) -> Window:
+        return Window(past_actions=3)
+
+
+def test_predictions_are_told_the_actions_before_them(toy_run, toy):
+    policy = StillWithPast()
+    make_predictions(toy_run, toy, policy, Reporter(quiet=True))
+    index = json.loads((toy_run / "videos" / "predictions.json").read_text())
+    for observation in policy.asked:
+        task = observation.instructions[0].split()[5]
+        now = index[task]["now"]
+        actions = np.load(toy_run / "trajectories" / "trained" / f"{task}-1.npy")
+        told = observation.past_actions[0]
+        known = min(now, 3)
+        assert told.shape == (3, 2) and told[: 3 - known].isnan().all()
+        assert np.array_equal(told[3 - known :], actions[now - known : now])
+    assert max(facts["now"] for facts in index.values()) > 0
+
+
 def test_a_policy_that_cannot_predict_gets_nothing(toy_run, toy):
     make_predictions(toy_run, toy, torch.nn.Linear(1, 1), Reporter(quiet=True))
     assert not (toy_run / "videos").exists()

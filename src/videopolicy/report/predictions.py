@@ -22,6 +22,7 @@ from videopolicy.report.videos import first_episode
 if TYPE_CHECKING:
     from videopolicy.contracts.policy import Policy, PredictsVideo
     from videopolicy.normalization import Normalizer
+    from videopolicy.types import Window
 
 INDEX = "predictions.json"
 _SECONDS_PER_CLIP = 2.0
@@ -68,7 +69,7 @@ def make_predictions(
     model: Any = next((module for module in policy.modules() if isinstance(module, PredictsVideo)), None)
     if model is None:
         return
-    observed = (model if isinstance(model, Learner) else policy).window.observed
+    window = (model if isinstance(model, Learner) else policy).window
     run = read_run(run_folder, benchmark)
     weights = [stage.get("key") for stage in run.provenance.get("stages") or []]
     wanted = {}
@@ -77,7 +78,7 @@ def make_predictions(
         actions = load_trajectory(run_folder, record) if record else None
         if record is not None and actions is not None:
             now = max(0, (len(actions) - model.clip_offsets[-1]) // 2)
-            times = {max(0, now + offset) for offset in (*observed, 0, *model.clip_offsets)}
+            times = {max(0, now + offset) for offset in (*window.observed, 0, *model.clip_offsets)}
             job = Replay(record, actions[: max(times)], frozenset(times))
             wanted[task.name] = _Forecast(task, job, now, replay_key(record, actions, now, weights))
     folder = run_folder / "videos"
@@ -102,7 +103,7 @@ def make_predictions(
                 "success": job.record.success,
                 "now": forecast.now,
                 "control_rate": rate,
-                **_predict(model, observed, forecast, folder, normalizer),
+                **_predict(model, window, forecast, folder, normalizer),
             }
             write_json(folder / INDEX, index)
         progress.advance(1, forecast.task.name)
@@ -124,7 +125,7 @@ def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
 
 
 def _predict(
-    model: PredictsVideo, observed: tuple[int, ...], forecast: _Forecast, folder: Path, normalizer: Normalizer | None
+    model: PredictsVideo, window: Window, forecast: _Forecast, folder: Path, normalizer: Normalizer | None
 ) -> dict[str, Any]:
     """Predict, compare, and write the picture and the film of one forecast.
 
@@ -132,7 +133,7 @@ def _predict(
         Offsets of the frames, PSNR of the prediction over all future frames, and PSNR of repeating the present
         frame: what predicting that nothing moves would reach.
     """
-    offsets, predicted, real, present = _both_futures(model, observed, forecast, normalizer)
+    offsets, predicted, real, present = _both_futures(model, window, forecast, normalizer)
     picture, film = (folder / name for name in files_of(forecast.task.name))
     count = min(_SHOWN_FRAMES, len(offsets))
     shown = [round(t) for t in np.linspace(0, len(offsets) - 1, count)]
@@ -153,7 +154,7 @@ def _predict(
 
 
 def _both_futures(
-    model: PredictsVideo, observed: tuple[int, ...], forecast: _Forecast, normalizer: Normalizer | None
+    model: PredictsVideo, window: Window, forecast: _Forecast, normalizer: Normalizer | None
 ) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """The frames of the prediction and of the replay at the prediction's resolution.
 
@@ -163,17 +164,15 @@ def _both_futures(
     """
     import torch
 
-    from videopolicy.acting import stack_observations
+    from videopolicy.acting import Seen, last_actions, stack_observations
     from videopolicy.types import RowGenerator
     from videopolicy.views import stack_views, to_bytes
 
     job, now = forecast.job, forecast.now
-    seen = [job.observations[max(0, now + offset)] for offset in observed]
-    observation = stack_observations([(seen, forecast.task.instruction)])
-    device = next(model.parameters()).device  # type: ignore[attr-defined]
-    observation.images = {name: images.to(device) for name, images in observation.images.items()}
-    if observation.state is not None:
-        observation.state = observation.state.to(device)
+    seen = [job.observations[max(0, now + offset)] for offset in window.observed]
+    past = last_actions(job.actions[:now], window.past_actions) if window.past_actions else None
+    observation = stack_observations([Seen(seen, forecast.task.instruction, past)])
+    observation = observation.to(next(model.parameters()).device)  # type: ignore[attr-defined]
     if normalizer is not None:
         observation = normalizer.observation(observation)
     seed = derived_seed("prediction", forecast.task.name, job.record.episode)
@@ -183,7 +182,7 @@ def _both_futures(
     reached = [t for t, offset in enumerate(model.clip_offsets) if now + offset in job.observations]
     offsets = [model.clip_offsets[t] for t in reached]
     happened = [job.observations[now + offset] for offset in (*offsets, 0)]
-    real = stack_observations([(happened, "")]).images
+    real = stack_observations([Seen(happened, "")]).images
     views = to_bytes(stack_views(real, (int(clip.shape[-2]), int(clip.shape[-1]))))
     frames = [_side_by_side(view.numpy()) for view in (clip[0][:, reached], views[0])]
     return offsets, frames[0], frames[1][:-1], frames[1][-1]
