@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
-from videopolicy.recipe import Normalization
+from videopolicy.recipe import Normalization, Recipe
 from videopolicy.types import Batch, Observation
 
 
@@ -24,6 +24,32 @@ def _affine(mode: str, statistics: FieldStatistics) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(low), torch.ones_like(low)
     shift, scale = ((low + high) / 2, (high - low) / 2) if mode == "minmax" else (mean, deviation)
     return shift, torch.where(scale > 1e-6, scale, torch.ones_like(scale))
+
+
+def statistics_for(recipe: Recipe, measured: Statistics) -> Statistics:
+    """The statistics that a recipe's vectors are scaled by.
+
+    Dimensions that ``normalization.unscaled`` names get those that every mode maps to themselves: -1 to 1, mean 0,
+    deviation 1.
+
+    Args:
+        recipe: The recipe.
+        measured: Of the training split.
+    """
+    spaces = recipe.benchmark.spaces()
+
+    def kept(field: FieldStatistics, names: tuple[str, ...]) -> FieldStatistics:
+        free = [name in recipe.normalization.unscaled for name in names]
+        values = (
+            [new if unscaled else old for old, unscaled in zip(column, free, strict=True)]
+            for column, new in ((field.minimum, -1.0), (field.maximum, 1.0), (field.mean, 0.0), (field.deviation, 1.0))
+        )
+        return FieldStatistics(*values)
+
+    state = measured.state
+    if state is not None and spaces.state is not None:
+        state = kept(state, spaces.state.names)
+    return Statistics(kept(measured.actions, spaces.actions.names), state)
 
 
 class Normalizer(nn.Module):
@@ -50,11 +76,16 @@ class Normalizer(nn.Module):
             self.register_buffer(f"{name}_scale", scale)
 
     def observation(self, observation: Observation) -> Observation:
-        """Normalise the state ``(B, T, S)`` and the past actions ``(B, P, A)`` of an observation."""
+        """Normalise the state ``(B, T, S)`` and the past actions ``(B, P, A)`` of an observation.
+
+        A state of which there are no statistics is left as it is: those who trained the policy did not show it.
+        """
         state, past = observation.state, observation.past_actions
+        if state is not None and len(self.state_shift):
+            state = (state - self.state_shift) / self.state_scale
         return replace(
             observation,
-            state=None if state is None else (state - self.state_shift) / self.state_scale,
+            state=state,
             past_actions=None if past is None else (past - self.action_shift) / self.action_scale,
         )
 

@@ -29,10 +29,16 @@ class _Section(BaseModel):
 
 
 class Normalization(_Section):
-    """How vectors are scaled before a model sees them; the statistics are stored with the weights."""
+    """How vectors are scaled before a model sees them; the statistics are stored with the weights.
+
+    Args:
+        actions, state: To [-1, 1] between the extremes (``minmax``), to mean 0 and deviation 1 (``standard``), or not.
+        unscaled: Names of dimensions of actions or state that are left as they are, such as those of a rotation.
+    """
 
     actions: Literal["identity", "minmax", "standard"] = "identity"
     state: Literal["identity", "minmax", "standard"] = "standard"
+    unscaled: tuple[str, ...] = ()
 
 
 class Optimizer(_Section):
@@ -66,8 +72,8 @@ class Stage(_Section):
         gradient_clip: Largest norm of the gradient; None for no clipping.
         accumulate: Batches per optimiser step.
         ema_decay: Decay of an exponential moving average of the weights, which then replaces them; None for none.
-        ema_warmup: Let the decay grow with the step n, ``1 - n ** -ema_warmup`` up to ``ema_decay``; Diffusion Policy
-            and its successors have 0.75. None: the same decay from the first step on.
+        ema_warmup: Let the decay grow with the step n, ``1 - n ** -ema_warmup`` up to ``ema_decay``; 0.75 is usual.
+            None: the same decay from the first step on.
         cache_features: Compute the target's frozen features once and train on them from disk.
         init_from: Folder with weights for the target, such as another run's stage or what ``vpolicy import`` wrote.
         devices: Accelerators to train on (data parallel).
@@ -169,7 +175,13 @@ class Recipe(_Section):
         training = [stage.name for stage in self.train if stage.steps]
         if self.data is None and training:
             found.append((("data",), f"this field is required: stage '{training[0]}' trains on it"))
-        found += [(("policy",), text) for text in self.policy.check(self.benchmark.spaces())]
+        spaces = self.benchmark.spaces()
+        known = (*spaces.actions.names, *(spaces.state.names if spaces.state else ()))
+        for name in self.normalization.unscaled:
+            if name not in known:
+                text = f"no action or state is called '{name}'.{did_you_mean(name, known)} Known: {listing(known, 24)}"
+                found.append((("normalization", "unscaled"), text))
+        found += [(("policy",), text) for text in self.policy.check(spaces)]
         horizon = self.policy.window().horizon
         if self.eval.execute > horizon:
             text = f"{self.eval.execute} actions cannot be executed: the policy predicts {horizon}"

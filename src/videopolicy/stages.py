@@ -33,7 +33,7 @@ from videopolicy.contracts.policy import Policy
 from videopolicy.errors import RecipeError, WeightsError
 from videopolicy.features import cache_features
 from videopolicy.monitor import MemoryMonitor
-from videopolicy.normalization import Normalizer
+from videopolicy.normalization import Normalizer, statistics_for
 from videopolicy.order import derived_seed
 from videopolicy.progress import Reporter, duration
 from videopolicy.recipe import Recipe, Stage
@@ -83,7 +83,8 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
         incidental = _INCIDENTAL | ({"init_from"} if stage.init_from else set())
         scaling = scaling_of(stage)
         # What is learned from videos alone does not depend on which actions are shown, nor on how they are scaled.
-        actions = trained_part(recipe, stage.target).window().horizon > 0
+        window = trained_part(recipe, stage.target).window()
+        actions = window.horizon > 0 or window.past_actions > 0
         fingerprint = dataset.fingerprint(actions) if dataset else ""
         key = digest(
             {
@@ -91,7 +92,7 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
                 "stage": stage.model_dump(mode="json", exclude=incidental),
                 "initial": _file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
                 **({"scaling": _file_digest(scaling)} if scaling else {"data": fingerprint}),
-                "normalization": recipe.normalization.model_dump(exclude=None if actions else {"actions"}),
+                "normalization": _scaling(recipe, actions),
                 "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
                 "seed": recipe.seed,
                 "sources": [(source.key, where) for source, where in sources],
@@ -99,6 +100,15 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
         )
         planned.append(PlannedStage(stage, key, store.folder("stages", key), sources))
     return planned
+
+
+def _scaling(recipe: Recipe, actions: bool) -> dict[str, Any]:
+    """How vectors are scaled; without actions, of the state alone."""
+    modes, state = recipe.normalization, recipe.benchmark.spaces().state
+    if actions:
+        return modes.model_dump()
+    names = state.names if state else ()
+    return {"state": modes.state, "unscaled": [name for name in modes.unscaled if name in names]}
 
 
 def scaling_of(stage: Stage) -> Path | None:
@@ -225,7 +235,7 @@ def train(
         load_sources(learner, planned)
         if stage.init_from is not None:
             load_weights(learner, stage.init_from)
-        statistics = dataset.statistics()
+        statistics = statistics_for(recipe, dataset.statistics())
         normalizer = Normalizer(recipe.normalization, statistics)
         windows = dataset.windows(learner.window)
         if len(windows) == 0:
@@ -267,7 +277,7 @@ def _take(recipe: Recipe, planned: PlannedStage, dataset: Dataset | None, report
         with storage_errors(planned.folder):
             shutil.copyfile(scaling, planned.folder / NORMALIZATION)
     elif dataset is not None:
-        save_normalization(planned.folder, recipe.normalization, dataset.statistics())
+        save_normalization(planned.folder, recipe.normalization, statistics_for(recipe, dataset.statistics()))
     facts = {**_facts(planned, learner), "seconds": 0.0, "peak_memory_bytes": 0, "final_losses": {}}
     Store.finish(planned.folder, facts)
     reporter.line(f"train {stage.name}: weights of {stage.init_from} as they are")

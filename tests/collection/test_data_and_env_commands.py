@@ -61,6 +61,16 @@ def test_info_takes_options_of_the_dataset_type(dataset):
     assert len(lines) == 2 and all(line.split()[-4] == "1" for line in lines)
 
 
+def test_info_says_when_several_types_or_none_fit(dataset):
+    with pytest.raises(PluginError, match=r"robomimic-hdf5.*, none fit these options") as caught:
+        CliRunner().invoke(data.app, ["info", str(dataset), "validaton=0.34"], catch_exceptions=False)
+    assert "--type" in caught.value.hint
+    with pytest.raises(DataError, match=r"(?s)do not fit dataset type 'robomimic-hdf5'.*validaton"):
+        CliRunner().invoke(
+            data.app, ["info", str(dataset), "validaton=0.34", "--type", "robomimic-hdf5"], catch_exceptions=False
+        )
+
+
 def test_info_finds_a_file_that_was_cut_short(dataset, tmp_path):
     whole = next(dataset.glob("*.hdf5")).read_bytes()
     cut = tmp_path / "cut.hdf5"

@@ -79,3 +79,32 @@ def test_the_papers_tasks_average_to_its_mean():
     compared = {n.method: n.value for n in numbers if n.source.endswith("Table 2")}
     assert len(compared) == 8 and compared["Video Policy"] == mean == max(compared.values())
     assert compared["UVA"] == 0.90
+    theirs = {n.method: n.value for n in numbers if n.source.endswith("Table I")}
+    assert {method: theirs[method] for method in compared if method in theirs} == {
+        method: value for method, value in compared.items() if method != "Video Policy"
+    }
+    assert theirs["UVA-action"] == 0.86
+    videos = {n.method: n.value for n in numbers if n.source.endswith("Table IV")}
+    assert videos == {"UniPi": 56.55, "UVA (1 step)": 89.36, "UVA (8 steps)": 51.10}
+    assert not any(n.metric == "success" for n in numbers if n.source.endswith("Table IV"))
+
+
+class TestAbsoluteLibero(BenchmarkContract):
+    @pytest.fixture
+    def component(self):
+        return Libero(preset="uva", actions="absolute", sentences="file-name")
+
+
+def test_absolute_actions_are_ten_numbers_and_another_protocol():
+    relative, absolute = Libero(), Libero(actions="absolute")
+    actions = absolute.spaces().actions
+    assert (actions.dim, actions.control, actions.rotation) == (10, "absolute_position", "absolute_rotation_6d")
+    assert actions.names[3:9] == ("r11", "r12", "r13", "r21", "r22", "r23")
+    assert relative.protocol() != absolute.protocol()
+    assert relative.spaces().mismatches(absolute.spaces(), "one", "the other")
+
+
+def test_sentences_of_files_begin_with_the_scene():
+    (task,) = Libero(task_names=(STOVE,), sentences="file-name").tasks()
+    assert task.instruction == "KITCHEN SCENE3 turn on the stove and put the moka pot on it"
+    assert Libero().protocol() != Libero(sentences="file-name").protocol()

@@ -18,7 +18,7 @@ from videopolicy.contracts.dataset import Dataset, FieldStatistics, Statistics
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
 from videopolicy.errors import VpolicyError, WeightsError
-from videopolicy.normalization import Normalizer
+from videopolicy.normalization import Normalizer, statistics_for
 from videopolicy.recipe import Recipe
 from videopolicy.run import open_data
 from videopolicy.spaces import Spaces
@@ -142,4 +142,4 @@ def unit_normalizer(recipe: Recipe, spaces: Spaces) -> Normalizer:
     size = spaces.state.dim if spaces.state else 0
     state = FieldStatistics([-1.0] * size, [1.0] * size, [0.0] * size, [1.0] * size) if size else None
     actions = FieldStatistics(low, high, [0.0] * len(low), [1.0] * len(low))
-    return Normalizer(recipe.normalization, Statistics(actions, state))
+    return Normalizer(recipe.normalization, statistics_for(recipe, Statistics(actions, state)))

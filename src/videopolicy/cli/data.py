@@ -50,7 +50,7 @@ def collect(
 def info(
     path: Annotated[Path, typer.Argument(help="A dataset's folder or file.", show_default=False)],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the dataset type, as in a recipe.")] = None,
-    type_: Annotated[str, typer.Option("--type", help="Dataset type; left out: the one that reads paths.")] = "",
+    type_: Annotated[str, typer.Option("--type", help="Dataset type; left out: the one that the options fit.")] = "",
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset holds. Every frame is read, so damage is found."""
@@ -80,7 +80,7 @@ def info(
 def _open(path: Path, name: str, options: list[str]) -> Dataset:
     from pydantic import ValidationError
 
-    from videopolicy.component import DatasetComponent
+    from videopolicy.component import Component, DatasetComponent
     from videopolicy.errors import DataError, PluginError, listing
     from videopolicy.recipe_source import Source, override
     from videopolicy.registry import current_registry
@@ -88,19 +88,27 @@ def _open(path: Path, name: str, options: list[str]) -> Dataset:
     if not path.exists():
         raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
     registry = current_registry()
-    readers = [known for known in registry.names("dataset") if "path" in registry.get("dataset", known).model_fields]
-    if not name and len(readers) != 1:
-        raise PluginError(f"Dataset types that read paths: {listing(readers)}.", "Choose one with --type.")
-    name = name or readers[0]
-    source = Source({"type": name, "path": str(path)})
+    source = Source({"path": str(path)})
     for text in options:
         override(source, text)
-    try:
-        component = registry.get("dataset", name).model_validate(source.data)
-    except ValidationError as error:
-        raise DataError(f"These options do not fit dataset type '{name}': {error}", "Correct them.") from error
-    assert isinstance(component, DatasetComponent)
-    return component.build(None)
+    readers = [known for known in registry.names("dataset") if "path" in registry.get("dataset", known).model_fields]
+    fitting: list[Component] = []
+    misfit: Exception | None = None
+    for reader in [name] if name else readers:
+        try:
+            fitting.append(registry.get("dataset", reader).model_validate({**source.data, "type": reader}))
+        except ValidationError as error:
+            misfit = error
+    if len(fitting) == 1:
+        (component,) = fitting
+        assert isinstance(component, DatasetComponent)
+        return component.build(None)
+    if name or len(readers) == 1:
+        raise DataError(f"These options do not fit dataset type '{name or readers[0]}': {misfit}", "Correct them.")
+    raise PluginError(
+        f"Of the dataset types that read paths ({listing(readers)}), {len(fitting) or 'none'} fit these options.",
+        "Choose one with --type, and give the options that it needs.",
+    )
 
 
 def _episodes(dataset: Dataset, reporter: Reporter) -> Iterator[tuple[str, str, list[int]]]:

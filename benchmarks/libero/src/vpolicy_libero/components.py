@@ -34,6 +34,29 @@ PRESETS: dict[str, dict[str, Any]] = {
     "uva": {"max_steps": 500, "initial_states": "random resets seeded 100000 + episode", "settling": [0, []]},
 }
 """What the protocols in use differ in; ``settling`` is how often which action is taken before an episode begins."""
+ACTIONS = {
+    # robosuite's OSC_POSE: an action of 1 moves the gripper by 5 cm or turns it by 0.5 rad.
+    "relative": ActionSpace(
+        names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+        low=(-1.0,) * 7,
+        high=(1.0,) * 7,
+        control="delta_position",
+        rotation="delta_axis_angle",
+        gripper="positive_closes",
+        rate=20.0,
+    ),
+    # The same with control_delta off, in metres and the world's frame.
+    "absolute": ActionSpace(
+        names=("x", "y", "z", "r11", "r12", "r13", "r21", "r22", "r23", "gripper"),
+        low=(-2.0,) * 3 + (-1.0,) * 7,
+        high=(2.0,) * 3 + (1.0,) * 7,
+        control="absolute_position",
+        rotation="absolute_rotation_6d",
+        gripper="positive_closes",
+        rate=20.0,
+    ),
+}
+"""What an action is: as recorded, or the pose to take with the first two rows of its rotation matrix."""
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +83,9 @@ class Libero(BenchmarkComponent):
         preset: Whose horizon, initial states and settling steps. ``libero``: its own evaluator's, 600 steps from
             50 recorded states. ``openvla``: 520 steps from the same. ``uva``: 500 steps from random resets, which
             Video Policy follows too (Table 9).
+        actions: ``relative``, as recorded, or ``absolute``, as Unified Video Action Model converts them: ten numbers.
+        sentences: ``libero``: what the benchmark tells policies. ``file-name``: the name of the file of a task, which
+            begins with the scene ("KITCHEN SCENE3 turn on ..."), as Unified Video Action Model's code has them.
     """
 
     type: Literal["libero"] = "libero"
@@ -69,6 +95,8 @@ class Libero(BenchmarkComponent):
     )
     image_size: int = Field(128, ge=16, le=1024)
     preset: Literal["libero", "openvla", "uva"] = "libero"
+    actions: Literal["relative", "absolute"] = "relative"
+    sentences: Literal["libero", "file-name"] = "libero"
 
     @field_validator("task_names")
     @classmethod
@@ -82,27 +110,13 @@ class Libero(BenchmarkComponent):
         return different(cameras, "camera")
 
     def spaces(self) -> Spaces:
-        """An action of 1 moves the gripper by 5 cm or turns it by 0.5 rad (robosuite's ``OSC_POSE``)."""
-        return Spaces(
-            cameras=tuple(
-                Camera(name=camera, height=self.image_size, width=self.image_size) for camera in self.cameras
-            ),
-            actions=ActionSpace(
-                names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
-                low=(-1.0,) * 7,
-                high=(1.0,) * 7,
-                control="delta_position",
-                rotation="delta_axis_angle",
-                gripper="positive_closes",
-                rate=20.0,
-            ),
-        )
+        cameras = tuple(Camera(name=name, height=self.image_size, width=self.image_size) for name in self.cameras)
+        return Spaces(cameras=cameras, actions=ACTIONS[self.actions])
 
     def tasks(self) -> tuple[Task, ...]:
         steps = PRESETS[self.preset]["max_steps"]
-        return tuple(
-            Task(name=name, instruction=sentences()[name], max_steps=steps) for name in tasks_named(self.task_names)
-        )
+        told = {name: name.replace("_", " ") for name in sentences()} if self.sentences == "file-name" else sentences()
+        return tuple(Task(name=name, instruction=told[name], max_steps=steps) for name in tasks_named(self.task_names))
 
     def launch(self) -> WorkerSpec:
         raise SimulationError(
@@ -111,13 +125,13 @@ class Libero(BenchmarkComponent):
         )
 
     def protocol(self) -> dict[str, Any]:
-        """Horizon, initial states, settling and pictures; which tasks are evaluated is seen from the records."""
+        """What results depend on; which tasks are evaluated is seen from the records."""
         return {
             "suite": "libero_10",
             "success": "any step",
             "orientation": "upright",
             **PRESETS[self.preset],
-            **self.model_dump(mode="json", include={"cameras", "image_size"}),
+            **self.model_dump(mode="json", include={"cameras", "image_size", "actions", "sentences"}),
         }
 
     def published(self) -> tuple[PublishedNumber, ...]:

@@ -48,13 +48,18 @@ class RobomimicHDF5(DatasetComponent):
         actions: What the actions mean. Needed for files that were not collected here.
         action_dimensions: Columns of the recorded actions that ``actions`` describes, counted from 0; left out: all
             of them. RoboCasa records 12, of which the first 7 move the arm.
+        rotation: ``axis-angle-to-6d``: of every recorded action, numbers 3 to 5 (counted from 0) are an orientation as
+            axis and angle, and become the first two rows of its matrix, one after the other (Zhou et al. 2019): 7
+            numbers become 10. For absolute actions, as Diffusion Policy and Unified Video Action Model have them.
         actionless_tasks: Tasks whose actions nobody sees: their clips teach the video model alone (Video Policy's
             Figure 4). Their actions need not be recorded; in batches they are NaN and masked, and the statistics
             leave them out. A fraction, such as 0.5, chooses that share of the tasks by a hash of their names.
         action_padding: Actions past the end of an episode. ``mask`` leaves them out of the loss. ``zero`` trains
             on zeros in recorded units, as Video Policy's code does (``sgm/data/video.py``): a gripper's zero is
             neither open nor closed.
-        instructions: Task to sentence, for files that hold none; it wins over what they hold.
+        instructions: Task to sentence, for files that hold none; it wins over what they hold. ``file-name``: the name
+            of the file without ``_demo.hdf5``, words parted by blanks, as Unified Video Action Model reads it: these
+            sentences begin with the scene.
         validation: Fraction of every task's episodes that is held out; None: what the files' own ``mask/valid``
             says, if anything.
         window_stride: Training windows begin at every n-th step of an episode. Neighbouring steps look nearly the
@@ -75,9 +80,10 @@ class RobomimicHDF5(DatasetComponent):
     orientation: Literal["upright", "bottom-up"] = "upright"
     actions: ActionSpace | None = None
     action_dimensions: tuple[int, ...] = ()
+    rotation: Literal["recorded", "axis-angle-to-6d"] = "recorded"
     actionless_tasks: tuple[str, ...] | Annotated[float, Field(ge=0, lt=1)] = ()
     action_padding: Literal["mask", "zero"] = "mask"
-    instructions: dict[str, str] = Field(default_factory=dict)
+    instructions: dict[str, str] | Literal["file-name"] = Field(default_factory=dict)
     validation: float | None = Field(default=None, ge=0, lt=1)
     window_stride: int = Field(default=1, ge=1)
     memory_limit: float = Field(default=2.0, ge=0)
@@ -90,10 +96,17 @@ class RobomimicHDF5(DatasetComponent):
 
     @model_validator(mode="after")
     def _columns_are_described(self) -> RobomimicHDF5:
+        described = 0 if self.actions is None else self.actions.dim
+        if self.rotation == "axis-angle-to-6d":
+            if self.actions is None or self.actions.rotation != "absolute_rotation_6d" or described < 9:
+                raise ValueError(
+                    "rotation axis-angle-to-6d needs 'actions' of at least 9 numbers with rotation absolute_rotation_6d"
+                )
+            described -= 3
         if not self.action_dimensions:
             return self
-        if self.actions is None or len(self.action_dimensions) != self.actions.dim:
-            chosen, described = len(self.action_dimensions), 0 if self.actions is None else self.actions.dim
+        if len(self.action_dimensions) != described:
+            chosen = len(self.action_dimensions)
             raise ValueError(f"'action_dimensions' chooses {chosen} columns, and 'actions' describes {described}")
         if min(self.action_dimensions) < 0 or len(set(self.action_dimensions)) < len(self.action_dimensions):
             raise ValueError("'action_dimensions' must be different columns, counted from 0")

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from videopolicy import (
     ActionSpace,
-    Batch,
     Camera,
     DataError,
     Dataset,
     FieldStatistics,
-    Observation,
     Spaces,
     StateSpace,
     Statistics,
@@ -25,8 +21,9 @@ from videopolicy import (
     Windows,
 )
 from videopolicy.errors import listing
+from videopolicy.windows import EpisodeWindows, Frames, field_statistics, held_out
 from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
-from vpolicy_hdf5.frames import Frames, FramesInMemory, FramesOnDisk
+from vpolicy_hdf5.frames import FramesInMemory, FramesOnDisk
 from vpolicy_hdf5.reading import Recorded, read_file, require_equal
 
 if TYPE_CHECKING:
@@ -53,10 +50,10 @@ class HDF5Dataset(Dataset):
         contents = [read_file(file, task, task not in silent, options) for file, task in tasks.items()]
         episodes = [episode for _, found in contents for episode in found]
         self._spaces = _spaces([spaces for spaces, _ in contents], episodes, options)
-        held_out = _held_out(episodes, options.validation)
+        held = _for_validation(episodes, options.validation)
         self._episodes = {
-            TRAIN: [episode for episode, held in zip(episodes, held_out, strict=True) if not held],
-            VALIDATION: [episode for episode, held in zip(episodes, held_out, strict=True) if held],
+            TRAIN: [episode for episode, out in zip(episodes, held, strict=True) if not out],
+            VALIDATION: [episode for episode, out in zip(episodes, held, strict=True) if out],
         }
         size = sum(e.steps * height * width * 3 for e in episodes for height, width in e.image_shapes.values())
         self._store = FramesInMemory if size <= options.memory_limit * 2**30 else FramesOnDisk
@@ -88,8 +85,8 @@ class HDF5Dataset(Dataset):
         actions = [episode.actions for episode in chosen if episode.actions is not None]
         state = [episode.state for episode in chosen if episode.state is not None]
         return Statistics(
-            actions=_statistics(np.concatenate(actions)) if actions else _of_bounds(self._spaces.actions),
-            state=_statistics(np.concatenate(state)) if state else None,
+            actions=field_statistics(np.concatenate(actions)) if actions else _of_bounds(self._spaces.actions),
+            state=field_statistics(np.concatenate(state)) if state else None,
         )
 
     def windows(self, window: Window, split: str = TRAIN) -> Windows:
@@ -100,93 +97,22 @@ class HDF5Dataset(Dataset):
             )
         if split not in self._frames:
             self._frames[split] = self._store(self._episodes[split], self._flip)
-        return HDF5Windows(
-            self._episodes[split], self._frames[split], window, self._stride, self._spaces.actions.dim, self._padding
+        episodes = self._episodes[split]
+        dim = self._spaces.actions.dim
+        return EpisodeWindows(
+            window,
+            self._frames[split],
+            cameras=list(episodes[0].image_keys),
+            instructions=[episode.instruction for episode in episodes],
+            actions=[np.full((e.steps, dim), np.nan, np.float32) if e.actions is None else e.actions for e in episodes],
+            state=None if self._spaces.state is None else [e.state for e in episodes if e.state is not None],
+            stride=self._stride,
+            padding=self._padding,
         )
 
     def initial_states(self) -> frozenset[str]:
         found = (episode.initial_state for chosen in self._episodes.values() for episode in chosen)
         return frozenset(found) - {""}
-
-
-class HDF5Windows:
-    """One window for every ``stride``-th step of every episode; see `videopolicy.contracts.dataset.Dataset.windows`.
-
-    Actions of an episode that has none to show are NaN and masked: a loss that overlooks the mask is found out.
-    """
-
-    def __init__(
-        self,
-        episodes: Sequence[Recorded],
-        frames: Frames,
-        window: Window,
-        stride: int,
-        action_dim: int,
-        padding: Literal["mask", "zero"],
-    ) -> None:
-        lengths = np.array([episode.steps for episode in episodes])
-        self._first = np.repeat(np.cumsum(lengths) - lengths, lengths)  # of the episode that a step belongs to
-        self._last = self._first + np.repeat(lengths, lengths) - 1
-        self._owner = np.repeat(np.arange(len(episodes)), lengths)
-        steps = np.arange(len(self._owner))
-        self._starts = steps[(steps - self._first) % stride == 0]
-        self._cameras = list(episodes[0].image_keys)
-        self._instructions = [episode.instruction for episode in episodes]
-        self._supervised = np.array([episode.actions is not None for episode in episodes])
-        self._actions = np.concatenate(
-            [
-                np.full((episode.steps, action_dim), np.nan, np.float32) if episode.actions is None else episode.actions
-                for episode in episodes
-            ]
-        )
-        self._padding = padding
-        state = [episode.state for episode in episodes if episode.state is not None]
-        self._state = np.concatenate(state) if state else None
-        self._frames = frames
-        self._observed = np.array(window.observed, np.int64)
-        self._future = np.array(window.future, np.int64)
-        self._horizon = np.arange(window.horizon)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        now = self._starts[np.asarray(indices, np.int64)]
-        observed, _ = self._steps(now, self._observed)
-        future, future_mask = self._steps(now, self._future)
-        actions, action_mask = self._ahead(now)
-        observation = Observation(
-            images=self._images(observed),
-            instructions=[self._instructions[owner] for owner in self._owner[now]],
-            state=None if self._state is None else torch.from_numpy(self._state[observed]),
-        )
-        return Batch(
-            observation,
-            future=self._images(future) if len(self._future) else {},
-            future_mask=torch.from_numpy(future_mask) if len(self._future) else None,
-            actions=torch.from_numpy(actions) if len(self._horizon) else None,
-            action_mask=torch.from_numpy(action_mask) if len(self._horizon) else None,
-        )
-
-    def _ahead(self, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Actions ``(B, H, A)`` from now on, and which of them count."""
-        steps, there = self._steps(now, self._horizon)
-        actions, supervised = self._actions[steps], self._supervised[self._owner[now], None]
-        if self._padding == "mask":
-            return actions, there & supervised
-        actions[~there & supervised] = 0
-        return actions, np.broadcast_to(supervised, there.shape).copy()
-
-    def _steps(self, now: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Global steps ``(B, K)`` at offsets from now, held inside each episode, and which of them existed."""
-        wanted = now[:, None] + offsets
-        first, last = self._first[now, None], self._last[now, None]
-        return np.clip(wanted, first, last), wanted <= last
-
-    def _images(self, steps: np.ndarray) -> dict[str, torch.Tensor]:
-        return {
-            camera: self._frames.take(camera, steps.reshape(-1)).unflatten(0, steps.shape) for camera in self._cameras
-        }
 
 
 def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: RobomimicHDF5) -> Spaces:
@@ -223,12 +149,8 @@ def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: Ro
     )
 
 
-def _held_out(episodes: list[Recorded], fraction: float | None) -> list[bool]:
-    """Which episodes are for validation.
-
-    They are chosen by a hash of task and place in the file, so that they stay held out when episodes are added.
-    At least one episode of every task is kept for training.
-    """
+def _for_validation(episodes: list[Recorded], fraction: float | None) -> list[bool]:
+    """Which episodes are for validation: a fraction of every task's, or those that the files' own masks name."""
     if fraction is None:
         held = [episode.held_out for episode in episodes]
         if all(held):
@@ -237,15 +159,7 @@ def _held_out(episodes: list[Recorded], fraction: float | None) -> list[bool]:
                 "Set `validation` in the recipe's data section to a fraction below 1.",
             )
         return held
-    ranked: dict[str, list[tuple[str, int]]] = {}
-    for index, episode in enumerate(episodes):
-        place = hashlib.sha256(f"{episode.task}/{episode.file.name}/{episode.demo}".encode()).hexdigest()
-        ranked.setdefault(episode.task, []).append((place, index))
-    chosen: set[int] = set()
-    for places in ranked.values():
-        wanted = max(round(fraction * len(places)), 1) if fraction else 0
-        chosen.update(index for _, index in sorted(places)[: min(wanted, len(places) - 1)])
-    return [index in chosen for index in range(len(episodes))]
+    return held_out([(episode.task, f"{episode.file.name}/{episode.demo}") for episode in episodes], fraction)
 
 
 def _of_bounds(actions: ActionSpace) -> FieldStatistics:
@@ -253,14 +167,4 @@ def _of_bounds(actions: ActionSpace) -> FieldStatistics:
     low, high = np.array(actions.low), np.array(actions.high)
     return FieldStatistics(
         list(actions.low), list(actions.high), ((low + high) / 2).tolist(), ((high - low) / 12**0.5).tolist()
-    )
-
-
-def _statistics(values: np.ndarray) -> FieldStatistics:
-    exact = values.astype(np.float64)
-    return FieldStatistics(
-        minimum=exact.min(0).tolist(),
-        maximum=exact.max(0).tolist(),
-        mean=exact.mean(0).tolist(),
-        deviation=exact.std(0).tolist(),
     )

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 import numpy as np
@@ -15,14 +14,6 @@ from torch import Tensor
 
 from vpolicy_hdf5.attributes import readable
 from vpolicy_hdf5.reading import Recorded
-
-
-class Frames(Protocol):
-    """Frames of all episodes, one after the other."""
-
-    def take(self, camera: str, indices: np.ndarray) -> Tensor:
-        """The frames at global indices ``(K,)``, as ``(K, 3, height, width)`` uint8."""
-        ...
 
 
 class FramesInMemory:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from videopolicy import DataError, Spaces
 from videopolicy.errors import did_you_mean, listing
@@ -91,7 +92,7 @@ def read_file(path: Path, task: str, supervised: bool, options: RobomimicHDF5) -
 
 def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recorded:
     where, options, spaces = f"{opened.path}, episode '{name}'", opened.options, opened.spaces
-    actions = _actions(demo, where, options.action_dimensions) if opened.supervised else None
+    actions = _actions(demo, where, options) if opened.supervised else None
     if not isinstance(demo.get("obs"), h5py.Group):
         raise DataError(
             f"{where} has no group 'obs'; it holds {listing(demo.keys())}.",
@@ -117,7 +118,10 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
         names = spaces.state.names
     state = np.concatenate(list(parts.values()), axis=1) if parts else None
     task, said = opened.task, mapping(demo.attrs, "ep_meta", where).get("lang")
-    instruction = options.instructions.get(task) or said or opened.sentence
+    if options.instructions == "file-name":
+        instruction = opened.path.stem.removesuffix("_demo").replace("_", " ")
+    else:
+        instruction = options.instructions.get(task) or said or opened.sentence
     if not instruction:
         raise DataError(
             f"{where} does not say in words what its task '{task}' is.",
@@ -140,17 +144,30 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
     )
 
 
-def _actions(demo: h5py.Group, where: str, columns: tuple[int, ...]) -> np.ndarray:
-    actions = _numbers(demo, "actions", where)
-    if not columns:
-        return actions
-    if max(columns) >= actions.shape[1]:
+def _actions(demo: h5py.Group, where: str, options: RobomimicHDF5) -> np.ndarray:
+    actions, columns = _numbers(demo, "actions", where), options.action_dimensions
+    if columns and max(columns) >= actions.shape[1]:
         raise DataError(
             f"{where}: 'actions' has {actions.shape[1]} dimensions, so there is no dimension {max(columns)} "
             "(they are counted from 0).",
             "Correct `action_dimensions` in the recipe's data section.",
         )
-    return actions[:, list(columns)]
+    if columns:
+        actions = actions[:, list(columns)]
+    if options.rotation == "recorded":
+        return actions
+    if actions.shape[1] < 6:
+        raise DataError(
+            f"{where}: 'actions' has {actions.shape[1]} dimensions, too few for a position and an axis with its angle.",
+            "Correct `rotation` or `action_dimensions` in the recipe's data section.",
+        )
+    return _six_dimensional(actions)
+
+
+def _six_dimensional(actions: np.ndarray) -> np.ndarray:
+    """Position, axis and angle, and the rest as position, first two rows of the rotation matrix, and the rest."""
+    rows = Rotation.from_rotvec(actions[:, 3:6].astype(np.float64)).as_matrix()[:, :2].reshape(-1, 6)
+    return np.concatenate([actions[:, :3], rows.astype(np.float32), actions[:, 6:]], axis=1)
 
 
 def _numbers(group: h5py.Group, key: str, where: str, steps: int | None = None, role: str = "actions") -> np.ndarray:

@@ -1,0 +1,1 @@
+"""PushT and PushT-M as a benchmark."""

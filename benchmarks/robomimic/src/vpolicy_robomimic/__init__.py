@@ -1,0 +1,1 @@
+"""Tasks of robomimic as a benchmark."""

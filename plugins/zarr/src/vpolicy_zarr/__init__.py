@@ -1,0 +1,1 @@
+"""Demonstrations in replay buffers that zarr stores."""

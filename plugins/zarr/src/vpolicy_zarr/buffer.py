@@ -1,0 +1,145 @@
+"""Reads a replay buffer, and checks it: one clear error for whatever is wrong with it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.storage import ZipStore
+
+from videopolicy import DataError
+from videopolicy.errors import did_you_mean, listing
+
+
+@contextmanager
+def readable(path: Path, what: str = "") -> Iterator[None]:
+    """Turn what zarr says about a damaged buffer into an error that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}{f', {what},' if what else ''} cannot be read: {str(error) or repr(error)}",
+            "The buffer is cut short or damaged, no zarr, or in a codec that numcodecs does not have: copy or "
+            "download it again.",
+        ) from error
+
+
+def open_buffer(path: Path) -> zarr.Group:
+    """The root of a buffer.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not path.exists():
+        raise DataError(f"The dataset {path} does not exist.", "Correct `path` in the recipe's data section.")
+    with readable(path):
+        return zarr.open_group(ZipStore(path, mode="r") if path.is_file() else path, mode="r")
+
+
+def array(root: zarr.Group, path: Path, name: str, option: str) -> zarr.Array:
+    """An array of the buffer, such as ``data/img``.
+
+    Args:
+        root: Of the buffer.
+        path: Of the buffer, for messages.
+        name: Of the array.
+        option: The recipe's field that names it, for messages.
+
+    Raises:
+        DataError: There is none of this name.
+    """
+    with readable(path, f"'{name}'"):
+        found = root.get(name)
+        if isinstance(found, zarr.Array):
+            return found
+        group = root.get(name.rsplit("/", 1)[0])
+        known = [f"data/{key}" for key in group.array_keys()] if isinstance(group, zarr.Group) else []
+    raise DataError(
+        f"{path} has no array '{name}'.{did_you_mean(name, known)} There is: {listing(known)}.",
+        f"Correct `{option}` in the recipe's data section, or convert the data to this layout: data/<key> and "
+        "meta/episode_ends.",
+    )
+
+
+def episode_ends(root: zarr.Group, path: Path) -> np.ndarray:
+    """Steps up to the end of every episode.
+
+    Raises:
+        DataError: They do not ascend from above 0.
+    """
+    stored = array(root, path, "meta/episode_ends", "path")
+    with readable(path, "'meta/episode_ends'"):
+        ends = np.asarray(stored[...])
+    if ends.ndim != 1 or not len(ends) or ends.dtype.kind not in "iu" or (np.diff(ends, prepend=0) <= 0).any():
+        raise DataError(
+            f"{path}: 'meta/episode_ends' must be whole numbers that ascend from above 0.", "Record the data again."
+        )
+    return ends.astype(np.int64)
+
+
+def numbers(root: zarr.Group, path: Path, key: str, steps: int, option: str) -> np.ndarray:
+    """A finite ``(steps, dimensions)`` float32 array.
+
+    Raises:
+        DataError: It is something else.
+    """
+    name = f"data/{key}"
+    stored = array(root, path, name, option)
+    if stored.ndim != 2 or stored.shape[0] != steps or stored.dtype.kind not in "fiu":
+        raise DataError(
+            f"{path}: '{name}' has shape {stored.shape} and type {stored.dtype}, not ({steps}, dimensions) of numbers.",
+            f"Correct `{option}` in the recipe's data section, or record the data again.",
+        )
+    with readable(path, f"'{name}'"):
+        values = np.asarray(stored[...]).astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise DataError(f"{path}: '{name}' is not finite at step {bad[0]}.", "Remove this episode from the buffer.")
+    return values
+
+
+def images(root: zarr.Group, path: Path, key: str, steps: int) -> zarr.Array:
+    """An array of images ``(steps, height, width, 3)``.
+
+    Raises:
+        DataError: It is something else.
+    """
+    name = f"data/{key}"
+    stored = array(root, path, name, "cameras")
+    number = stored.dtype == np.uint8 or stored.dtype.kind == "f"
+    if stored.ndim != 4 or stored.shape[0] != steps or stored.shape[3] != 3 or not number:
+        raise DataError(
+            f"{path}: '{name}' has shape {stored.shape} and type {stored.dtype}, "
+            f"not ({steps}, height, width, 3) of bytes or of floats from 0 to 255.",
+            "Choose another key for this camera.",
+        )
+    if stored.dtype.kind == "f":
+        with readable(path, f"'{name}'"):
+            brightest = float(np.max(stored[0]))
+        if brightest <= 1:
+            raise DataError(
+                f"{path}: '{name}' are floats up to {brightest:g}, not up to 255.",
+                "Convert them to bytes or to floats from 0 to 255.",
+            )
+    return stored
+
+
+def as_bytes(values: np.ndarray, path: Path, key: str) -> np.ndarray:
+    """Images of bytes, or of floats from 0 to 255, as bytes.
+
+    Raises:
+        DataError: Floats are not from 0 to 255.
+    """
+    if values.dtype == np.uint8:
+        return values
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):
+        raise DataError(
+            f"{path}: images 'data/{key}' range from {low:g} to {high:g}, not from 0 to 255.",
+            "Convert them to bytes or to floats from 0 to 255.",
+        )
+    return values.round().astype(np.uint8)

@@ -1,0 +1,53 @@
+"""What a recipe can name; everything heavy is imported in ``build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from videopolicy import ActionSpace, Component, DatasetComponent, hookimpl
+
+if TYPE_CHECKING:
+    from videopolicy import Dataset
+
+
+class ReplayBufferZarr(DatasetComponent):
+    """Episodes in the replay buffer of Diffusion Policy (Chi et al. 2023; ``common/replay_buffer.py``).
+
+    All episodes of one task lie one after the other: ``data/<key>`` holds what was recorded at every step, and
+    ``meta/episode_ends`` where each episode ends.
+
+    Args:
+        path: A zarr folder, or a ``.zarr.zip``.
+        cameras: Recipe's camera name to key under ``data``, in the order of the views.
+        state: Name of every dimension of the proprioception to key under ``data`` and column, counted from 0.
+        action: Key of the actions under ``data``.
+        actions: What they mean.
+        instruction: The sentence of the task.
+        validation: Fraction of the episodes that is held out.
+        window_stride: Windows begin at every so many steps of an episode.
+        memory_limit: Gibibytes of images (as bytes) up to which they are held in memory.
+    """
+
+    type: Literal["replay-buffer-zarr"] = "replay-buffer-zarr"
+    path: Path
+    cameras: dict[str, str] = Field(min_length=1)
+    state: dict[str, tuple[str, int]] = Field(default_factory=dict)
+    action: str = "action"
+    actions: ActionSpace
+    instruction: str = Field(min_length=1)
+    validation: float = Field(default=0.0, ge=0, lt=1)
+    window_stride: int = Field(default=1, ge=1)
+    memory_limit: float = Field(default=2.0, ge=0)
+
+    def build(self, folder: Path | None) -> Dataset:
+        from vpolicy_zarr.dataset import ReplayBufferDataset
+
+        return ReplayBufferDataset(self)
+
+
+@hookimpl
+def vpolicy_components() -> list[type[Component]]:
+    return [ReplayBufferZarr]
