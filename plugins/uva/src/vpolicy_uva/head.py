@@ -21,8 +21,8 @@ from vpolicy_uva.diffusion import Diffusion, scheduler
 
 SINUSOIDS = 256
 EPSILON = 1e-6
-AHEAD_VALUES = 2**24
-"""Modulations (64 megabytes of them in single precision) that sampling computes at a time, ahead of its steps."""
+AHEAD_VALUES = 2**22
+"""Modulations (16 megabytes of them in single precision) that sampling computes at a time, ahead of its steps."""
 
 Conditions = list[tuple[float, Tensor]]
 """Weight and condition of every branch of guidance; one of weight 1 without."""
@@ -116,26 +116,25 @@ class DiffusionHead(nn.Module):
         output = self._denoised(self.diffusion.noisy(clean, timestep, noise), self.modulations(told))
         return self.diffusion.losses(output, clean, timestep, noise).view(draws, count).mean(dim=0)
 
-    def sample(self, conditions: Conditions, generator: RowGenerator | None, clip: bool) -> Tensor:
+    def sample(self, conditions: Conditions, generator: RowGenerator | None) -> Tensor:
         """Sample vectors ``(B, n, C)`` for conditions ``(B, n, D)``.
 
         Args:
             conditions: Of every branch of guidance.
             generator: Noise of the rows; torch's global generator if None.
-            clip: Whether clean estimates are cut to [-1, 1].
         """
         rows, count = conditions[0][1].shape[:2]
-        return self.sample_along(repeat(conditions), (rows, count), generator, clip)
+        return self.sample_along(repeat(conditions), (rows, count), generator)
 
     @torch.no_grad()
     def sample_along(
-        self, steps: Iterable[Conditions], shape: tuple[int, int], generator: RowGenerator | None, clip: bool
+        self, steps: Iterable[Conditions], shape: tuple[int, int], generator: RowGenerator | None
     ) -> Tensor:
         """Sample vectors ``(B, n, C)`` with conditions for every step, read in step with the sampling.
 
         Conditions that are the same tensors as at the step before are not computed with again.
         """
-        sampler = scheduler(self.options, clip)
+        sampler = scheduler(self.options)
         device, size = self.sample_in.weight.device, (*shape, self.channels)
         # Drawn before the loop, and brought to the device at once: within the loop, nothing waits.
         like = torch.zeros((), device="cpu")

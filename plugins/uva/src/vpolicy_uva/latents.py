@@ -14,6 +14,7 @@ from torch.nn import functional
 from videopolicy import RowGenerator, WeightsError, normal_noise
 from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
 from vpolicy_uva.components import KlLatent, SpaceToDepthLatent
+from vpolicy_uva.fast import accelerate
 
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 REMEMBERED = 1024
@@ -71,6 +72,7 @@ class KlAutoencoder(Latents):
         super().__init__()
         self.options = options
         self.vae = _autoencoder(options).requires_grad_(False).eval()
+        accelerate(self.vae)
 
     def train(self, mode: bool = True) -> KlAutoencoder:
         return super().train(False)
