@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.dataset import Statistics
     from videopolicy.contracts.importer import Imported
     from videopolicy.progress import Reporter
-    from videopolicy.recipe import Recipe
+    from videopolicy.recipe import Normalization, Recipe
     from videopolicy.registry import Registry
 
 
@@ -47,11 +47,13 @@ def import_weights(
     folders.refuse_incomplete(imported, str(checkpoint))
     if loaded is not None:
         folders.refuse_other_policy(imported, loaded, str(checkpoint))
-    statistics = _statistics(imported, loaded, reporter)
+    scaling = _scaling(imported, loaded, reporter)
     reporter.line(f"write {output}")
-    facts = {"importer": importer.model_dump(mode="json"), "trusted": trust}
-    facts = folders.write_imported(imported, read, facts, output, loaded, statistics)
-    _summarise(facts, output, loaded.name if loaded else None, statistics is not None)
+    own = imported.statistics is not None
+    origin = "the checkpoint" if own else "the recipe's data" if scaling else None
+    facts = {"importer": importer.model_dump(mode="json"), "trusted": trust, "scaling": origin}
+    facts = folders.write_imported(imported, read, facts, output, loaded, scaling)
+    _summarise(facts, output, loaded.name if loaded else None)
 
 
 def _importer(name: str, options: list[str], registry: Registry) -> ImporterComponent:
@@ -76,11 +78,15 @@ def _importer(name: str, options: list[str], registry: Registry) -> ImporterComp
     return importer
 
 
-def _statistics(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> Statistics | None:
-    """How vectors are scaled, from the recipe's data; only a whole policy needs it."""
+def _scaling(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> tuple[Normalization, Statistics] | None:
+    """How vectors are scaled: as the checkpoint says, or from the recipe's data, which only a whole policy needs."""
     from videopolicy.artifacts import Store
+    from videopolicy.normalization import statistics_for
+    from videopolicy.recipe import Normalization
     from videopolicy.run import prepare_data
 
+    if imported.statistics is not None:
+        return Normalization.model_validate(imported.normalization), imported.statistics
     if imported.target != "policy":
         return None
     if recipe is None or recipe.data is None:
@@ -91,10 +97,10 @@ def _statistics(imported: Imported, recipe: Recipe | None, reporter: Reporter) -
         return None
     dataset, _ = prepare_data(recipe, Store(), reporter)
     reporter.line("compute the scaling of actions and state")
-    return dataset.statistics()
+    return recipe.normalization, statistics_for(recipe, dataset.statistics())
 
 
-def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None, scaled: bool) -> None:
+def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -117,9 +123,9 @@ def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None, scaled: 
     if recipe is not None:
         remarks.append(f"names, shapes and options: those of recipe {recipe}")
     else:
-        remarks += _needed(facts["target"], facts["options"])
-    if scaled:
-        remarks.append("scaling of actions and state: from the recipe's data")
+        remarks += _needed(facts["target"], facts["options"], facts["normalization"])
+    if facts["scaling"]:
+        remarks.append(f"scaling of actions and state: from {facts['scaling']}")
     remarks += [f"not carried: {sentence}" for sentence in facts["not_carried"]]
     for remark in remarks:
         console.print(Text(remark), overflow="fold")
@@ -129,9 +135,11 @@ def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None, scaled: 
         console.print(
             Text(f"train: [{{name: imported, {target}init_from: {folder}, steps: 0}}]", "bold"), soft_wrap=True
         )
+    elif facts["place"]:
+        console.print(Text(f"{facts['place']}: {folder}", "bold"), soft_wrap=True)
 
 
-def _needed(target: str, options: dict[str, Any]) -> list[str]:
+def _needed(target: str, options: dict[str, Any], normalization: dict[str, str]) -> list[str]:
     """What a recipe must say, one line for each component or section."""
     import yaml
 
@@ -139,6 +147,8 @@ def _needed(target: str, options: dict[str, Any]) -> list[str]:
     for path, value in options.items():
         section, _, name = f"{target}.{path}".rpartition(".")
         sections.setdefault(section, {})[name] = value
+    if normalization:
+        sections["normalization"] = dict(normalization)
     return [
         f"a recipe needs {section}: {yaml.safe_dump(values, default_flow_style=True, width=1000).strip()}"
         for section, values in sections.items()

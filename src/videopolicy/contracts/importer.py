@@ -12,6 +12,8 @@ from videopolicy.errors import WeightsError, listing
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from videopolicy.contracts.dataset import Statistics
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -83,6 +85,9 @@ class Imported:
             weights do not hold, because the recipe's own components load them.
         not_carried: What the checkpoint cannot give, or what has to be done about it; one sentence each.
         options: What a recipe must say for the weights to fit, by its path in the target.
+        statistics: How the checkpoint scales vectors; None where it does not say.
+        normalization: What a recipe's ``normalization`` must say for these statistics to mean the same, by field.
+        place: For an empty target, the option by which recipes name the folder.
         file: Name of the file that the tensors go into.
         documents: Further JSON files by name, which another library's layout needs.
     """
@@ -95,5 +100,8 @@ class Imported:
     left_out: tuple[str, ...] = ()
     not_carried: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    statistics: Statistics | None = None
+    normalization: dict[str, str] = field(default_factory=dict)
+    place: str = ""
     file: str = "weights.safetensors"
     documents: dict[str, Any] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from videopolicy.checkpoints import CONFIG, NORMALIZATION, WEIGHTS, refuse_misfi
 from videopolicy.contracts.dataset import Statistics
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import RecipeError, StorageError, WeightsError
-from videopolicy.recipe import Recipe
+from videopolicy.recipe import Normalization, Recipe
 from videopolicy.stages import build_learner
 from videopolicy.weights import refuse_differences
 
@@ -69,6 +69,12 @@ def refuse_other_policy(imported: Imported, recipe: Recipe, source: str) -> None
         for path, wanted in imported.options.items()
         if (found := _at(written, path)) != wanted
     ]
+    if imported.target == "policy":
+        different += [
+            f"normalization.{name} is {found!r} in the recipe and must be {wanted!r}"
+            for name, wanted in imported.normalization.items()
+            if (found := getattr(recipe.normalization, name)) != wanted
+        ]
     if different:
         raise WeightsError(
             f"{source} needs other options of {imported.target}: {'; '.join(different)}.",
@@ -92,7 +98,7 @@ def write_imported(
     facts: dict[str, Any],
     folder: Path,
     recipe: Recipe | None = None,
-    statistics: Statistics | None = None,
+    scaling: tuple[Normalization, Statistics] | None = None,
 ) -> dict[str, Any]:
     """Write weights and their description; the folder gets all of it or stays as it was.
 
@@ -102,7 +108,7 @@ def write_imported(
         facts: Further entries of ``import.json``.
         folder: Where they go.
         recipe: The recipe that they were compared with.
-        statistics: How its vectors are scaled.
+        scaling: How vectors are scaled.
 
     Returns:
         What ``import.json`` says.
@@ -117,6 +123,8 @@ def write_imported(
         **facts,
         "target": imported.target,
         "options": imported.options,
+        "normalization": imported.normalization,
+        "place": imported.place,
         "parts": {
             name: {"tensors": len(part), "parameters": sum(value.numel() for value in part.values())}
             for name, part in imported.parts.items()
@@ -132,8 +140,8 @@ def write_imported(
             write_json(draft / CONFIG, {"component": options, "frozen": list(imported.left_out)})
         for name, document in imported.documents.items():
             write_json(draft / name, document)
-        if recipe is not None and statistics is not None:
-            save_normalization(draft, recipe.normalization, statistics)
+        if scaling is not None:
+            save_normalization(draft, *scaling)
         write_json(draft / IMPORT, facts)
         weights = draft / imported.file
         _save({name: value for part in imported.parts.values() for name, value in part.items()}, weights)

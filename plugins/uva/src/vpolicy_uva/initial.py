@@ -1,0 +1,59 @@
+"""Weights of an image model that training begins with."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from videopolicy import WeightsError
+from videopolicy.weights import explain_loading, without_loading
+
+FILE = "weights.safetensors"
+_LOG = logging.getLogger(__name__)
+
+
+def load_initial(joint: nn.Module, folder: str) -> None:
+    """Take over what has the same name and shape, and log how much that was (``load_pretrained_model``).
+
+    Where the file is missing, the official code prints a line and goes on at random.
+
+    Args:
+        joint: A joint model with its own initial weights.
+        folder: What ``vpolicy import mar`` has written.
+
+    Raises:
+        WeightsError: There are no such weights, or none of them fits.
+    """
+    if without_loading():
+        return
+    path = Path(folder).expanduser() / FILE
+    if not path.is_file():
+        raise WeightsError(
+            f"initial_weights: there is no {FILE} in {folder}.",
+            "Make it with `vpolicy import mar checkpoint-last.pth -o FOLDER`, or set initial_weights to null.",
+        )
+    from safetensors.torch import load_file
+
+    with explain_loading(path.parent, "Initial weights", (FILE,)):
+        state = load_file(path)
+    own = joint.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise WeightsError(
+            f"initial_weights: none of the {len(state)} tensors in {folder} has a name and shape of this model.",
+            "Name a checkpoint of MAR of the transformer's size, or set initial_weights to null.",
+        )
+    with torch.no_grad():
+        joint.load_state_dict(fitting, strict=False)
+    others = sorted(state.keys() - fitting.keys())
+    _LOG.log(
+        logging.WARNING if others else logging.INFO,
+        "initial_weights: %d of %d tensors of %s taken%s",
+        len(fitting),
+        len(state),
+        folder,
+        f"; not {', '.join(others)}" if others else "",
+    )
