@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 from vpolicy_uva.action import UvaActionDecoder
-from vpolicy_uva.components import Head, UvaAction
+from vpolicy_uva.components import ActionHead, UvaAction
 from vpolicy_uva.diffusion import Diffusion, TemperedScheduler, cosine_signal
 
 from videopolicy import ActionSpace, Branch, Camera, FeatureLayout, Observation, RowGenerator, Spaces, StaticStream
@@ -51,7 +51,7 @@ class Case:
         options = UvaAction(
             horizon=HORIZON,
             aggregation=meta["action_model_params"]["act_model_type"],
-            head=Head(
+            head=ActionHead(
                 width=meta["diffloss_act_w"],
                 depth=meta["diffloss_act_d"],
                 sampling_steps=int(meta["act_diff_testing_steps"]),
@@ -108,7 +108,7 @@ def test_training_schedule(uva_oracle: dict[str, Any]) -> None:
 @pytest.mark.parametrize("steps", [100, 8, 3])
 def test_respaced_schedules(uva_oracle: dict[str, Any], steps: int) -> None:
     expected = uva_oracle["outputs"]["diffusion"][str(steps)]
-    sampler = TemperedScheduler(1000, steps, temperature=1.0, clip=False)
+    sampler = TemperedScheduler(1000, steps, temperature=1.0, clip=None)
     assert sampler.timesteps.tolist() == expected["timestep_map"][::-1]
     signal = expected["alphas_cumprod"].flip(0)
     torch.testing.assert_close(sampler.levels[:-1].double(), (1 / signal - 1).sqrt(), rtol=1e-6, atol=0)

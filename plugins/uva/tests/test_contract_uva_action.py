@@ -1,11 +1,11 @@
 """UVA's action head keeps what every decoder promises."""
 
 import pytest
-from vpolicy_uva.components import Head, UvaAction
+from vpolicy_uva.components import ActionHead, UvaAction
 
 from videopolicy.testing import DecoderContract
 
-TINY = {"horizon": 4, "head": Head(width=16, depth=2, sampling_steps=5)}
+TINY = {"horizon": 4, "head": ActionHead(width=16, depth=2, sampling_steps=5)}
 
 
 class TestConvFc(DecoderContract):
@@ -29,4 +29,5 @@ class TestConv2WithOneLevelForTheChunk(DecoderContract):
 class TestFc2WithSeveralDraws(DecoderContract):
     @pytest.fixture
     def component(self):
-        return UvaAction(aggregation="fc2", horizon=3, head=Head(width=16, depth=1, sampling_steps=3, noise_samples=3))
+        head = ActionHead(width=16, depth=1, sampling_steps=3, noise_samples=3)
+        return UvaAction(aggregation="fc2", horizon=3, head=head)

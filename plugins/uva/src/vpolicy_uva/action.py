@@ -43,9 +43,9 @@ class UvaActionDecoder(ActionDecoder):
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
         """Ancestral sampling along the respaced schedule, in step with the features."""
         shape, latents = (len(stream.observation), self.options.horizon), _Latents(self)
-        levels = scheduler(self.options.head, clip=True).levels
+        levels = scheduler(self.options.head).levels
         steps = (latents(branches) for _, _, branches in stream.descend(levels))
-        return self.head.sample_along(steps, shape, generator, clip=True)
+        return self.head.sample_along(steps, shape, generator)
 
 
 class _Latents:

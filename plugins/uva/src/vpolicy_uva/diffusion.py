@@ -133,17 +133,18 @@ class TemperedScheduler(DDPMScheduler):
         training_steps: Of the cosine schedule.
         steps: Of the evenly respaced schedule.
         temperature: Scale of the noise of each step.
-        clip: Whether the clean estimate is cut to [-1, 1].
+        clip: Where the clean estimate is cut on either side of 0; None: nowhere.
     """
 
-    def __init__(self, training_steps: int, steps: int, temperature: float, clip: bool) -> None:
+    def __init__(self, training_steps: int, steps: int, temperature: float, clip: float | None) -> None:
         super().__init__(
             training_steps,
             beta_schedule="squaredcos_cap_v2",
             variance_type="learned_range",
             prediction_type="epsilon",
             timestep_spacing="linspace",
-            clip_sample=clip,
+            clip_sample=clip is not None,
+            clip_sample_range=clip or 1.0,
         )
         self.set_timesteps(steps)
         self.temperature, self.clip = temperature, clip
@@ -163,8 +164,8 @@ class TemperedScheduler(DDPMScheduler):
         step = self._steps[index]
         epsilon, fraction = output.chunk(2, dim=-1)
         clean = step.from_noisy * sample - step.from_noise * epsilon
-        if self.clip:
-            clean = clean.clamp(-1, 1)
+        if self.clip is not None:
+            clean = clean.clamp(-self.clip, self.clip)
         mean = step.mean_clean * clean + step.mean_noisy * sample
         if index == len(self._steps) - 1:
             return mean
@@ -187,6 +188,6 @@ def _step(signal: float, following: float) -> _Step:
 
 
 @cache
-def scheduler(options: Head, clip: bool) -> TemperedScheduler:
+def scheduler(options: Head) -> TemperedScheduler:
     """The sampler of a head."""
-    return TemperedScheduler(options.training_steps, options.sampling_steps, options.temperature, clip)
+    return TemperedScheduler(options.training_steps, options.sampling_steps, options.temperature, options.clip)
