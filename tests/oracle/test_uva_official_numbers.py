@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 from vpolicy_uva import joint as joint_module
-from vpolicy_uva.components import Head, KlLatent, Transformer, Uva, UvaAction, UvaJoint
+from vpolicy_uva.components import ActionHead, Head, KlLatent, Transformer, Uva, UvaAction, UvaJoint
 from vpolicy_uva.head import DiffusionHead
 from vpolicy_uva.latents import build_latents
 from vpolicy_uva.policy import UvaPolicy
@@ -122,7 +122,9 @@ class Case:
         views = [(self.inputs["history_z"], self.inputs["future_z"])]
         if "second_image_z" in given:
             views.append((given["second_image_z"], given["pred_second_image_z"]))
-        history, future = (torch.stack([self.tokens(view) for view in kind], dim=1) for kind in zip(*views, strict=True))
+        history, future = (
+            torch.stack([self.tokens(view) for view in kind], dim=1) for kind in zip(*views, strict=True)
+        )
         monkeypatch.setattr(
             self.joint, "_encode", lambda images, generator: future if bool((images[0] == 1).all()) else history
         )
@@ -133,12 +135,12 @@ class Case:
         names = self.joint.cameras
         return Batch(
             Observation(
-                {name: blank for name in names},
+                dict.fromkeys(names, blank),
                 [""] * self.rows,
                 self.robot_state()[:, :4] if given else None,
                 past_actions=None if past is None else past.float(),
             ),
-            {name: blank + 1 for name in names},
+            dict.fromkeys(names, blank + 1),
             torch.ones(self.rows, 4, dtype=torch.bool),
             self.inputs["actions"].float(),
             torch.ones(self.rows, 16, dtype=torch.bool),
@@ -181,7 +183,7 @@ def options_of(meta: dict[str, Any]) -> Uva:
         ),
         action=UvaAction(
             aggregation=actions["act_model_type"],
-            head=Head(
+            head=ActionHead(
                 width=meta["diffloss_act_w"],
                 depth=meta["diffloss_act_d"],
                 sampling_steps=int(meta["act_diff_testing_steps"]),
@@ -254,7 +256,9 @@ def official_names(state: dict[str, Tensor]) -> dict[str, str]:
         stem, _, kind = key.rpartition(".")
         if key.startswith(("diffloss.", "diffloss_wrist.", "diffactloss.")):
             head, _, rest = key.partition(".")
-            place = {"diffloss": "joint.video_heads.0", "diffloss_wrist": "joint.video_heads.1"}.get(head, "action.head")
+            place = {"diffloss": "joint.video_heads.0", "diffloss_wrist": "joint.video_heads.1"}.get(
+                head, "action.head"
+            )
             if not rest.startswith("net."):
                 rest = rest.replace("conv.0", "conv").replace("conv_transpose3d", "upsample")
                 ours[key] = f"action.aggregation.{rest}"
@@ -330,7 +334,7 @@ def test_samples_of_every_plan(cases: dict[str, Case], name: str, monkeypatch: p
     for plan, drawn in case.draws["sample"].items():
         mode, steps = PLANS[plan], drawn["num_iter"]
         latents = []
-        hook = case.joint.transformer.register_forward_hook(lambda *call: latents.append(call[-1]))
+        hook = case.joint.transformer.register_forward_hook(lambda *call, kept=latents: kept.append(call[-1]))
         told = case.joint.seen(observation, None)
         if mode == "inverse":
             told = case.joint.inferred(batch.future, observation, None)

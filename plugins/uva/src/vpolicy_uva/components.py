@@ -23,6 +23,8 @@ from videopolicy import (
     hookimpl,
 )
 from videopolicy.text import ClipText
+from vpolicy_uva.guided_component import ModelGuided
+from vpolicy_uva.importing import KlF16Importer, MarImporter, UvaImporter
 
 if TYPE_CHECKING:
     from vpolicy_uva.action import UvaActionDecoder
@@ -81,6 +83,36 @@ class SpaceToDepthLatent(_Options):
         return 3 * self.patch**2
 
 
+class CosineLatent(_Options):
+    """The lowest frequencies of a blockwise cosine transform, as in JPEG: few channels without any weights.
+
+    A token of 192 raw numbers asks more of a small diffusion head than one of 16: the noise that it must predict has
+    as many dimensions.
+
+    Args:
+        patch: Side of a block in pixels; every block becomes one token.
+        luma, chroma: Coefficients kept of the brightness, and of each of the two colour differences.
+        scaling_factor: What coefficients are multiplied with besides their number: the amplitude of natural images
+            falls with the frequency, and the diffusion expects a deviation of about 1.
+    """
+
+    type: Literal["cosine"] = "cosine"
+    patch: int = Field(8, ge=1)
+    luma: int = Field(10, ge=1)
+    chroma: int = Field(3, ge=1)
+    scaling_factor: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> CosineLatent:
+        if max(self.luma, self.chroma) > self.patch**2:
+            raise ValueError(f"a block of {self.patch} x {self.patch} pixels has {self.patch**2} coefficients")
+        return self
+
+    @property
+    def latent_channels(self) -> int:
+        return self.luma + 2 * self.chroma
+
+
 class Transformer(_Options):
     """Shape of the masked joint transformer; the defaults are MAR's base size, which all official configurations use.
 
@@ -130,6 +162,9 @@ class Head(_Options):
         training_steps: Of the cosine schedule.
         sampling_steps: Of the respaced schedule that sampling follows. Paper: 100 in simulation, 16 on the robot.
         temperature: Scale of the noise that every sampling step adds.
+        clip: Cut the clean estimate of every sampling step to this much on either side of 0; None: leave it. The
+            official code leaves the video's. At the noisiest steps an error of the noise is multiplied by thousands,
+            and a head that was trained briefly then leaves the range of what it has ever seen.
         noise_samples: Levels and noises drawn per vector and step of training, which share its condition. The
             official code draws one (``diffusion_batch_mul`` is read and never used), MAR four.
     """
@@ -139,6 +174,7 @@ class Head(_Options):
     training_steps: int = Field(1000, ge=2)
     sampling_steps: int = Field(100, ge=2)
     temperature: float = Field(0.95, ge=0)
+    clip: float | None = Field(None, gt=0)
     noise_samples: int = Field(1, ge=1)
 
     @model_validator(mode="after")
@@ -146,6 +182,12 @@ class Head(_Options):
         if self.sampling_steps > self.training_steps:
             raise ValueError(f"sampling_steps {self.sampling_steps} exceed training_steps {self.training_steps}")
         return self
+
+
+class ActionHead(Head):
+    """The action head: the same, with clean estimates cut to the range of normalised actions."""
+
+    clip: float | None = Field(1.0, gt=0)
 
 
 class UvaJoint(LearnerComponent):
@@ -182,6 +224,8 @@ class UvaJoint(LearnerComponent):
             at this and at 1.
         future_mask: Whether frames past the end of an episode, which repeat its last one, count for the loss. The
             official code pads episodes by a few steps and counts them.
+        forward: Trained on its own, it is told the actions that lead to the future frames: a model of forward dynamics
+            and nothing else. Inside `uva` the modes decide.
         initial_weights: Folder that ``vpolicy import mar`` made of an ImageNet checkpoint of MAR; what has the same
             name and shape is taken from there.
     """
@@ -198,7 +242,7 @@ class UvaJoint(LearnerComponent):
     proprioception: bool = False
     predicted_views: tuple[str, ...] | None = Field(None, min_length=1)
     inverse_hides: Literal["first", "all"] = "first"
-    latent: Annotated[KlLatent | SpaceToDepthLatent, Field(discriminator="type")] = KlLatent()
+    latent: Annotated[KlLatent | SpaceToDepthLatent | CosineLatent, Field(discriminator="type")] = KlLatent()
     text: AnyText | None = ClipText(max_length=30)
     text_tokens: int = Field(64, ge=1)
     text_drop: float = Field(0.1, ge=0, lt=1)
@@ -207,6 +251,7 @@ class UvaJoint(LearnerComponent):
     video_steps: int = Field(1, ge=1)
     mask_ratio_min: float = Field(0.7, ge=0, lt=1)
     future_mask: bool = True
+    forward: bool = False
     initial_weights: str | None = None
 
     @model_validator(mode="after")
@@ -248,7 +293,7 @@ class UvaJoint(LearnerComponent):
         spanned = self.frames * self.history_stride
         observed = tuple(range(1 - spanned, 1)) if self.random_history else self.history
         future = tuple(self.stride * (k + 1) for k in range(self.frames))
-        return Window(observed, future, past_actions=self.past_actions)
+        return Window(observed, future, self.chunk if self.forward else 0, self.past_actions)
 
     def check(self, spaces: Spaces) -> list[str]:
         found = []
@@ -284,7 +329,7 @@ class UvaAction(DecoderComponent):
     type: Literal["uva-action"] = "uva-action"
     horizon: int = Field(16, ge=1)
     aggregation: Literal["conv_fc", "conv_ori", "conv2", "fc2"] = "conv_fc"
-    head: Head = Head()
+    head: ActionHead = ActionHead()
     level_per: Literal["action", "chunk"] = "action"
 
     def check(self, layout: FeatureLayout, spaces: Spaces) -> list[str]:
@@ -350,4 +395,4 @@ class Uva(PolicyComponent):
 
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return [Uva, UvaJoint, UvaAction]
+    return [Uva, UvaJoint, UvaAction, ModelGuided, UvaImporter, MarImporter, KlF16Importer]

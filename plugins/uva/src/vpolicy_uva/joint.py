@@ -59,8 +59,9 @@ class JointModel(Learner):
         return decayed(self)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the mode ``video``, for windows with or without actions."""
-        told, future = self.practise(batch, ["video"] * len(batch))
+        """The loss of the mode ``video`` or ``forward``, for windows with or without actions."""
+        mode: Mode = "forward" if self.options.forward else "video"
+        told, future = self.practise(batch, [mode] * len(batch))
         return {"video": self.video_loss(self.transformer(told), told, future, batch) + untouched(self)}
 
     def practise(self, batch: Batch, modes: Sequence[Mode]) -> tuple[Told, Tensor | None]:
@@ -223,7 +224,7 @@ class JointModel(Learner):
             future = told.future.clone()
             for place, head in enumerate(self.video_heads):
                 tokens = future[:, place].view(rows, frames * cells, -1)
-                tokens[where] = head.sample(branches, generator, clip=False).flatten(0, 1)
+                tokens[where] = head.sample(branches, generator).flatten(0, 1)
             told.future = future
             hidden = hidden & ~revealed
         told.future_hidden = hidden

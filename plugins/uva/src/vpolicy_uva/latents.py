@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from itertools import product
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from scipy.fft import dct
 from torch import Tensor, nn
 from torch.nn import functional
 
 from videopolicy import RowGenerator, WeightsError, normal_noise
 from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
-from vpolicy_uva.components import KlLatent, SpaceToDepthLatent
+from vpolicy_uva.components import CosineLatent, KlLatent, SpaceToDepthLatent
 from vpolicy_uva.fast import accelerate
 
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+"""Brightness and colour differences of red, green and blue (JFIF)."""
 REMEMBERED = 1024
 """Images whose latents are kept: 32 KiB each at the official size."""
 
@@ -24,6 +29,7 @@ REMEMBERED = 1024
 class Latents(nn.Module, ABC):
     """Turns images into latents. What depends on the image alone (``moments``) is apart from drawing the latent."""
 
+    measured_parts: ClassVar = {"moments": "encode", "decode": "decode"}
     costly: ClassVar[bool]
     """Whether moments are worth remembering."""
 
@@ -57,6 +63,38 @@ class SpaceToDepth(Latents):
 
     def decode(self, latents: Tensor) -> Tensor:
         return functional.pixel_shuffle(latents / self.scaling_factor, self.patch)
+
+
+class CosineTransform(Latents):
+    """Blocks to coefficients and back, each way one convolution."""
+
+    costly = False
+    forwards: Tensor
+    backwards: Tensor
+
+    def __init__(self, options: CosineLatent) -> None:
+        super().__init__()
+        self.patch = options.patch
+        basis = dct(np.eye(options.patch), norm="ortho", axis=0)
+        frequencies = sorted(product(range(options.patch), repeat=2), key=lambda pair: (sum(pair), pair))
+        forwards, backwards = [], []
+        for channel, count in enumerate((options.luma, options.chroma, options.chroma)):
+            for u, v in frequencies[:count]:
+                block = np.outer(basis[u], basis[v])
+                scale = options.scaling_factor / options.patch * (1 + u + v)
+                forwards.append(scale * LUMA_CHROMA[channel, :, None, None] * block)
+                backwards.append(np.linalg.inv(LUMA_CHROMA)[:, channel, None, None] * block / scale)
+        for name, kernels in (("forwards", forwards), ("backwards", backwards)):
+            self.register_buffer(name, torch.tensor(np.stack(kernels), dtype=torch.float32), persistent=False)
+
+    def moments(self, images: Tensor) -> Tensor:
+        return functional.conv2d(images, self.forwards, stride=self.patch)
+
+    def draw(self, moments: Tensor, generator: RowGenerator | None) -> Tensor:
+        return moments
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return functional.conv_transpose2d(latents, self.backwards, stride=self.patch)
 
 
 class KlAutoencoder(Latents):
@@ -95,9 +133,15 @@ class KlAutoencoder(Latents):
         return self.vae.decode(latents / self.options.scaling_factor).sample
 
 
-def build_latents(options: KlLatent | SpaceToDepthLatent) -> Latents:
+def build_latents(options: KlLatent | SpaceToDepthLatent | CosineLatent) -> Latents:
     """The module that options describe."""
-    return SpaceToDepth(options) if isinstance(options, SpaceToDepthLatent) else KlAutoencoder(options)
+    match options:
+        case SpaceToDepthLatent():
+            return SpaceToDepth(options)
+        case CosineLatent():
+            return CosineTransform(options)
+        case KlLatent():
+            return KlAutoencoder(options)
 
 
 def _autoencoder(options: KlLatent) -> Any:
@@ -165,6 +209,8 @@ class FrameMemory:
 
     def moments(self, images: Tensor) -> Tensor:
         """Moments ``(N, m, h, w)`` of bytes ``(N, 3, H, W)``."""
+        if images.is_meta:  # shapes alone have no content
+            return self._latents.moments(to_pixels(images, self._size))
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.cpu().numpy()]
         new = {key: row for row, key in enumerate(keys) if key not in self._known}
         if new:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from timm.models.vision_transformer import Block
@@ -91,6 +91,8 @@ class JointTransformer(nn.Module):
         state_dim: S, 0 without proprioception.
         text_dim: E, 0 without language.
     """
+
+    measured_parts: ClassVar = {"forward": "video forward"}
 
     def __init__(
         self, options: UvaJoint, predicted: list[bool], action_dim: int, state_dim: int, text_dim: int

@@ -35,13 +35,17 @@ SPACES = (
     "gripper."
 )
 UNSCALED = (
-    "Names of the dimensions of actions that are left as they are ({dimensions}): a recipe that trains on lists them as "
-    "`normalization.unscaled`."
+    "Names of the dimensions of actions that are left as they are ({dimensions}): a recipe that trains on lists them "
+    "as `normalization.unscaled`."
 )
 HEADS = (
     "The numbers of attention heads, which no shape shows: import with heads=[ENCODER,DECODER] to have them checked."
 )
 FIRST_ONLY = "The cameras' names: `predicted_views` must name the first of the two, the one of the scene."
+STATES = (
+    "States between the history's frames: the official code tells simulated robots' models the state of all steps, "
+    "ours is told that of the frames, as UMI's are."
+)
 ORDER = "The cameras' names: the benchmark must name the one of the scene first and the one at the wrist second."
 
 
@@ -198,6 +202,8 @@ def _not_carried(joint: Mapping[str, Any], told: sizes.Streams, actions: int, st
         said.append(UNSCALED.format(dimensions=_runs(scaled.unscaled)))
     if told.second:
         said.append(ORDER if told.predicted else FIRST_ONLY)
+    if told.second and told.state:
+        said.append(STATES)
     if joint["text"]:
         said.append(TEXT)
     if "heads" not in joint["transformer"]:
