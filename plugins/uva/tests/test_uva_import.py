@@ -18,7 +18,8 @@ from vpolicy_uva.importing import UvaImporter
 
 from videopolicy import ActionSpace, Camera, Checkpoint, Imported, Spaces, StateSpace, WeightsError
 from videopolicy.checkpoints import refuse_misfit
-from videopolicy.importing.folder import refuse_incomplete
+from videopolicy.importing.folder import refuse_incomplete, refuse_other_policy
+from videopolicy.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -184,6 +185,36 @@ class TestVariants:
         }
         for name, said in reasons.items():
             assert said in imported.dropped[name]
+
+
+class TestShippedRecipes:
+    @pytest.mark.parametrize(
+        ("recipe", "variant", "scaling"),
+        [
+            ("uva_pusht", "PUSHT", "PUSHT_SCALING"),
+            ("uva_pusht_multitask", "PUSHT", "PUSHT_SCALING"),
+            ("uva_libero10", "LIBERO", "ARM_SCALING"),
+            ("uva_toolhang", "TOOLHANG_BASE", "TOOLHANG_SCALING"),
+        ],
+    )
+    def test_take_official_checkpoints(self, recipe: str, variant: str, scaling: str) -> None:
+        state = files.state_of(getattr(official, variant), official.Sizes(), (128, 128, 256, 256, 512))
+        imported = UvaImporter().convert(files.checkpoint_of(state | getattr(files, scaling)))
+        refuse_incomplete(imported, "latest.ckpt")
+        loaded = load_recipe(ROOT / f"recipes/{recipe}.yaml")
+        refuse_other_policy(imported, loaded, "latest.ckpt")
+        spaces = loaded.benchmark.spaces()
+        assert len(imported.statistics.actions.mean) == spaces.actions.dim
+        if imported.statistics.state is not None:
+            assert len(imported.statistics.state.mean) == spaces.state.dim
+        # What the checkpoint leaves as it is, training in the recipe does too, and nothing else.
+        low, high = imported.statistics.actions.minimum, imported.statistics.actions.maximum
+        kept = [
+            name
+            for name, ends in zip(spaces.actions.names, zip(low, high, strict=True), strict=True)
+            if ends == (-1, 1)
+        ]
+        assert kept == [name for name in spaces.actions.names if name in loaded.normalization.unscaled]
 
 
 class TestRefusals:

@@ -43,6 +43,7 @@ class Variant:
 PUSHT = Variant()
 LIBERO = Variant(actions=10, text=True)
 UMI = Variant(actions=10, text=True, state=16, second_camera=True, predicted_state=6)
+TOOLHANG_BASE = Variant(actions=10)
 TOOLHANG = Variant(actions=10, state=9, second_camera=True, second_used=True, wrist=True, predicted_state=9)
 TOOLHANG_SEEN = Variant(actions=10, text=True, state=9, second_camera=True, second_used=True, predicted_state=9)
 PAST = Variant(past_actions=True)
