@@ -82,7 +82,7 @@ def test_the_named_guess_of_figure_four_is_half_of_the_tasks():
     assert len(silent) == 12 and silent < known
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("video_policy_*.yaml")))
 def test_every_row_builds(name):
     for variant in rows(name, None).values():
         with torch.device("meta"):

@@ -13,7 +13,7 @@ def plugins() -> None:
     registry = current_registry()
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "name", "from", "what it is"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != "what it is")
     for entry in registry.entries():
         summary = (entry.component.__doc__ or "").strip().splitlines()
         table.add_row(

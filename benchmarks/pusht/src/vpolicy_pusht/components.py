@@ -39,8 +39,9 @@ Color = tuple[Channel, Channel, Channel]
 
 
 class PushT(BenchmarkComponent):
-    """PushT (Chi et al. 2023; Florence et al. 2021): a round finger pushes a T onto a drawn target. PushT-M (Li et al.
-    2025) draws another target in every episode.
+    """PushT and PushT-M: a round finger pushes a T onto a drawn target.
+
+    PushT (Florence et al. 2021; Chi et al. 2023) has one target, PushT-M (Li et al. 2025) another in every episode.
 
     An episode's score is its largest coverage of the target, in multiples of the 0.95 that counts as a success, at most
     1. Papers report its mean over episodes, and sometimes call it a success rate.

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class ReplayBufferZarr(DatasetComponent):
-    """Episodes in the replay buffer of Diffusion Policy (Chi et al. 2023; ``common/replay_buffer.py``).
+    """Episodes in Diffusion Policy's replay buffer (Chi et al. 2023).
 
-    All episodes of one task lie one after the other: ``data/<key>`` holds what was recorded at every step, and
-    ``meta/episode_ends`` where each episode ends.
+    All episodes of one task lie one after the other (``common/replay_buffer.py`` of its code): ``data/<key>`` holds
+    what was recorded at every step, and ``meta/episode_ends`` where each episode ends.
 
     Args:
         path: A zarr folder, or a ``.zarr.zip``.
