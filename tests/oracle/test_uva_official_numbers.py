@@ -391,14 +391,14 @@ def test_what_training_hides(cases: dict[str, Case], name: str, monkeypatch: pyt
 
 
 def test_autoencoder(uva_oracle: dict[str, Any]) -> None:
-    from vpolicy_uva.importing.vae import vae_names
+    from vpolicy_uva.importing.names import autoencoder_names
 
     meta = uva_oracle["meta"]["vae"]
     channels = tuple(meta["ch"] * factor for factor in meta["ch_mult"])
     latents = build_latents(KlLatent(channels=channels, scaling_factor=meta["scale"], posterior="mode")).eval()
     state = {key: value.float() for key, value in uva_oracle["state"]["vae"].items()}
     own = latents.vae.state_dict()
-    latents.vae.load_state_dict({ours: state[key].reshape(own[ours].shape) for key, ours in vae_names(state).items()})
+    latents.vae.load_state_dict({ours: state[key].reshape(own[ours].shape) for key, ours in autoencoder_names(state).items()})
     outputs, image = uva_oracle["outputs"]["vae"], uva_oracle["inputs"]["vae"]["image"].float()
     with torch.no_grad():
         moments = latents.moments(image)

@@ -92,15 +92,15 @@ class CosineLatent(_Options):
     Args:
         patch: Side of a block in pixels; every block becomes one token.
         luma, chroma: Coefficients kept of the brightness, and of each of the two colour differences.
-        scaling_factor: What coefficients are multiplied with besides their number: the amplitude of natural images
-            falls with the frequency, and the diffusion expects a deviation of about 1.
+        scaling_factor: What coefficients are multiplied with, besides 1 + their order: the amplitude of natural images
+            falls about with the frequency, and the diffusion expects a deviation of about 1.
     """
 
     type: Literal["cosine"] = "cosine"
     patch: int = Field(8, ge=1)
     luma: int = Field(10, ge=1)
     chroma: int = Field(3, ge=1)
-    scaling_factor: float = Field(2.0, gt=0)
+    scaling_factor: float = Field(7.0, gt=0)
 
     @model_validator(mode="after")
     def _fits(self) -> CosineLatent:

@@ -30,9 +30,10 @@ class JointModel(Learner):
         self.text = options.text.build() if options.text else None
         told = options.text.pooled_dim if options.text else 0
         self.transformer = JointTransformer(options, predicted, spaces.actions.dim, state, told)
-        head, channels, width = options.video, options.latent.latent_channels, options.transformer.out_width
-        self.video_heads = nn.ModuleList(
-            DiffusionHead(head, channels, width) for _ in (self.transformer.predicted if head else ())
+        channels, width = options.latent.latent_channels, options.transformer.out_width
+        heads = [options.video] * len(self.transformer.predicted) if options.video else []
+        self.video_heads: Sequence[DiffusionHead] = nn.ModuleList(  # type: ignore[assignment]
+            [DiffusionHead(head, channels, width) for head in heads]
         )
         self._memory = FrameMemory(self.latent, options.image_size)
         self.register_load_state_dict_post_hook(lambda module, _: module._memory.forget())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
@@ -104,7 +105,9 @@ class JointTransformer(nn.Module):
         self.frames, self.cells = options.frames, options.grid[0] * options.grid[1]
         self.text_tokens = options.text_tokens if text_dim else 0
         self.hides_all, self.checkpointing = options.inverse_hides == "all", shape.checkpointing
-        self.views = nn.ModuleList(View(channels, width, known, i == 0) for i, known in enumerate(predicted))
+        self.views: Iterable[View] = nn.ModuleList(  # type: ignore[assignment]
+            [View(channels, width, known, i == 0) for i, known in enumerate(predicted)]
+        )
         self.predicted = [index for index, known in enumerate(predicted) if known]
         self.action_in = nn.Linear(action_dim, width)
         self.masked_action = nn.Parameter(torch.zeros(1, width))
@@ -159,8 +162,9 @@ class JointTransformer(nn.Module):
     def _streams(self, told: Told) -> list[Tensor]:
         """Per kind of knowledge ``(B, T S, D)``, in the order of the official weights."""
         rows, count = len(told.history), self.frames * self.cells
-        first, *others = self.views
-        seen = [view.history(told.history[:, index].flatten(1, 2)) for index, view in enumerate(self.views)]
+        first, *others = views = list(self.views)
+        assert first.masked is not None
+        seen = [view.history(told.history[:, index].flatten(1, 2)) for index, view in enumerate(views)]
         hidden = told.history_hidden[:, None, None]
         seen[0] = torch.where(hidden, first.masked, seen[0])
         if self.hides_all:
@@ -168,13 +172,14 @@ class JointTransformer(nn.Module):
                 torch.where(hidden, first.masked if view.masked is None else view.masked, tokens)
                 for view, tokens in zip(others, seen[1:], strict=True)
             ]
-        ahead = []
-        for place, index in enumerate(self.predicted):
-            view = self.views[index]
+        ahead: list[Tensor] = []
+        for view in views:
+            if view.future is None or view.masked is None:
+                continue
             if told.future is None or told.future_hidden is None:
                 ahead.append(view.masked.expand(rows, count, -1))
                 continue
-            tokens = view.future(told.future[:, place].flatten(1, 2))
+            tokens = view.future(told.future[:, len(ahead)].flatten(1, 2))
             ahead.append(torch.where(told.future_hidden.repeat(1, self.frames)[..., None], view.masked, tokens))
         streams = [*ahead, seen[0]]
         if self.past_actions:

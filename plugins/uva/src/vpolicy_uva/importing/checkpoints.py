@@ -142,12 +142,10 @@ def _converted(
     tensors = report.renamed(MODEL, model, names.model_names(model, aggregation))
     autoencoder = autoencoder_tensors(families[VAE], report, VAE)
     tensors |= {f"joint.latent.vae.{name}": value for name, value in autoencoder.items()}
-    root = "joint." if whole else ""
-    tensors = {
-        root + name.removeprefix("joint.") if name.startswith("joint.") else name: value
-        for name, value in tensors.items()
-    }
+    if not whole:
+        tensors = {name.removeprefix("joint."): value for name, value in tensors.items()}
     report.compare(tensors, own)
+    root = "joint." if whole else ""
     if not told.second or told.predicted:
         joint["predicted_views"] = None
     return Imported(
