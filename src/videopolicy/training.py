@@ -107,7 +107,7 @@ def _average(decay: float, warmup: float | None) -> Callable[[Tensor, Tensor, Te
     """How the average of the weights moves after the first update, which copies them.
 
     With a warm-up the n-th update from then on has the decay ``1 - n ** -warmup``: the first copies once more, as in
-    Diffusion Policy's and Unified Video Action's ``ema_model.py``.
+    the ``ema_model.py`` that published codes share.
     """
 
     def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
