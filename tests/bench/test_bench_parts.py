@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from videopolicy.bench.parts import ACTION, ENCODE, FORMER, OTHER, TEXT, VIDEO, 
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject
 from videopolicy.recipe import load_recipe
+from videopolicy.types import Window
 
 
 def ticking() -> Account:
@@ -89,6 +91,29 @@ def test_shapes_alone_give_the_same_operations(pretrained, no_network):
     real, shapes = (operations(Subject(recipe, settings, None)) for settings in (Settings("cpu"), Settings(meta=True)))
     assert real == shapes
     assert real[VIDEO] > real[FORMER] > 0
+
+
+class Declared(nn.Linear):
+    """A part by its own word."""
+
+    measured_parts: ClassVar = {"forward": ENCODE}
+
+
+def test_modules_may_say_which_part_they_are():
+    model = nn.Sequential(nn.Sequential(Declared(4, 4), nn.Linear(4, 4)), nn.Linear(4, 2))
+    account = ticking()
+    with split(model, account):
+        model(torch.ones(1, 4))
+    assert account.spent == {ENCODE: 1}
+    assert parameters_by_part(model) == {"policy.0.0": 20, "policy.0.1": 20, "policy.1": 10}
+
+
+def test_plans_see_again_what_earlier_plans_saw(whole, monkeypatch):
+    subject = Subject(load_recipe(whole, ["eval.execute=4"]), Settings("cpu"), None)
+    monkeypatch.setattr(type(subject.policy), "window", Window((-8, -4, 0), horizon=5))
+    first, second, third = (next(iter(subject.observation(2, plan).images.values())) for plan in (1, 2, 3))
+    assert torch.equal(first[:, 1:], second[:, :2]) and torch.equal(first[:, 2], third[:, 0])
+    assert not torch.equal(first[:, 2], second[:, 2]) and not torch.equal(first[0], first[1])
 
 
 class Body(nn.Module):

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from videopolicy.bench.parts import Account, is_part, split
+from videopolicy.bench.parts import Account, has_parts, split
 from videopolicy.bench.subject import Subject
-from videopolicy.contracts.text import TextEncoder
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -27,23 +26,27 @@ def parameters_by_part(module: nn.Module, path: str = "policy") -> dict[str, int
         found[path] = own
     for name, child in module.named_children():
         inner = f"{path}.{name}"
-        if is_part(child) and not isinstance(child, TextEncoder):
+        if has_parts(child):
             found |= parameters_by_part(child, inner)
         elif count := count_parameters(child):
             found[inner] = count
     return found
 
 
-def operations(subject: Subject) -> dict[str, int]:
+def operations(subject: Subject, plan: int = 0) -> dict[str, int]:
     """Floating-point operations of one chunk of actions for one row, by part.
 
     Matrix products, convolutions and attention are counted, a multiplication and an addition as two; everything
     else is not.
+
+    Args:
+        subject: The policy.
+        plan: Which plan of an episode; what the policy remembers of earlier ones it does not compute again.
     """
     counter = FlopCounterMode(display=False)
     account = Account(lambda: float(counter.get_total_flops()))
     with _every_operation_visible(), counter, split(subject.policy, account):
-        subject.act_on_device(subject.observation(1))
+        subject.act_on_device(subject.observation(1, plan))
     return {part: round(count) for part, count in account.spent.items()}
 
 

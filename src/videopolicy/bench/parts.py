@@ -3,6 +3,9 @@
 The contracts' methods are wrapped while measuring. They call each other (a decoder asks a stream for features, the
 stream the video model, the video model its text encoder), so what is counted is exclusive: a meter is read whenever
 a part begins or ends, and what it has moved since belongs to the innermost part that was running.
+
+A policy that is not made of the contracts' parts says which of its modules' methods are which part: a class with
+``measured_parts = {"forward": "video forward"}`` is counted as that.
 """
 
 from __future__ import annotations
@@ -118,10 +121,9 @@ def split(policy: Policy, account: Account) -> Iterator[None]:
         for module in policy.modules():
             if isinstance(module, FeatureExtractor):
                 stack.enter_context(_replaced(module, "stream", stream(module.stream)))
-            for contract, methods in _METHODS.items():
-                if isinstance(module, contract):
-                    for name, part in methods.items():
-                        stack.enter_context(_replaced(module, name, account.wrapped(part, getattr(module, name))))
+            methods = [known for contract, known in _METHODS.items() if isinstance(module, contract)]
+            for name, part in (item for known in (*methods, _declared(module)) for item in known.items()):
+                stack.enter_context(_replaced(module, name, account.wrapped(part, getattr(module, name))))
         yield
 
 
@@ -136,5 +138,17 @@ def _replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Ite
 
 
 def is_part(module: nn.Module) -> bool:
-    """Whether a module fulfils one of the contracts."""
-    return isinstance(module, (FeatureExtractor, *_METHODS))
+    """Whether a module fulfils one of the contracts or declares to be a part."""
+    return isinstance(module, (FeatureExtractor, *_METHODS)) or bool(_declared(module))
+
+
+def has_parts(module: nn.Module) -> bool:
+    """Whether a module is listed by what it is made of, and not as a whole."""
+    if isinstance(module, TextEncoder):
+        return False
+    fulfils = is_part(module) and not _declared(module)
+    return fulfils or any(is_part(inner) for inner in module.modules() if inner is not module)
+
+
+def _declared(module: nn.Module) -> dict[str, str]:
+    return getattr(type(module), "measured_parts", {})

@@ -27,7 +27,7 @@ from videopolicy.bench.results import (
     Throughput,
 )
 from videopolicy.bench.settings import DTYPES, Settings
-from videopolicy.bench.subject import Subject, Trained, trained_stages
+from videopolicy.bench.subject import Episode, Subject, Trained, trained_stages
 from videopolicy.bench.timing import Timing, peak_memory, peak_rate, synchronize, timed
 from videopolicy.errors import VpolicyError
 from videopolicy.progress import Reporter
@@ -70,14 +70,15 @@ def bench(
             "operations": operations(subject),
         }
         if not settings.meta:
-            facts |= _acting(subject, sum(facts["operations"].values()), reporter)
+            facts |= _acting(subject, reporter)
         del subject
         facts["stages"] = _stages(recipe, settings, reporter)
     return BenchResult(**facts)
 
 
-def _acting(subject: Subject, count: int, reporter: Reporter) -> dict[str, Any]:
+def _acting(subject: Subject, reporter: Reporter) -> dict[str, Any]:
     """Times and memory of choosing actions."""
+    count = sum(operations(subject, plan=1).values())
     settings, device = subject.settings, subject.settings.torch_device
     compiled = _compile(subject, reporter) if settings.compile else None
     one = _latency(_timed(subject, "latency", 1, reporter))
@@ -89,16 +90,9 @@ def _acting(subject: Subject, count: int, reporter: Reporter) -> dict[str, Any]:
 
 
 def _timed(subject: Subject, name: str, rows: int, reporter: Reporter) -> Timing:
-    settings = subject.settings
-    observation = subject.observation(rows)
-    subject.policy.reset(list(range(rows)))
+    settings, episode = subject.settings, Episode(subject, rows)
     return timed(
-        name,
-        lambda: subject.act(observation),
-        settings.torch_device,
-        reporter,
-        settings.warmup,
-        settings.calls,
+        name, episode.act, settings.torch_device, reporter, settings.warmup, settings.calls, before=episode.unfold
     )
 
 
@@ -144,7 +138,7 @@ def _split(subject: Subject, calls: int, reporter: Reporter) -> Split:
         return time.perf_counter()
 
     account, new = Account(clock), Account(clock)
-    observation, other = subject.observation(1), subject.observation(1)
+    episode, other = Episode(subject), subject.observation(1)
     other.instructions = ["a sentence that has never been seen before"]
     with reporter.stage("split by part", calls + 1) as progress:
         with split(subject.policy, new):
@@ -152,17 +146,17 @@ def _split(subject: Subject, calls: int, reporter: Reporter) -> Split:
         progress.advance()
         with split(subject.policy, account):
             for _ in range(calls):
-                subject.act(observation)
+                episode.unfold()
+                episode.act()
                 progress.advance()
     seconds = {part: account.spent[part] / calls for part in PARTS if part in account.spent}
     return Split(seconds, sum(seconds.values()), new.spent.get(TEXT, 0.0), calls)
 
 
 def _throughput(subject: Subject, size: int, reporter: Reporter) -> Throughput:
-    observation = subject.observation(size)
     try:
         median = _timed(subject, f"batch of {size}", size, reporter).median
-        memory = peak_memory(lambda: subject.act(observation), subject.settings.torch_device)
+        memory = peak_memory(Episode(subject, size).act, subject.settings.torch_device)
     except torch.OutOfMemoryError:
         return Throughput(size, None, None, None)
     return Throughput(size, median, size / median, memory)

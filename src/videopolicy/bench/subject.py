@@ -116,11 +116,24 @@ class Subject:
         normalizer = load_normalizer(trained.stages[-1].folder) if trained else None
         self.normalizer = (normalizer or unit_normalizer(recipe, self.spaces)).to(settings.torch_device)
         self.actor = PolicyActor(self.policy, self.normalizer, self.spaces.actions, settings.torch_device)
+        self._executed = recipe.eval.execute
         self._sentences = [task.instruction for task in recipe.benchmark.tasks()]
 
-    def observation(self, rows: int) -> Observation:
-        """Random images and state with the benchmark's own sentences, as an environment would hand them over."""
+    def observation(self, rows: int, plan: int = 0) -> Observation:
+        """Random images and state with the benchmark's own sentences, as an environment would hand them over.
+
+        Args:
+            rows: Episodes.
+            plan: Which plan of the episode. Its frames are those of the environment's steps at which an evaluation
+                would ask, so a plan sees frames that earlier ones have seen where the window reaches back that far.
+        """
         observation = toy_observation(self.spaces, self.policy.window, batch_size=rows)
+        if plan:
+            steps = [plan * self._executed + offset for offset in self.policy.window.observed]
+            observation.images = {
+                name: torch.stack([_frame(images, step) for step in steps], dim=1)
+                for name, images in observation.images.items()
+            }
         observation.instructions = [self._sentences[row % len(self._sentences)] for row in range(rows)]
         return observation
 
@@ -134,6 +147,35 @@ class Subject:
         with torch.no_grad(), self.settings.numbers():
             seen = self.normalizer.observation(observation.to(self.settings.torch_device))
             self.policy.act(seen, RowGenerator.from_seeds(list(range(len(observation)))))
+
+
+class Episode:
+    """One plan after the other, each with an observation of its own.
+
+    Args:
+        subject: The policy.
+        rows: Episodes at a time.
+    """
+
+    def __init__(self, subject: Subject, rows: int = 1) -> None:
+        self._subject, self._rows, self._plan = subject, rows, 0
+        self.unfold()
+        subject.policy.reset(list(range(rows)))
+
+    def unfold(self) -> None:
+        """Go on to the next plan."""
+        self._plan += 1
+        self._observation = self._subject.observation(self._rows, self._plan)
+
+    def act(self) -> None:
+        """Choose a chunk of actions for this plan."""
+        self._subject.act(self._observation)
+
+
+def _frame(like: torch.Tensor, step: int) -> torch.Tensor:
+    """The same random bytes ``(B, 3, height, width)`` whenever a step of the environment is asked for."""
+    generator = torch.Generator().manual_seed(2**32 + step)
+    return torch.randint(0, 256, (len(like), *like.shape[2:]), dtype=like.dtype, generator=generator)
 
 
 def unit_normalizer(recipe: Recipe, spaces: Spaces) -> Normalizer:

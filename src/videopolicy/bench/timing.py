@@ -53,6 +53,7 @@ def timed(
     reporter: Reporter,
     warmup: int | None = None,
     calls: int | None = None,
+    before: Callable[[], object] | None = None,
 ) -> Timing:
     """Time a call often enough for a median.
 
@@ -64,9 +65,12 @@ def timed(
         warmup, calls: Numbers of calls; None adapts: warm-up until a call is no longer much faster than the one
             before it, then about five seconds of calls, between 5 and 100 of them (3 where one takes over ten
             seconds).
+        before: Called before every call, untimed.
     """
 
     def once() -> float:
+        if before is not None:
+            before()
         synchronize(device)
         start = time.perf_counter()
         call()
