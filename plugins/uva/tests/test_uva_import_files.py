@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,22 +14,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from vpolicy_uva.components import Head, KlLatent, Transformer, UvaJoint
-from vpolicy_uva.importing import KlF16Importer, MarImporter, UvaImporter
+from vpolicy_uva.importing import UvaImporter
 from vpolicy_uva.importing import names as renaming
-from vpolicy_uva.initial import load_initial
-from vpolicy_uva.latents import build_latents
 
-from videopolicy import Checkpoint, RowGenerator, WeightsError
+from videopolicy import Checkpoint, RowGenerator
 from videopolicy.artifacts import Store
-from videopolicy.cli.main import main
-from videopolicy.importing.folder import refuse_incomplete, write_imported
+from videopolicy.importing.folder import refuse_incomplete
 from videopolicy.importing.reading import read_checkpoint
 from videopolicy.normalization import Normalizer
 from videopolicy.progress import Reporter
 from videopolicy.recipe import Normalization, load_recipe
 from videopolicy.stages import build_learner, load_policy, plan, train
-from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation, toy_spaces
+from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation
 
 spec = importlib.util.spec_from_file_location("uva_official_files", Path(__file__).with_name("uva_official_files.py"))
 files = sys.modules["uva_official_files"] = importlib.util.module_from_spec(spec)
@@ -55,28 +49,6 @@ train: [{{name: imported, init_from: weights, steps: 0}}]
 eval: {{episodes: 1, workers: 1, batch_size: 1}}
 tracking: []
 """
-
-
-@pytest.fixture
-def vpolicy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
-    """Runs a command in a folder of its own; gives the exit code and all that was said, on one line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["vpolicy", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, " ".join((said.out + said.err).split())
-
-    return run
 
 
 def exported(policy: nn.Module, variant: Any) -> dict[str, Tensor]:
@@ -280,99 +252,6 @@ class TestCommand:
         ):
             assert text in said
 
-    def test_mar_and_its_autoencoder_are_folders_that_a_recipe_names(self, vpolicy: Any, tmp_path: Path) -> None:
-        sizes = replace(files.TINY, decoder_width=32)
-        state = {name: torch.full(shape, 0.5) for name, shape in official.mar(sizes).items()}
-        torch.save({"model": {}, "model_ema": state, "args": files.official.Variant(), "epoch": 800}, "mar.pth")
-        code, said = vpolicy("import", "mar", "mar.pth", "-o", "mar")
-        assert code == 0, said
-        for text in (
-            "policy.joint.initial_weights: mar",
-            "the embedding of ImageNet's classes",
-            "not carried: Everything about time",
-        ):
-            assert text in said
-        latents = randomised(build_latents(KlLatent(channels=(32, 32), layers=1, latent_channels=4)))
-        own, shapes = latents.vae.state_dict(), official.autoencoder((32, 32), 1, 4)
-        ours = renaming.autoencoder_names(shapes)
-        vae = {theirs: own[name].view(shapes[theirs]) for theirs, name in ours.items()}
-        torch.save({"model": vae | {"loss.logvar": torch.zeros(())}, "epoch": 1}, "kl16.ckpt")
-        code, said = vpolicy("import", "kl-f16", "kl16.ckpt", "-o", "vae")
-        assert code == 0 and "policy.joint.latent.weights: vae" in said, said
-        other = build_latents(KlLatent(weights=str(tmp_path / "vae"), channels=(32, 32), layers=1, latent_channels=4))
-        images = torch.rand(2, 3, 16, 16) * 2 - 1
-        assert torch.equal(latents.moments(images), other.moments(images))
-        from diffusers import AutoencoderKL
-
-        library = AutoencoderKL.from_pretrained(tmp_path / "vae").eval()
-        with torch.no_grad():
-            moments = library.encode(images).latent_dist.parameters
-        torch.testing.assert_close(moments, latents.moments(images), atol=1e-5, rtol=0)
-        assert library.config.scaling_factor == 0.2325
-
-    def test_importers_that_lack_something_say_what(self, vpolicy: Any, tmp_path: Path) -> None:
-        state = hollow = files.hollow(official.mar(files.TINY))
-        torch.save({"model_ema": {n: v for n, v in hollow.items() if "blocks.1.norm1" not in n}}, "mar.pth")
-        code, said = vpolicy("import", "mar", "mar.pth", "-o", "out")
-        assert code == 2 and "transformer.encoder.1.norm1.bias" in said and "2 keys are missing" in said
-        torch.save({"model": state}, "x.ckpt")
-        for arguments, text in {
-            ("mar", "x.ckpt"): "x.ckpt has no entry 'model_ema'",
-            ("kl-f16", "x.ckpt"): "x.ckpt lacks decoder.conv_in.weight",
-            ("uva", "x.ckpt"): "x.ckpt has no entry 'state_dicts'; it has model",
-            ("uva", "x.ckpt", "weights=averaged"): "Input should be 'ema' or 'model'",
-        }.items():
-            code, said = vpolicy("import", *arguments, "-o", "out")
-            assert code == 2 and text in said, said
-        assert not (tmp_path / "out").exists()
-
-
-class TestInitialWeights:
-    def joint(self, width: int = 32) -> nn.Module:
-        return UvaJoint(
-            image_size=(16, 16),
-            text=None,
-            latent=KlLatent(channels=(32, 32, 32), layers=1),
-            transformer=Transformer(width=width, depth=2, heads=2, decoder_depth=1),
-            video=Head(width=24, depth=2),
-        ).build(toy_spaces())
-
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        sizes = replace(files.TINY, decoder_width=32)
-        state = {name: torch.full(shape, 0.5) for name, shape in official.mar(sizes).items()}
-        checkpoint = Checkpoint(tmp_path / "mar.pth", {"model_ema": state})
-        torch.save(checkpoint.content, checkpoint.path)
-        imported = MarImporter().convert(checkpoint)
-        refuse_incomplete(imported, "mar.pth")
-        write_imported(imported, checkpoint, {}, tmp_path / "mar")
-        return tmp_path / "mar"
-
-    def test_take_what_has_the_same_name_and_shape(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        joint = self.joint()
-        before = {name: value.clone() for name, value in joint.state_dict().items()}
-        with caplog.at_level(logging.INFO):
-            load_initial(joint, str(folder))
-        taken = {name for name, value in joint.state_dict().items() if not torch.equal(value, before[name])}
-        assert taken == {name for name in taken if (joint.state_dict()[name] == 0.5).all()}
-        starts = ("views.0.future", "input_norm", "encoder", "decoder_in", "decoder.", "decoder_norm")
-        own = [name for name in before if name.startswith(tuple(f"transformer.{start}" for start in starts))]
-        assert taken == {*own, *(name for name in before if name.startswith("video_heads.0."))}
-        said = caplog.records[-1].getMessage()
-        assert f"{len(taken)} of {len(taken) + 1} tensors of {folder} taken; not transformer.no_text" in said
-
-    def test_that_fit_nowhere_are_refused(self, folder: Path, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match=r"there is no weights\.safetensors in .*nowhere") as refused:
-            load_initial(self.joint(), str(tmp_path / "nowhere"))
-        assert "vpolicy import mar" in refused.value.hint
-        with pytest.raises(WeightsError, match=r"none of the .* tensors"):
-            load_initial(nn.Linear(2, 2), str(folder))
-        (folder / "weights.safetensors").write_bytes(b"cut short")
-        with pytest.raises(WeightsError, match="Initial weights cannot be loaded"):
-            load_initial(self.joint(), str(folder))
-        with torch.device("meta"):
-            self.joint()
-
 
 class TestUvaImporter(ImporterContract):
     @pytest.fixture
@@ -386,31 +265,3 @@ class TestUvaImporter(ImporterContract):
     @pytest.fixture
     def keys(self) -> tuple[str, ...]:
         return ("state_dicts", "ema_model")
-
-
-class TestMarImporter(ImporterContract):
-    @pytest.fixture
-    def component(self) -> MarImporter:
-        return MarImporter()
-
-    @pytest.fixture
-    def checkpoint(self) -> Checkpoint:
-        return Checkpoint(Path("checkpoint-last.pth"), {"model_ema": files.hollow(official.mar(files.TINY))})
-
-    @pytest.fixture
-    def keys(self) -> tuple[str, ...]:
-        return ("model_ema",)
-
-
-class TestKlF16Importer(ImporterContract):
-    @pytest.fixture
-    def component(self) -> KlF16Importer:
-        return KlF16Importer()
-
-    @pytest.fixture
-    def checkpoint(self) -> Checkpoint:
-        return Checkpoint(Path("kl16.ckpt"), {"model": files.hollow(official.autoencoder((32, 32), 1, 4))})
-
-    @pytest.fixture
-    def keys(self) -> tuple[str, ...]:
-        return ("model",)
