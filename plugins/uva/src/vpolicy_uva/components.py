@@ -356,8 +356,9 @@ class Uva(PolicyComponent):
         joint: The model of video and actions.
         action: What turns the joint latent into actions: any decoder.
         modes: What training practises, drawn uniformly (section III-D): ``policy``, ``video``, ``forward`` and
-            ``inverse`` dynamics, ``full`` dynamics (video and actions). UMI's configuration has policy and full.
-            Windows without actions are practised as ``video`` whatever is drawn.
+            ``inverse`` dynamics, ``full`` dynamics (video and actions). UMI's configuration has policy and full; one
+            that is listed twice is drawn twice as often. Windows without actions are practised as ``video`` whatever is
+            drawn.
         modes_per: Whether a whole batch practises one mode, as in the official code, or every row its own.
         guidance: Of the instruction, when acting; 1 is none. The official code crashes at any other.
     """
