@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from videopolicy import Observation, Policy, Window
+from videopolicy import Learner, Observation, Policy, Window
 from videopolicy.environments import interpreter
 from videopolicy.progress import Reporter
 from videopolicy.report.predictions import make_predictions, psnr
@@ -192,6 +192,40 @@ def test_predictions_are_told_the_actions_before_them(toy_run, toy):
         assert told.shape == (3, 2) and told[: 3 - known].isnan().all()
         assert np.array_equal(told[3 - known :], actions[now - known : now])
     assert max(facts["now"] for facts in index.values()) > 0
+
+
+class Pushed(Learner):
+    """A model of dynamics: predicts that nothing moves, and keeps the actions that it was told."""
+
+    clip_offsets = (4,)
+    predicted_cameras = ("top",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.told: dict[str, torch.Tensor] = {}
+
+    @property
+    def window(self) -> Window:
+        return Window(future=(4,), horizon=6)
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+    def predict_video(self, observation, generator, actions=None, steps=30, guidance=1.0):
+        self.told[observation.instructions[0].split()[5]] = actions
+        return observation.images["top"][:, None]
+
+
+def test_a_model_of_dynamics_is_told_the_actions_that_were_executed(toy_run, toy):
+    model = Pushed()
+    make_predictions(toy_run, toy, torch.nn.ModuleList([model]), Reporter(quiet=True))
+    index = json.loads((toy_run / "videos" / "predictions.json").read_text())
+    assert set(index) == set(model.told) == set(TASKS)
+    for task, told in model.told.items():
+        now = index[task]["now"]
+        executed = np.load(toy_run / "trajectories" / "trained" / f"{task}-1.npy")[now : now + 4]
+        assert told.shape == (1, 6, 2) and np.array_equal(told[0, :4], executed) and told[0, 4:].isnan().all()
 
 
 def test_a_policy_that_cannot_predict_gets_nothing(toy_run, toy):

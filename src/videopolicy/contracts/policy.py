@@ -24,7 +24,11 @@ class Policy(Learner):
 
 @runtime_checkable
 class PredictsVideo(Protocol):
-    """Something that can show the future that it expects."""
+    """Something that can show the future that it expects.
+
+    One that predicts some of its cameras only has an attribute ``predicted_cameras`` with their names, in the order
+    of the views V.
+    """
 
     def predict_video(
         self,
@@ -34,7 +38,11 @@ class PredictsVideo(Protocol):
         steps: int = 30,
         guidance: float = 1.0,
     ) -> Tensor:
-        """Predicted clip ``(B, V, T, 3, H, W)`` uint8; frame t stands at offset ``clip_offsets[t]``."""
+        """Predicted clip ``(B, V, T, 3, H, W)`` uint8; frame t stands at offset ``clip_offsets[t]``.
+
+        Args:
+            actions: Normalised ``(B, H, A)`` from now on, NaN where none is known; for models that can be told.
+        """
         ...
 
     @property

@@ -165,24 +165,33 @@ def _both_futures(
     import torch
 
     from videopolicy.acting import Seen, last_actions, stack_observations
-    from videopolicy.types import RowGenerator
+    from videopolicy.contracts.policy import Policy
+    from videopolicy.types import Batch, RowGenerator
     from videopolicy.views import stack_views, to_bytes
 
     job, now = forecast.job, forecast.now
     seen = [job.observations[max(0, now + offset)] for offset in window.observed]
     past = last_actions(job.actions[:now], window.past_actions) if window.past_actions else None
-    observation = stack_observations([Seen(seen, forecast.task.instruction, past)])
-    observation = observation.to(next(model.parameters()).device)  # type: ignore[attr-defined]
+    batch = Batch(stack_observations([Seen(seen, forecast.task.instruction, past)]))
+    if window.horizon and not isinstance(model, Policy):
+        # A model of what actions do is told those that were executed; a policy predicts what itself would do.
+        ahead = job.actions[now : now + window.horizon]
+        unknown = np.full((window.horizon - len(ahead), ahead.shape[1]), np.nan, np.float32)
+        batch.actions = torch.from_numpy(np.concatenate([ahead, unknown]))[None]
+    batch = batch.to(next(model.parameters()).device)  # type: ignore[attr-defined]
     if normalizer is not None:
-        observation = normalizer.observation(observation)
+        batch = normalizer.batch(batch)
     seed = derived_seed("prediction", forecast.task.name, job.record.episode)
     with torch.inference_mode():
-        clip = model.predict_video(observation, RowGenerator.from_seeds([seed])).cpu()  # (1, V, T, 3, H, W)
+        noise = RowGenerator.from_seeds([seed])
+        clip = model.predict_video(batch.observation, noise, actions=batch.actions).cpu()  # (1, V, T, 3, H, W)
 
     reached = [t for t, offset in enumerate(model.clip_offsets) if now + offset in job.observations]
     offsets = [model.clip_offsets[t] for t in reached]
     happened = [job.observations[now + offset] for offset in (*offsets, 0)]
     real = stack_observations([Seen(happened, "")]).images
+    cameras = getattr(model, "predicted_cameras", tuple(real))
+    real = {name: real[name] for name in cameras}
     views = to_bytes(stack_views(real, (int(clip.shape[-2]), int(clip.shape[-1]))))
     frames = [_side_by_side(view.numpy()) for view in (clip[0][:, reached], views[0])]
     return offsets, frames[0], frames[1][:-1], frames[1][-1]

@@ -32,6 +32,11 @@ class UvaPolicy(Policy):
         """Offsets of the predicted frames; the present one is not among them."""
         return self.joint.clip_offsets
 
+    @property
+    def predicted_cameras(self) -> tuple[str, ...]:
+        """The cameras whose future is predicted, in the order of the views."""
+        return self.joint.predicted_cameras
+
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         return decayed(self)
 

@@ -87,9 +87,11 @@ class ColorDistance(Score):
 class GoalImage(Score):
     """Minus the mean squared error to a picture of what is wanted, pixels between 0 and 1.
 
+    The last predicted frame is compared, so the prediction should reach far enough for right and wrong to look
+    different.
+
     Args:
-        path: A picture file. Of an animated one (PNG, GIF or WebP) the frame that fits best counts: a film of the
-            task being done then also says how to begin, where a picture of its end alone would reward rushing there.
+        path: A picture file.
     """
 
     type: Literal["goal-image"] = "goal-image"
@@ -103,27 +105,23 @@ class GoalImage(Score):
             )
 
     def judge(self, pictures: Tensor) -> Tensor:
-        import torch
-
         self.fetch()
         height, width = pictures.shape[-2:]
-        seen = pictures.float() / 255
-        goals = _frames_of(self.path, int(height), int(width)).to(seen)
-        return -torch.stack([(seen - goal).square().mean((1, 2, 3)) for goal in goals]).min(dim=0).values
+        goal = _picture(self.path, int(height), int(width)).to(pictures.device)
+        return -((pictures.float() - goal) / 255).square().mean((1, 2, 3))
 
 
 @lru_cache(maxsize=4)
-def _frames_of(path: Path, height: int, width: int) -> Tensor:
-    """The frames of a picture file ``(K, 3, height, width)``, pixels between 0 and 1."""
-    import torch
-    from PIL import Image, ImageSequence
+def _picture(path: Path, height: int, width: int) -> Tensor:
+    """A picture file as ``(3, height, width)``, pixels from 0 to 255."""
+    from PIL import Image
     from torchvision.transforms.v2 import functional as transforms
 
     try:
         with Image.open(path) as file:
-            frames = [transforms.pil_to_tensor(one.convert("RGB")) for one in ImageSequence.Iterator(file)]
+            picture = transforms.pil_to_tensor(file.convert("RGB"))
     except OSError as error:
         raise RecipeError(
             f"score.path: {path} cannot be read: {error}.", "Name a picture in a common format, such as PNG."
         ) from None
-    return transforms.resize(torch.stack(frames), [height, width], antialias=True).float() / 255
+    return transforms.resize(picture, [height, width], antialias=True).float()
