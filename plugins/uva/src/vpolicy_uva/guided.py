@@ -27,7 +27,7 @@ class GuidedPolicy(Policy):
         super().__init__()
         self.options = options
         # Whoever asks the whole policy for a prediction of video finds the dynamics model first.
-        self.dynamics = options.dynamics.build(spaces)
+        self.dynamics: Any = options.dynamics.build(spaces)
         self.proposer = options.proposer.build(spaces)
         if not isinstance(self.dynamics, PredictsVideo):
             raise RecipeError(
@@ -47,7 +47,7 @@ class GuidedPolicy(Policy):
 
         Nothing else is learned here, so stages usually train the parts one by one.
         """
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, part in (("proposer", self.proposer), ("dynamics", self.dynamics)):
             losses = part.loss(batch_for(part.window, batch, self.window))
             found |= {f"{name}_{loss}": value for loss, value in losses.items()}
