@@ -121,7 +121,8 @@ def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
 
 
 # Besides the package itself: modules of tools that parts share, none of which runs anything.
-PUBLIC = {f"videopolicy.{module}" for module in ("catalogue", "errors", "levels", "testing", "text", "weights", "windows")}
+_TOOLS = ("catalogue", "errors", "levels", "testing", "text", "weights", "windows")
+PUBLIC = {f"videopolicy.{module}" for module in _TOOLS}
 
 
 def test_plugins_import_only_the_public_api():
