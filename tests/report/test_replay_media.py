@@ -228,6 +228,14 @@ def test_a_model_of_dynamics_is_told_the_actions_that_were_executed(toy_run, toy
         assert told.shape == (1, 6, 2) and np.array_equal(told[0, :4], executed) and told[0, 4:].isnan().all()
 
 
+def test_episodes_shorter_than_the_prediction_are_left_out(toy_run, toy, capsys):
+    model = Pushed()
+    model.clip_offsets = (50,)
+    make_predictions(toy_run, toy, torch.nn.ModuleList([model]), Reporter())
+    assert model.told == {} and "ended before the first predicted frame" in capsys.readouterr().err
+    assert not (toy_run / "videos" / "red-prediction.png").exists()
+
+
 def test_a_policy_that_cannot_predict_gets_nothing(toy_run, toy):
     make_predictions(toy_run, toy, torch.nn.Linear(1, 1), Reporter(quiet=True))
     assert not (toy_run / "videos").exists()

@@ -90,10 +90,13 @@ def make_predictions(
 
     def finished(job: Replay) -> None:
         forecast = missing[id(job)]
-        began_elsewhere = job.initial_state != job.record.initial_state
-        if job.error or began_elsewhere:
-            reason = job.error or "began in another state, so there is no real future to compare with."
-            reporter.line(f"The replay of {job.record.task} episode {job.record.episode}: {reason}")
+        problem = job.error
+        if not problem and job.initial_state != job.record.initial_state:
+            problem = "began in another state, so there is no real future to compare with."
+        if not problem and not any(forecast.now + offset in job.observations for offset in model.clip_offsets):
+            problem = "ended before the first predicted frame."
+        if problem:
+            reporter.line(f"The replay of {job.record.task} episode {job.record.episode}: {problem}")
         else:
             rate = benchmark.spaces().actions.rate
             index[forecast.task.name] = {
