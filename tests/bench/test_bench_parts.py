@@ -13,7 +13,7 @@ from videopolicy.bench.compiling import compile_modules
 from videopolicy.bench.counting import operations, parameters_by_part
 from videopolicy.bench.parts import ACTION, ENCODE, FORMER, OTHER, TEXT, VIDEO, Account, split
 from videopolicy.bench.settings import Settings
-from videopolicy.bench.subject import Subject
+from videopolicy.bench.subject import Episode, Subject
 from videopolicy.recipe import load_recipe
 from videopolicy.types import Window
 
@@ -114,6 +114,13 @@ def test_plans_see_again_what_earlier_plans_saw(whole, monkeypatch):
     first, second, third = (next(iter(subject.observation(2, plan).images.values())) for plan in (1, 2, 3))
     assert torch.equal(first[:, 1:], second[:, :2]) and torch.equal(first[:, 2], third[:, 0])
     assert not torch.equal(first[:, 2], second[:, 2]) and not torch.equal(first[0], first[1])
+    seen = []
+    monkeypatch.setattr(subject, "act", lambda observation: seen.append(next(iter(observation.images.values()))))
+    for _ in range(2):  # a second measurement goes on where the first one ended
+        episode = Episode(subject)
+        episode.unfold()
+        episode.act()
+    assert torch.equal(seen[0][:, 1:], seen[1][:, :2]) and not torch.equal(seen[0], seen[1])
 
 
 class Body(nn.Module):

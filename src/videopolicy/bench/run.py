@@ -156,7 +156,9 @@ def _split(subject: Subject, calls: int, reporter: Reporter) -> Split:
 def _throughput(subject: Subject, size: int, reporter: Reporter) -> Throughput:
     try:
         median = _timed(subject, f"batch of {size}", size, reporter).median
-        memory = peak_memory(Episode(subject, size).act, subject.settings.torch_device)
+        episode = Episode(subject, size)
+        episode.unfold()
+        memory = peak_memory(episode.act, subject.settings.torch_device)
     except torch.OutOfMemoryError:
         return Throughput(size, None, None, None)
     return Throughput(size, median, size / median, memory)

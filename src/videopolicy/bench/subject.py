@@ -117,6 +117,8 @@ class Subject:
         self.normalizer = (normalizer or unit_normalizer(recipe, self.spaces)).to(settings.torch_device)
         self.actor = PolicyActor(self.policy, self.normalizer, self.spaces.actions, settings.torch_device)
         self._executed = recipe.eval.execute
+        self.plans = 1
+        """Plans that were observed so far, the first of which `operations` looks at."""
         self._sentences = [task.instruction for task in recipe.benchmark.tasks()]
 
     def observation(self, rows: int, plan: int = 0) -> Observation:
@@ -128,12 +130,11 @@ class Subject:
                 would ask, so a plan sees frames that earlier ones have seen where the window reaches back that far.
         """
         observation = toy_observation(self.spaces, self.policy.window, batch_size=rows)
-        if plan:
-            steps = [plan * self._executed + offset for offset in self.policy.window.observed]
-            observation.images = {
-                name: torch.stack([_frame(images, step) for step in steps], dim=1)
-                for name, images in observation.images.items()
-            }
+        steps = [plan * self._executed + offset for offset in self.policy.window.observed]
+        observation.images = {
+            name: torch.stack([_frame(images, step) for step in steps], dim=1)
+            for name, images in observation.images.items()
+        }
         observation.instructions = [self._sentences[row % len(self._sentences)] for row in range(rows)]
         return observation
 
@@ -152,20 +153,22 @@ class Subject:
 class Episode:
     """One plan after the other, each with an observation of its own.
 
+    Plans are numbered through all that is measured of a subject, so that nothing has been seen but what earlier plans
+    of an evaluation would have seen.
+
     Args:
         subject: The policy.
         rows: Episodes at a time.
     """
 
     def __init__(self, subject: Subject, rows: int = 1) -> None:
-        self._subject, self._rows, self._plan = subject, rows, 0
-        self.unfold()
+        self._subject, self._rows = subject, rows
         subject.policy.reset(list(range(rows)))
 
     def unfold(self) -> None:
         """Go on to the next plan."""
-        self._plan += 1
-        self._observation = self._subject.observation(self._rows, self._plan)
+        self._subject.plans += 1
+        self._observation = self._subject.observation(self._rows, self._subject.plans)
 
     def act(self) -> None:
         """Choose a chunk of actions for this plan."""
