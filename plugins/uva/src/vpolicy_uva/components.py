@@ -372,8 +372,9 @@ class Uva(PolicyComponent):
 
     @model_validator(mode="after")
     def _fits(self) -> Uva:
-        if self.joint.video is None and (practised := [m for m in self.modes if m in ("video", "forward", "full")]):
-            raise ValueError(f"modes {', '.join(practised)} predict video, and joint.video is null")
+        filmed = dict.fromkeys(mode for mode in self.modes if mode in ("video", "forward", "full"))
+        if self.joint.video is None and filmed:
+            raise ValueError(f"modes {', '.join(filmed)} predict video, and joint.video is null")
         if self.guidance != 1 and self.joint.text is None:
             raise ValueError("guidance is of the instruction, and joint.text is null")
         if not any(mode in ("policy", "inverse", "full") for mode in self.modes):
