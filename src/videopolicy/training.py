@@ -111,8 +111,13 @@ def _average(decay: float, warmup: float | None) -> Callable[[Tensor, Tensor, Te
     """
 
     def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        now = decay if warmup is None else min(decay, 1 - float(updates) ** -warmup)
-        return averaged.lerp(current, 1 - now) if averaged.is_floating_point() else current
+        if not averaged.is_floating_point():
+            return current
+        if warmup is None:
+            return averaged.lerp(current, 1 - decay)
+        # On the device that counts the updates: this is asked for every parameter, and reading the count would wait.
+        share = torch.as_tensor(updates, device=averaged.device).double() ** -warmup
+        return averaged.lerp(current, share.clamp(min=1 - decay).to(averaged.dtype))
 
     return average
 
