@@ -51,7 +51,7 @@ def published_numbers(path: Path) -> tuple[PublishedNumber, ...]:
     """Numbers of papers from a YAML file.
 
     ``tables`` is a list; each has ``source``, ``metric``, ``methods``, and ``values``, by group as many numbers as
-    there are methods, null where the paper has none; ``episodes`` and ``note`` may be left out.
+    there are methods, null where the paper has none; ``episodes``, ``note`` and ``kind`` may be left out.
     """
     import yaml
 
@@ -61,7 +61,7 @@ def published_numbers(path: Path) -> tuple[PublishedNumber, ...]:
             method=method,
             group=group,
             value=value,
-            **{name: table[name] for name in ("metric", "source", "episodes", "note") if name in table},
+            **{name: table[name] for name in ("metric", "source", "episodes", "note", "kind") if name in table},
         )
         for table in tables
         for group, values in table["values"].items()

@@ -221,9 +221,14 @@ class DemonstrationRequest(BaseModel):
 
 
 class BenchmarkComponent(Component):
-    """A benchmark. The component is itself the contract: nothing heavy has to be built."""
+    """A benchmark. The component is itself the contract: nothing heavy has to be built.
+
+    ``ordinal`` names the score of an episode where it says more than success, such as a chain length or a
+    coverage; it is empty where it does not.
+    """
 
     kind: ClassVar[str] = "benchmark"
+    ordinal: ClassVar[str] = ""
 
     def spaces(self) -> Spaces:
         """Cameras, state and actions of the simulator as configured."""

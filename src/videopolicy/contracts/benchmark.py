@@ -7,7 +7,7 @@ it runs in a worker process in an environment of its own.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -69,6 +69,7 @@ class PublishedNumber(BaseModel):
         source: Paper and table.
         episodes: Evaluation episodes per task, where the paper says so.
         note: Where code and paper disagree, or what makes the number hard to compare.
+        kind: ``main`` for a comparison of methods, ``ablation`` for variants of one method or changed conditions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,3 +81,4 @@ class PublishedNumber(BaseModel):
     source: str
     episodes: int | None = None
     note: str = ""
+    kind: Literal["main", "ablation"] = "main"

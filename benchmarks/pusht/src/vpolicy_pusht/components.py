@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -54,6 +54,7 @@ class PushT(BenchmarkComponent):
         goal_color: Of the target; demonstrations have light green.
     """
 
+    ordinal: ClassVar[str] = "coverage"
     type: Literal["pusht"] = "pusht"
     goals: Literal["fixed", "random"] = "fixed"
     image_size: int = Field(96, ge=16, le=1024)
