@@ -1,0 +1,130 @@
+"""CALVIN's tasks, spaces and protocols; its simulator is not part of this version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import yaml
+from pydantic import Field, field_validator
+
+from videopolicy import (
+    ActionSpace,
+    BenchmarkComponent,
+    Camera,
+    Component,
+    PublishedNumber,
+    SimulationError,
+    Spaces,
+    StateSpace,
+    Task,
+    WorkerSpec,
+    hookimpl,
+)
+from videopolicy.catalogue import different, published_numbers
+
+FOLDER = Path(__file__).parent
+CameraName = Literal["rgb_static", "rgb_gripper"]
+SIZES: dict[str, int] = {"rgb_static": 200, "rgb_gripper": 84}
+"""Height and width in pixels of what the recorded demonstrations and the official simulator show."""
+TRAINED_ON = {"ABC_D": ("A", "B", "C"), "ABCD_D": ("A", "B", "C", "D"), "D_D": ("D",)}
+"""Tables (textures, and places of drawer, slider, switch and button) in the demonstrations, by preset."""
+CHAINS, CHAIN_LENGTH, STEPS = 1000, 5, 360
+"""Chains of an evaluation, tasks of a chain, and steps that every task of it may take."""
+CHAIN = "chain_of_5"
+JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
+
+
+@lru_cache(maxsize=1)
+def sentences() -> dict[str, str]:
+    """Sentence by task."""
+    return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
+
+
+class Calvin(BenchmarkComponent):
+    """CALVIN's long-horizon evaluation (Mees et al., 2022): chains of five instructions on table D.
+
+    An episode is one chain: nothing is reset between its tasks, every task has 360 steps, and the first that is not
+    solved ends the chain. Its score is the number of tasks solved in a row; it is a success when all five are.
+
+    Args:
+        preset: Which tables the policy may learn from; all are evaluated on table D. ``ABC_D``: on three others.
+            ``ABCD_D``: on all four. ``D_D``: on that table alone.
+        cameras: Cameras in the order of the views: over the table (200 pixels) and on the gripper (84).
+    """
+
+    ordinal: ClassVar[str] = "chain length"
+    type: Literal["calvin"] = "calvin"
+    preset: Literal["ABC_D", "ABCD_D", "D_D"] = "ABC_D"
+    cameras: tuple[CameraName, ...] = Field(get_args(CameraName), min_length=1)
+
+    @field_validator("cameras")
+    @classmethod
+    def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
+        return different(cameras, "camera")
+
+    def spaces(self) -> Spaces:
+        """Actions as in ``rel_actions``: 1 moves the gripper's target by 2 cm or turns it by 0.05 rad (Euler angles
+        xyz), +1 opens the gripper and -1 closes it. The state is ``robot_obs``."""
+        return Spaces(
+            cameras=tuple(Camera(name=name, height=SIZES[name], width=SIZES[name]) for name in self.cameras),
+            actions=ActionSpace(
+                names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+                low=(-1.0,) * 7,
+                high=(1.0,) * 7,
+                control="delta_position",
+                rotation="delta_euler",
+                gripper="positive_opens",
+                rate=30.0,
+            ),
+            state=StateSpace(
+                names=("x", "y", "z", "roll", "pitch", "yaw", "gripper_opening", *JOINTS, "gripper_action")
+            ),
+        )
+
+    def tasks(self) -> tuple[Task, ...]:
+        sentence = "five instructions, the next when the one before it is done"
+        return (Task(name=CHAIN, instruction=sentence, max_steps=CHAIN_LENGTH * STEPS),)
+
+    def subtasks(self) -> tuple[Task, ...]:
+        """The 34 tasks that chains are made of, with the sentences that the policy is given one after the other."""
+        return tuple(Task(name=name, instruction=text, max_steps=STEPS) for name, text in sentences().items())
+
+    def launch(self) -> WorkerSpec:
+        raise SimulationError(
+            "CALVIN's simulator is not part of this version of vpolicy-calvin, so nothing can be evaluated.",
+            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """Tables, chains, sentences and pictures."""
+        return {
+            "success": "all tasks of the chain",
+            "score": "tasks solved in a row",
+            "trained_on": list(TRAINED_ON[self.preset]),
+            "evaluated_on": "D",
+            "chains": f"episode k is the k-th of the {CHAINS} official ones",
+            "chain_length": CHAIN_LENGTH,
+            "steps_per_task": STEPS,
+            "sentences": "the official ones for validation",
+            **self.model_dump(mode="json", include={"cameras"}),
+        }
+
+    def metrics(self, records: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """The numbers that papers report: shares of chains with at least 1 to 5 tasks solved, and their sum."""
+        solved = [record["score"] for record in records]
+        rates = {
+            f"success after {count} {'task' if count == 1 else 'tasks'}": sum(s >= count for s in solved) / len(solved)
+            for count in range(1, CHAIN_LENGTH + 1)
+        }
+        return {**rates, "average chain length": sum(solved) / len(solved)}
+
+    def published(self) -> tuple[PublishedNumber, ...]:
+        return published_numbers(FOLDER / "published.yaml")
+
+
+@hookimpl
+def vpolicy_components() -> list[type[Component]]:
+    return [Calvin]

@@ -1,0 +1,83 @@
+"""Tasks, spaces, protocols and published numbers of CALVIN, without its simulator."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from vpolicy_calvin.components import Calvin
+
+from videopolicy.errors import SimulationError
+from videopolicy.testing import BenchmarkContract
+
+
+class TestCalvin(BenchmarkContract):
+    @pytest.fixture
+    def component(self):
+        return Calvin(preset="D_D", cameras=("rgb_gripper",))
+
+
+def test_a_chain_takes_five_of_thirty_four_tasks():
+    (chain,) = Calvin().tasks()
+    subtasks = {task.name: task for task in Calvin().subtasks()}
+    assert len(subtasks) == len({task.instruction for task in subtasks.values()}) == 34
+    assert {task.max_steps for task in subtasks.values()} == {360} and chain.max_steps == 5 * 360
+    assert subtasks["turn_on_lightbulb"].instruction == "use the switch to turn on the light bulb"
+    assert subtasks["push_into_drawer"].instruction == "slide the block that it falls into the drawer"
+
+
+def test_presets_share_no_fingerprint_and_all_are_evaluated_on_table_d():
+    protocols = [Calvin(preset=name).protocol() for name in ("ABC_D", "ABCD_D", "D_D")]
+    assert [protocol["trained_on"] for protocol in protocols] == [["A", "B", "C"], ["A", "B", "C", "D"], ["D"]]
+    assert {protocol["evaluated_on"] for protocol in protocols} == {"D"}
+    assert Calvin(cameras=("rgb_static",)).protocol() != protocols[0]
+
+
+def test_spaces_are_those_of_the_recorded_demonstrations():
+    spaces = Calvin().spaces()
+    assert [(c.name, c.height, c.width) for c in spaces.cameras] == [("rgb_static", 200, 200), ("rgb_gripper", 84, 84)]
+    assert (spaces.actions.dim, spaces.actions.gripper, spaces.actions.rate) == (7, "positive_opens", 30.0)
+    assert spaces.state.dim == 15 and spaces.state.names[-1] == "gripper_action"
+
+
+def test_an_episode_is_a_chain_and_its_score_the_tasks_solved_in_a_row():
+    assert Calvin.ordinal == "chain length"
+    records = [{"score": float(solved), "success": solved == 5} for solved in (5, 3, 1, 0)]
+    assert Calvin().metrics(records) == {
+        "success after 1 task": 0.75,
+        "success after 2 tasks": 0.5,
+        "success after 3 tasks": 0.5,
+        "success after 4 tasks": 0.25,
+        "success after 5 tasks": 0.25,
+        "average chain length": 2.25,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("preset", "ABC", "'ABC_D', 'ABCD_D' or 'D_D'"),
+        ("cameras", ["rgb_tactile"], "'rgb_static' or 'rgb_gripper'"),
+        ("cameras", ["rgb_static", "rgb_static"], "a camera is named more than once"),
+        ("cameras", [], "at least 1 item"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
+    with pytest.raises(ValidationError) as caught:
+        Calvin.model_validate({field: value})
+    assert message in str(caught.value)
+
+
+def test_the_missing_simulator_is_said_with_what_works_without_it():
+    with pytest.raises(SimulationError, match="not part of this version") as caught:
+        Calvin().launch()
+    assert "eval.episodes=0" in caught.value.hint
+
+
+def test_the_papers_tables_agree_where_they_overlap():
+    numbers = Calvin().published()
+    vpp = {n.source: n.value for n in numbers if n.metric == "average chain length" and n.method in ("VPP", "VDM")}
+    assert {source.rpartition(" ")[2] for source in vpp} == {"1", "3", "4", "10", "12"} and set(vpp.values()) == {4.33}
+    by_count = {n.group: n.value for n in numbers if n.metric == "success" and n.method == "VPP"}
+    assert list(by_count.values()) == [0.965, 0.909, 0.866, 0.820, 0.769]
+    assert {n.method for n in numbers if n.kind == "main"} >= {"VPP", "GR-1"}
+    assert {n.source.rpartition("Table ")[2] for n in numbers if n.kind == "main"} == {"1"}
