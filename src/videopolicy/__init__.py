@@ -29,6 +29,7 @@ from videopolicy.component import (
     LearnerComponent,
     PolicyComponent,
     TextComponent,
+    WhenActing,
 )
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
@@ -137,6 +138,7 @@ __all__ = [
     "VideoBackbone",
     "VpolicyError",
     "WeightsError",
+    "WhenActing",
     "Window",
     "Windows",
     "WorkerSpec",

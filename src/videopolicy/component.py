@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from videopolicy.contracts.text import TextEncoder
 
 
+class WhenActing:
+    """Marks an option that matters only once a model acts or predicts, such as a number of sampling steps.
+
+    Written ``steps: Annotated[int, WhenActing()] = 10``. Stages of training that differ in nothing else are one.
+    """
+
+
 class Component(BaseModel):
     """Base of all components. Subclass one of the kinds below, not this class.
 
@@ -343,4 +350,5 @@ __all__ = [
     "LearnerComponent",
     "PolicyComponent",
     "TextComponent",
+    "WhenActing",
 ]

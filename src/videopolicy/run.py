@@ -195,6 +195,7 @@ def _identity(recipe: Recipe, last_stage: str | None) -> dict[str, Any]:
     """What must stay equal for episodes to belong into one run folder."""
     return {
         "policy": last_stage,
+        "acting": digest(recipe.policy.model_dump(mode="json")),
         "protocol": recipe.benchmark.protocol(),
         "execute": recipe.eval.execute,
         "batch_size": recipe.eval.batch_size,

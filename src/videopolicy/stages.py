@@ -88,7 +88,7 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
         fingerprint = dataset.fingerprint(actions) if dataset else ""
         key = digest(
             {
-                "learner": identity(recipe.part(stage.target), recipe.registry),
+                "learner": identity(recipe.part(stage.target), recipe.registry, training=True),
                 "stage": stage.model_dump(mode="json", exclude=incidental),
                 "initial": _file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
                 **({"scaling": _file_digest(scaling)} if scaling else {"data": fingerprint}),

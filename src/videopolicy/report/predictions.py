@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videopolicy.artifacts import write_json
+from videopolicy.artifacts import digest, write_json
 from videopolicy.component import BenchmarkComponent
 from videopolicy.contracts.benchmark import Task
 from videopolicy.order import derived_seed
@@ -72,6 +72,7 @@ def make_predictions(
     window = (model if isinstance(model, Learner) else policy).window
     run = read_run(run_folder, benchmark)
     weights = [stage.get("key") for stage in run.provenance.get("stages") or []]
+    weights.append(digest(run.recipe.get("policy")))  # options that matter only when acting are in no stage's key
     wanted = {}
     for task in benchmark.tasks():
         record = first_episode(run.records, task.name, True) or first_episode(run.records, task.name, False)

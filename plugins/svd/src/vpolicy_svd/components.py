@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from videopolicy import AnyText, BackboneComponent, Component, FeatureLayout, Spaces, Window, hookimpl
+from videopolicy import AnyText, BackboneComponent, Component, FeatureLayout, Spaces, WhenActing, Window, hookimpl
 from videopolicy.text import ClipText
 
 if TYPE_CHECKING:
@@ -196,12 +196,12 @@ class Svd(BackboneComponent):
     unet: UNet = UNet()
     training: MicroConditioning = MicroConditioning()
     reading: MicroConditioning = MicroConditioning(fps=4)
-    sampling: MicroConditioning = MicroConditioning(fps=4, noise_augmentation=0.02)
+    sampling: Annotated[MicroConditioning, WhenActing()] = MicroConditioning(fps=4, noise_augmentation=0.02)
     unconditional_image: Literal["zero", "keep"] = "zero"
-    video_guidance: Literal["linear", "constant"] = "linear"
+    video_guidance: Annotated[Literal["linear", "constant"], WhenActing()] = "linear"
     level_mean: float = 0.7
     level_deviation: float = Field(1.6, gt=0)
-    level_min: float = Field(0.002, gt=0)
+    level_min: Annotated[float, WhenActing()] = Field(0.002, gt=0)
     level_max: float = Field(700.0, gt=0)
     past_end: Literal["repeat", "mask"] = "repeat"
     gradient_checkpointing: bool = False

@@ -19,6 +19,7 @@ from videopolicy import (
     LearnerComponent,
     PolicyComponent,
     Spaces,
+    WhenActing,
     Window,
     hookimpl,
 )
@@ -172,9 +173,9 @@ class Head(_Options):
     width: int = Field(1024, ge=2)
     depth: int = Field(6, ge=1)
     training_steps: int = Field(1000, ge=2)
-    sampling_steps: int = Field(100, ge=2)
-    temperature: float = Field(0.95, ge=0)
-    clip: float | None = Field(None, gt=0)
+    sampling_steps: Annotated[int, WhenActing()] = Field(100, ge=2)
+    temperature: Annotated[float, WhenActing()] = Field(0.95, ge=0)
+    clip: Annotated[float | None, WhenActing()] = Field(None, gt=0)
     noise_samples: int = Field(1, ge=1)
 
     @model_validator(mode="after")
@@ -187,7 +188,7 @@ class Head(_Options):
 class ActionHead(Head):
     """The action head: the same, with clean estimates cut to the range of normalised actions."""
 
-    clip: float | None = Field(1.0, gt=0)
+    clip: Annotated[float | None, WhenActing()] = Field(1.0, gt=0)
 
 
 class UvaJoint(LearnerComponent):
@@ -248,7 +249,7 @@ class UvaJoint(LearnerComponent):
     text_drop: float = Field(0.1, ge=0, lt=1)
     transformer: Transformer = Transformer()
     video: Head | None = Head()
-    video_steps: int = Field(1, ge=1)
+    video_steps: Annotated[int, WhenActing()] = Field(1, ge=1)
     mask_ratio_min: float = Field(0.7, ge=0, lt=1)
     future_mask: bool = True
     forward: bool = False
@@ -368,7 +369,7 @@ class Uva(PolicyComponent):
     action: AnyDecoder = UvaAction()
     modes: tuple[Mode, ...] = Field(("video", "forward", "policy", "inverse", "full"), min_length=1)
     modes_per: Literal["batch", "sample"] = "batch"
-    guidance: float = 1.0
+    guidance: Annotated[float, WhenActing()] = 1.0
 
     @model_validator(mode="after")
     def _fits(self) -> Uva:

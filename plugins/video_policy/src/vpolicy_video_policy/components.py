@@ -18,6 +18,7 @@ from videopolicy import (
     ExtractorComponent,
     FeatureLayout,
     Spaces,
+    WhenActing,
     Window,
     hookimpl,
 )
@@ -137,7 +138,7 @@ class EveryStep(ExtractorComponent):
     adapter: Adapter = Adapter()
     frozen: bool = False
     stop_gradient: bool = False
-    guidance: float = 2.0
+    guidance: Annotated[float, WhenActing()] = 2.0
     video_weight: float = Field(25 / 57, ge=0)
     video_learning_rate: float = Field(0.2, gt=0)
     lowest_level: float = Field(0.0, ge=0)
@@ -260,7 +261,7 @@ class ActionUNet(DecoderComponent):
     step_dim: int = Field(256, ge=4)
     proprioception: bool = False
     training_levels: TrainingLevels = TrainingLevels()
-    sampling_levels: SamplingLevels = SamplingLevels()
+    sampling_levels: Annotated[SamplingLevels, WhenActing()] = SamplingLevels()
     noise_samples: int = Field(1, ge=1)
     action_weight: float = Field(32 / 57, gt=0)
 

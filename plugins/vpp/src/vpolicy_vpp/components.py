@@ -18,6 +18,7 @@ from videopolicy import (
     ExtractorComponent,
     FeatureLayout,
     Spaces,
+    WhenActing,
     Window,
     hookimpl,
 )
@@ -259,7 +260,7 @@ class DitDiffusion(DecoderComponent):
     initial_deviation: float | None = Field(0.02, gt=0)
     sigma_data: float = Field(0.5, gt=0)
     training_levels: TrainingLevels = TrainingLevels()
-    sampling_levels: SamplingLevels = SamplingLevels()
+    sampling_levels: Annotated[SamplingLevels, WhenActing()] = SamplingLevels()
     noise_samples: int = Field(1, ge=1)
 
     @model_validator(mode="after")

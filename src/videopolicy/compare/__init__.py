@@ -1,0 +1,1 @@
+"""Compares runs on one benchmark: fair tables, tests, published numbers beside them."""
