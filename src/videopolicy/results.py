@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from videopolicy.component import BenchmarkComponent
 from videopolicy.errors import StorageError
@@ -117,6 +117,8 @@ class EpisodeLog:
             lines = self.path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
         except FileNotFoundError:
             return LogContents([], [])
+        if (clean := _all_at_once(lines)) is not None:
+            return LogContents(clean, [])
         found: dict[tuple[str, str, int], tuple[int, EpisodeRecord]] = {}
         problems = []
         for number, line in enumerate(lines, start=1):
@@ -140,6 +142,18 @@ class EpisodeLog:
     def done(self) -> set[tuple[str, str, int]]:
         """The (policy, task, episode) that need not run again, those that ended in an error included."""
         return {record.key for record in self.read()}
+
+
+_RECORDS = TypeAdapter(list[EpisodeRecord])
+
+
+def _all_at_once(lines: list[bytes]) -> list[EpisodeRecord] | None:
+    """The records of a log in which nothing is wrong, several times as fast as line by line; None for others."""
+    try:
+        records = _RECORDS.validate_json(b"[" + b",".join(lines) + b"]")
+    except ValidationError:
+        return None
+    return records if len({record.key for record in records}) == len(lines) else None
 
 
 def _reason(error: ValidationError) -> str:
@@ -230,23 +244,32 @@ def summarise(
 def _summary(
     policy: str, episodes: dict[str, list[EpisodeRecord]], tiers: dict[str, str], benchmark: BenchmarkComponent | None
 ) -> PolicySummary:
-    tasks = tuple(_task_rate(name, records, benchmark) for name, records in episodes.items())
+    tasks = tuple(task_rate(name, records, benchmark) for name, records in episodes.items())
     named_tiers = dict.fromkeys(tier for tier in tiers.values() if tier)
     everything = [record for records in episodes.values() for record in records]
     return PolicySummary(
         policy,
         tasks,
-        tuple(_mean_rate(tier, [rate for rate in tasks if tiers[rate.name] == tier]) for tier in named_tiers),
-        _mean_rate("mean", tasks, _metrics(everything, benchmark)),
+        tuple(mean_rate(tier, [rate for rate in tasks if tiers[rate.name] == tier]) for tier in named_tiers),
+        mean_rate("mean", tasks, _metrics(everything, benchmark)),
     )
 
 
 def _metrics(records: Sequence[EpisodeRecord], benchmark: BenchmarkComponent | None) -> dict[str, float]:
+    if benchmark is None or type(benchmark).metrics is BenchmarkComponent.metrics:
+        return {}
     finished = [record.model_dump() for record in records if record.error is None]
-    return benchmark.metrics(finished) if benchmark is not None and finished else {}
+    return benchmark.metrics(finished) if finished else {}
 
 
-def _task_rate(name: str, records: Sequence[EpisodeRecord], benchmark: BenchmarkComponent | None) -> Rate:
+def task_rate(name: str, records: Sequence[EpisodeRecord], benchmark: BenchmarkComponent | None) -> Rate:
+    """Success over the episodes of one task.
+
+    Args:
+        name: Of the task.
+        records: Its episodes.
+        benchmark: Says further metrics; None for none.
+    """
     finished = [record for record in records if record.error is None]
     successes = sum(record.success for record in finished)
     return Rate(
@@ -261,7 +284,14 @@ def _task_rate(name: str, records: Sequence[EpisodeRecord], benchmark: Benchmark
     )
 
 
-def _mean_rate(name: str, tasks: Sequence[Rate], metrics: dict[str, float] | None = None) -> Rate:
+def mean_rate(name: str, tasks: Sequence[Rate], metrics: dict[str, float] | None = None) -> Rate:
+    """Mean over tasks, each with the same weight.
+
+    Args:
+        name: Of the mean.
+        tasks: Rates; those without a finished episode are left out and named.
+        metrics: The benchmark's further numbers over all of them.
+    """
     measured = [rate for rate in tasks if rate.value is not None]
     return Rate(
         name,

@@ -32,12 +32,17 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Inter
         trials: Number of episodes; with none, nothing is known and the interval is [0, 1].
         confidence: Coverage.
     """
-    from scipy.stats import binomtest
+    from scipy.special import ndtri  # scipy.stats takes a second to import
 
     if trials == 0:
         return Interval(0.0, 1.0)
-    ends = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    return Interval(float(ends.low), float(ends.high))
+    z2 = float(ndtri((1 + confidence) / 2)) ** 2
+    middle = (successes + z2 / 2) / (trials + z2)
+    half = (z2 * (successes * (trials - successes) / trials + z2 / 4)) ** 0.5 / (trials + z2)
+    return Interval(
+        middle - half if successes else 0.0,
+        middle + half if successes < trials else 1.0,
+    )
 
 
 def mean_over_tasks(counts: Sequence[tuple[int, int]], confidence: float = CONFIDENCE) -> Interval:
@@ -60,51 +65,57 @@ def mean_over_tasks(counts: Sequence[tuple[int, int]], confidence: float = CONFI
     """
     import numpy as np
     from scipy.optimize import brentq
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     if not counts:
         return Interval(0.0, 1.0)
     successes, trials = np.array(counts, dtype=float).T
     mean = float(np.mean(successes / trials))
-    z = float(norm.isf((1 - confidence) / 2))
+    z2 = float(ndtri((1 + confidence) / 2)) ** 2
 
-    def rejection(candidate: float) -> float:
-        """Negative where the score test keeps the candidate."""
-        rates = _most_likely_rates(successes, trials, candidate)
+    def rejection(multiplier: float) -> float:
+        """Negative where the score test keeps the mean that belongs to the multiplier."""
+        rates = _most_likely_rates(successes, trials, multiplier)
         variance = float(np.sum(rates * (1 - rates) / trials)) / len(rates) ** 2
-        return (mean - candidate) ** 2 - z**2 * variance
+        return (mean - float(rates.mean())) ** 2 - z2 * variance
 
-    edge = 1e-8
+    mixed = bool(np.any((successes > 0) & (successes < trials)))
+
+    def end(multiplier: float) -> float:
+        """Where the candidates end on the side of the multiplier from which on rates leave the observed ones."""
+        near = 0.0 if mixed else multiplier * (1 + 1e-6)
+        far = multiplier
+        while rejection(far) <= 0:
+            far *= 2
+        return float(_most_likely_rates(successes, trials, brentq(rejection, near, far)).mean())
+
+    # A task in which everything (nothing) succeeded keeps its rate up to the multiplier n (-n).
     return Interval(
-        float(brentq(rejection, edge, mean - edge)) if mean > 2 * edge else 0.0,
-        float(brentq(rejection, mean + edge, 1 - edge)) if mean < 1 - 2 * edge else 1.0,
+        end(float(trials[successes > 0].min())) if mean > 0 else 0.0,
+        end(-float(trials[successes < trials].min())) if mean < 1 else 1.0,
     )
 
 
-def _most_likely_rates(successes: np.ndarray, trials: np.ndarray, mean: float) -> np.ndarray:
-    """Maximum-likelihood rates of K tasks under the constraint that their mean is ``mean``.
+def _most_likely_rates(successes: np.ndarray, trials: np.ndarray, multiplier: float) -> np.ndarray:
+    """Maximum-likelihood rates of K tasks under the constraint that their mean is some m, given by its multiplier.
 
-    With a multiplier m, ``s / p - (n - s) / (1 - p) = m`` is a quadratic in every p, and the mean of its roots
-    falls as m rises.
+    With Lagrange's multiplier, ``s / p - (n - s) / (1 - p) = multiplier`` is a quadratic in every p. At 0 its
+    roots are the observed rates, and their mean falls as it rises: searching for the multiplier at an end of the
+    interval spares a search for the multiplier of every candidate mean.
 
     Args:
         successes, trials: ``(K,)``.
-        mean: Strictly between 0 and 1.
+        multiplier: Any number.
 
     Returns:
         ``(K,)``.
     """
     import numpy as np
-    from scipy.optimize import brentq
 
-    def rates(multiplier: float) -> np.ndarray:
-        b = multiplier + trials
-        if multiplier > 0:  # the discriminant b^2 - 4 m s, as a sum without cancellation
-            root = np.sqrt((multiplier - trials) ** 2 + 4 * multiplier * (trials - successes))
-        else:
-            root = np.sqrt(b**2 - 4 * multiplier * successes)
-        with np.errstate(divide="ignore", invalid="ignore"):  # the form that divides by zero is not chosen
-            return np.where(b > 0, 2 * successes / (b + root), (b - root) / (2 * multiplier))
-
-    bound = 2 * float(trials.max())
-    return rates(brentq(lambda multiplier: rates(multiplier).mean() - mean, -bound / (1 - mean), bound / mean))
+    b = multiplier + trials
+    if multiplier > 0:  # the discriminant b^2 - 4 m s, as a sum without cancellation
+        root = np.sqrt((multiplier - trials) ** 2 + 4 * multiplier * (trials - successes))
+    else:
+        root = np.sqrt(b**2 - 4 * multiplier * successes)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the form that divides by zero is not chosen
+        return np.where(b > 0, 2 * successes / (b + root), (b - root) / (2 * multiplier))
