@@ -1,0 +1,79 @@
+"""Diffusion over action chunks, around either network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from videopolicy import ActionDecoder, Branch, FeatureStream, RowGenerator, Spaces, normal_noise
+from vpolicy_diffusion_policy.components import TransformerDiffusion, UNetDiffusion
+from vpolicy_diffusion_policy.diffusion import ActionDiffusion
+
+
+class DiffusionDecoder(ActionDecoder):
+    """See `vpolicy_diffusion_policy.components` for the options and their sources.
+
+    Args:
+        options: Of the decoder.
+        network: ``(noisy actions (B, H, A), timesteps (B,), tokens (B, N, D), text (B, P) or None)`` to ``(B, H, A)``.
+        spaces: Of the actions.
+    """
+
+    def __init__(self, options: UNetDiffusion | TransformerDiffusion, network: nn.Module, spaces: Spaces) -> None:
+        super().__init__()
+        self.shape = (options.horizon, spaces.actions.dim)
+        self.draws = options.diffusion.noise_samples
+        self.diffusion = ActionDiffusion(options.diffusion)
+        self.text = None if options.text is None else options.text.build()
+        self.network = network
+
+    def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error of the prediction over the actions that are there, over all draws."""
+        actions, mask = torch.where(mask.unsqueeze(-1), actions, 0), mask.unsqueeze(-1)
+        timesteps = [self.diffusion.draw(len(actions), actions.device) for _ in range(self.draws)]
+        branches = [_one(stream.at(self.diffusion.level(timestep))) for timestep in timesteps]
+        timestep, actions = torch.cat(timesteps), actions.repeat(self.draws, 1, 1)
+        noisy, target = self.diffusion.noisy(actions, timestep)
+        tokens, text = torch.cat([branch.tokens for branch in branches]), self._read(stream)
+        error = (self._predict(noisy, timestep, tokens, text, self.draws) - target) ** 2
+        counted = mask.repeat(self.draws, 1, 1).expand_as(error)
+        return torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
+
+    @torch.no_grad()
+    def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
+        """Steps of the sampler, in step with the features."""
+        rows, like = len(stream.observation), next(self.network.parameters())
+        actions = normal_noise((rows, *self.shape), like, generator)
+        text = self._read(stream)
+        steps = zip(self.diffusion.timesteps, stream.descend(self.diffusion.sampling_levels), strict=True)
+        for timestep, (_, _, branches) in steps:
+            count = len(branches)
+            predicted = self._predict(
+                actions.repeat(count, 1, 1),
+                timestep.to(actions.device).expand(count * rows),
+                torch.cat([branch.tokens for branch in branches]),
+                text,
+                count,
+            )
+            weights = actions.new_tensor([branch.weight for branch in branches]).view(-1, 1, 1, 1)
+            guided = (weights * predicted.unflatten(0, (count, rows))).sum(dim=0)
+            actions = self.diffusion.step(guided, timestep, actions, generator)
+        return actions
+
+    def _read(self, stream: FeatureStream) -> Tensor | None:
+        """The instructions' vectors ``(B, P)``."""
+        return None if self.text is None else self.text(stream.observation.instructions).pooled
+
+    def _predict(self, noisy: Tensor, timestep: Tensor, tokens: Tensor, text: Tensor | None, times: int) -> Tensor:
+        """The network on rows that repeat the batch ``times`` times over."""
+        like = next(self.network.parameters())
+        if text is not None:
+            text = text.to(like).repeat(times, 1)
+        output: Tensor = self.network(noisy.to(like), timestep, tokens.to(like), text)
+        return output.to(noisy.dtype)
+
+
+def _one(branches: list[Branch]) -> Branch:
+    """The features of training, where nothing is guided."""
+    (branch,) = branches
+    return branch
