@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -216,7 +217,8 @@ def train(
         reporter: Shows progress.
 
     Returns:
-        Steps, seconds, parameters, final losses and peak memory.
+        Steps, seconds by the clock, processor seconds over all threads of this process (with the frozen features that
+        had to be computed), parameters, final losses and peak memory.
 
     Raises:
         RecipeError: ``cache_features`` is asked of a learner without frozen features.
@@ -242,11 +244,13 @@ def train(
             raise RecipeError(
                 "The dataset holds no training windows.", "Collect or name episodes with at least one step."
             )
+        processor = time.process_time()
         if stage.cache_features:
             windows = _cached(recipe, planned, learner, normalizer, windows, dataset, store, device, reporter)
         trained = train_stage(
             learner, normalizer, windows, stage, recipe.seed, planned.folder, reporter, recipe.tracking
         )
+        processor = time.process_time() - processor
         save_weights(
             learner,
             planned.folder,
@@ -257,6 +261,7 @@ def train(
     facts = {
         **_facts(planned, learner),
         "seconds": trained.seconds,
+        "processor_seconds": processor,
         "peak_memory_bytes": memory.peak_bytes,
         "final_losses": trained.final_losses,
     }
