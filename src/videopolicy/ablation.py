@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from videopolicy.errors import RecipeError
 from videopolicy.recipe import Recipe, load_recipe
@@ -34,11 +34,13 @@ class Row(_Section):
 
     Args:
         name: As the paper calls it.
+        base: Recipe of this row alone, where parts differ by more than a few values; relative to the file.
         overrides: Assignments such as ``train.video.steps=100``, applied to the base in order.
         published: The paper's number, where it has this row.
     """
 
     name: str = Field(min_length=1)
+    base: Path | None = None
     overrides: tuple[str, ...] = ()
     published: PublishedValue | None = None
 
@@ -47,13 +49,15 @@ class Ablation(_Section):
     """The file.
 
     Args:
-        base: Recipe that the rows change, relative to the file.
+        base: Recipe that the rows change, relative to the file; None where every row names its own.
+        overrides: Assignments for every row, applied before its own.
         source: Paper and table.
         metric: What ``published`` gives.
         rows: The variants, in the paper's order.
     """
 
-    base: Path
+    base: Path | None = None
+    overrides: tuple[str, ...] = ()
     source: str
     metric: str = "success"
     rows: tuple[Row, ...] = Field(min_length=1)
@@ -66,6 +70,13 @@ class Ablation(_Section):
         if twice:
             raise ValueError(f"these names make the same run folder: {', '.join(map(repr, twice))}")
         return rows
+
+    @model_validator(mode="after")
+    def _every_row_has_a_recipe(self) -> Ablation:
+        without = [row.name for row in self.rows if row.base is None]
+        if self.base is None and without:
+            raise ValueError(f"base is missing, which row {without[0]!r} changes")
+        return self
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,8 @@ def load_ablation(
         overrides: Applied to every row, behind its own.
 
     Raises:
-        RecipeError: Of the file, or of its rows, each with its name.
+        RecipeError: Of the file, or of its rows, each with its name; or a row has a recipe of its own and ``base``
+            names another.
     """
     path = Path(path)
     source = read_recipe(path)
@@ -102,15 +114,22 @@ def load_ablation(
         lines = [f"{source.origin(d['loc'])}: {'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors()]
         raise RecipeError(
             f"{path} is not a valid ablation:\n" + "\n".join(f"  {line}" for line in lines),
-            "An ablation has base, source, metric and rows of name, overrides and published.",
+            "An ablation has base, overrides, source, metric and rows of name, base, overrides and published.",
         ) from None
-    recipe = path.parent / ablation.base if base is None else Path(base)
-    prefix = path.stem if base is None else f"{path.stem}-{recipe.stem}"
+    own = [row.name for row in ablation.rows if row.base is not None]
+    if base is not None and own:
+        raise RecipeError(
+            f"{path}: row '{own[0]}' has a recipe of its own, which cannot be put on another base.",
+            "Leave --base out; change values of all rows with overrides such as eval.episodes=10.",
+        )
+    prefix = path.stem if base is None else f"{path.stem}-{Path(base).stem}"
     variants, problems, hint = [], [], ""
     for row in ablation.rows:
         try:
             name = f"name={prefix}-{_folder_name(row.name)}"
-            variants.append(Variant(row, load_recipe(recipe, [name, *row.overrides, *overrides])))
+            recipe = base or path.parent / (row.base or ablation.base or "")
+            changes = [name, *ablation.overrides, *row.overrides, *overrides]
+            variants.append(Variant(row, load_recipe(recipe, changes)))
         except RecipeError as error:
             problems.append(f"{path}: row '{row.name}': {error.message}")
             hint = error.hint

@@ -1,0 +1,54 @@
+"""The outcome of an ablation as text cells, which every format writes out."""
+
+from __future__ import annotations
+
+from videopolicy.ablate.outcome import MEANINGS, Outcome, RowOutcome
+
+_SHARES = "success"
+
+
+def cells(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
+    """Header and rows; a column that would be empty everywhere is left out."""
+    header = ["row", "paper", "ours", "95 % interval", "n", "errors", "differs", "verdict"]
+    rows = [_row(row, outcome.metric) for row in outcome.rows]
+    kept = [
+        i for i, name in enumerate(header) if name in ("row", "verdict") or any(row[i] not in ("", "0") for row in rows)
+    ]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _row(row: RowOutcome, metric: str) -> list[str]:
+    return [
+        row.name,
+        _value(row.paper, metric),
+        _value(row.ours, metric),
+        "" if row.interval is None or row.ours is None else _interval(*row.interval, metric),
+        str(row.episodes) if row.episodes else "",
+        str(row.errors),
+        row.letters,
+        row.verdict,
+    ]
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """What has to be said below the table."""
+    lines = [f"Metric: {outcome.metric}; n: finished episodes over all tasks, each task with the same weight."]
+    papers = sorted({row.paper_episodes for row in outcome.rows if row.paper_episodes})
+    if papers:
+        lines.append(f"The paper's numbers are of {', '.join(map(str, papers))} episodes, and not measured here.")
+    lines += [f"{verdict}: {MEANINGS[verdict]}." for verdict in outcome.verdicts]
+    if any(row.letters for row in outcome.rows):
+        lines.append("differs: rows that share a letter do not differ significantly (5 %, after Holm).")
+    return [*lines, *outcome.warnings]
+
+
+def _value(value: float | None, metric: str) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:.1f}".removesuffix(".0") + " %" if metric.startswith(_SHARES) else f"{value:.3g}"
+
+
+def _interval(low: float, high: float, metric: str) -> str:
+    if metric.startswith(_SHARES):
+        return f"{100 * low:.0f}-{100 * high:.0f}"
+    return f"{low:.3g}-{high:.3g}"

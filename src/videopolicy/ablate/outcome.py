@@ -1,0 +1,170 @@
+"""What the rows of an ablation have come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from videopolicy.ablation import Ablation, Variant
+from videopolicy.artifacts import digest
+from videopolicy.compare.comparison import compare
+from videopolicy.compare.model import Comparison, Entry
+from videopolicy.results import EpisodeLog
+from videopolicy.statistics import Interval
+
+Verdict = Literal["inside", "outside", "not run", "not measured", "other base", "no number"]
+
+MEANINGS: dict[Verdict, str] = {
+    "inside": "the paper's number lies in our 95 % interval",
+    "outside": "it does not",
+    "not run": "no episode has finished yet",
+    "not measured": "these runs do not measure the paper's metric",
+    "other base": "another recipe than the paper's was put under the rows: the numbers are not to be compared",
+    "no number": "the paper gives none for this row",
+}
+
+
+@dataclass(frozen=True)
+class RowOutcome:
+    """One row.
+
+    Args:
+        name: As the paper calls it.
+        run: Its run folder, which need not exist.
+        paper: The published number.
+        paper_episodes: Episodes behind it, where the paper says so.
+        ours: The same metric, measured here; None where it was not.
+        interval: Of ``ours``, 95 %; None where the metric has none.
+        episodes: Finished episodes.
+        errors: Episodes that the simulator could not finish; in no other number.
+        processor_seconds: What training took; None where it was not recorded.
+        letters: Rows that share a letter do not differ significantly; empty where the runs cannot be compared.
+        verdict: Paper against ours.
+    """
+
+    name: str
+    run: Path
+    paper: float | None
+    paper_episodes: int | None
+    ours: float | None
+    interval: Interval | None
+    episodes: int
+    errors: int
+    processor_seconds: float | None
+    letters: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The whole table.
+
+    Args:
+        title: Name of the ablation file, and of the base that was put under its rows, if any.
+        source: Paper and table.
+        metric: What is compared.
+        rows: In the paper's order.
+        warnings: One sentence each.
+    """
+
+    title: str
+    source: str
+    metric: str
+    rows: tuple[RowOutcome, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Those that occur, in the order of `MEANINGS`."""
+        found = {row.verdict for row in self.rows}
+        return tuple(verdict for verdict in MEANINGS if verdict in found)
+
+
+def measured(variants: Sequence[Variant], runs: Path) -> list[Comparison]:
+    """Compare the rows that have finished episodes, those of one protocol with each other."""
+    groups: dict[str, list[Path]] = {}
+    for variant in variants:
+        folder = runs / variant.recipe.name
+        if EpisodeLog(folder / "episodes.jsonl").done:
+            groups.setdefault(digest(variant.recipe.benchmark.protocol()), []).append(folder)
+    return [compare(folders, policies=("trained",)) for folders in groups.values()]
+
+
+def outcome(
+    title: str,
+    ablation: Ablation,
+    variants: Sequence[Variant],
+    runs: Path,
+    comparisons: Sequence[Comparison],
+    other_base: bool,
+) -> Outcome:
+    """Set what was measured beside what was printed.
+
+    Args:
+        title: Of the table.
+        ablation: The file.
+        variants: Its rows.
+        runs: Folder of run folders.
+        comparisons: From `measured`.
+        other_base: Whether the rows were put on another recipe than the paper's.
+    """
+    entries = {run.resolve(): entry for one in comparisons for entry in one.entries for run in entry.runs}
+    rows = tuple(
+        _row(variant, runs, entries.get((runs / variant.recipe.name).resolve()), ablation.metric, other_base)
+        for variant in variants
+    )
+    warnings = [warning for one in comparisons for warning in one.warnings]
+    if len(comparisons) > 1:
+        # Letters speak of one table at a time.
+        rows = tuple(replace(row, letters="") for row in rows)
+        warnings.append("The rows are evaluated under different protocols, so no test compares them.")
+    return Outcome(title, ablation.source, ablation.metric, rows, tuple(warnings))
+
+
+def _row(variant: Variant, runs: Path, entry: Entry | None, metric: str, other_base: bool) -> RowOutcome:
+    published = variant.row.published
+    ours, interval = _measured(entry, metric) if entry else (None, None)
+    episodes = entry.mean.episodes if entry else 0
+    verdict: Verdict
+    if not episodes:
+        verdict = "not run"
+    elif ours is None:
+        verdict = "not measured"
+    elif published is None:
+        verdict = "no number"
+    elif other_base:
+        verdict = "other base"
+    elif interval is None:
+        verdict = "not measured"
+    else:
+        verdict = "inside" if interval.low <= published.value <= interval.high else "outside"
+    return RowOutcome(
+        variant.row.name,
+        runs / variant.recipe.name,
+        published.value if published else None,
+        published.episodes if published else None,
+        ours,
+        interval,
+        episodes,
+        entry.mean.errors if entry else 0,
+        entry.cost.processor_seconds if entry else None,
+        entry.letters if entry else "",
+        verdict,
+    )
+
+
+def _measured(entry: Entry, metric: str) -> tuple[float | None, Interval | None]:
+    """The value of a metric and its interval, as far as these runs have them."""
+    if metric == "success":
+        return entry.mean.value, entry.mean.interval
+    if metric in entry.scores:
+        return entry.scores[metric]
+    if metric in entry.mean.metrics:
+        value = entry.mean.metrics[metric]
+        # A paper's name for the mean of the ordinal score: the same number, whose interval is known.
+        same = [interval for mean, interval in entry.scores.values() if abs(mean - value) < 1e-9]
+        return value, same[0] if same else None
+    quality = entry.quality.values if entry.quality else {}
+    return quality.get(metric.lower()), None

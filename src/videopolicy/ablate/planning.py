@@ -1,0 +1,195 @@
+"""What an ablation would do: which stages its rows share, and what is still to be paid for."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from videopolicy.ablation import Variant
+from videopolicy.artifacts import Store, digest
+from videopolicy.bench.learning import StageSize, stage_sizes
+from videopolicy.contracts.dataset import Dataset
+from videopolicy.errors import DataError
+from videopolicy.preparation import open_data
+from videopolicy.recipe import Recipe
+from videopolicy.results import EpisodeLog
+from videopolicy.stages import plan
+
+_WEIGHT_BYTES = 4
+_MOMENTS = 2
+"""AdamW keeps two numbers for every weight that it moves, in the checkpoint too."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage, which several rows may share.
+
+    Args:
+        key: Identifies what it ends with.
+        stage: Its name in the recipes.
+        target: What it trains.
+        steps: Optimiser steps.
+        parameters: Of what it trains.
+        rows: Names of the rows that need it.
+        finished: Whether it was trained earlier.
+        seconds: Estimate by the clock, from finished stages of the same size on this machine; None where there are
+            none to judge by.
+        bytes: What it leaves on disk: weights, and a checkpoint with the optimiser's state.
+    """
+
+    key: str
+    stage: str
+    target: str
+    steps: int
+    parameters: int
+    rows: tuple[str, ...]
+    finished: bool
+    seconds: float | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """One row.
+
+    Args:
+        name: As the paper calls it.
+        run: Its run folder.
+        keys: Its stages.
+        episodes: Evaluation episodes, of all its policies.
+        missing: Those that are not recorded yet.
+        seconds: Estimate for the missing ones, from earlier runs in the same folder; None without any.
+    """
+
+    name: str
+    run: Path
+    keys: tuple[str, ...]
+    episodes: int
+    missing: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything, each stage once.
+
+    Args:
+        stages: In the order in which they are first needed.
+        rows: In the paper's order.
+        uncollected: Whether demonstrations have to be collected first: keys are then provisional.
+    """
+
+    stages: tuple[StagePlan, ...]
+    rows: tuple[RowPlan, ...]
+    uncollected: bool
+
+
+class _Uncollected:
+    """Stands for demonstrations that are not there yet: rows with the same request would share them."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._of = digest([recipe.required_data().model_dump(mode="json"), recipe.benchmark.model_dump(mode="json")])
+
+    def fingerprint(self, actions: bool = True) -> str:
+        return f"{self._of} {actions}"
+
+
+def make_plan(variants: Sequence[Variant], runs: Path, store: Store) -> Plan:
+    """Plan without doing anything; the learners are built from shapes alone.
+
+    Args:
+        variants: The rows.
+        runs: Folder of run folders.
+        store: Where finished stages lie.
+    """
+    rates = _rates(store)
+    pace = _pace(runs)
+    stages: dict[str, StagePlan] = {}
+    rows = []
+    uncollected = False
+    for variant in variants:
+        recipe = variant.recipe
+        dataset = _dataset(recipe, store)
+        uncollected |= isinstance(dataset, _Uncollected)
+        planned = plan(recipe, dataset, store)  # type: ignore[arg-type]
+        for one, size in zip(planned, stage_sizes(recipe), strict=True):
+            known = stages.get(one.key)
+            stages[one.key] = StagePlan(
+                one.key,
+                one.stage.name,
+                one.stage.target,
+                one.stage.steps,
+                size.total,
+                (*(known.rows if known else ()), variant.row.name),
+                one.facts is not None,
+                _seconds(size, rates),
+                _bytes(size),
+            )
+        rows.append(_row(variant, runs, tuple(one.key for one in planned), pace))
+    return Plan(tuple(stages.values()), tuple(rows), uncollected)
+
+
+def _dataset(recipe: Recipe, store: Store) -> Dataset | _Uncollected | None:
+    if recipe.data is None:
+        return None
+    try:
+        return open_data(recipe, store) or _Uncollected(recipe)
+    except DataError:  # data that the user has yet to download
+        return _Uncollected(recipe)
+
+
+def _rates(store: Store) -> dict[tuple[str, int, int], list[float]]:
+    """Seconds a step of finished stages, by target and numbers of parameters."""
+    found: dict[tuple[str, int, int], list[float]] = {}
+    for marker in store.root.glob("stages/*/done.json"):
+        try:
+            facts = json.loads(marker.read_text(encoding="utf-8"))
+            size = (facts["target"], facts["parameters"], facts["trainable_parameters"])
+            if facts["steps"]:
+                found.setdefault(size, []).append(facts["seconds"] / facts["steps"])
+        except (json.JSONDecodeError, KeyError):
+            continue
+    return found
+
+
+def _seconds(size: StageSize, rates: dict[tuple[str, int, int], list[float]]) -> float | None:
+    known = rates.get((size.stage.target, size.total, size.trainable))
+    return statistics.median(known) * size.stage.steps if known else None
+
+
+def _bytes(size: StageSize) -> int:
+    if not size.stage.steps:
+        return 0
+    averages = 1 if size.stage.ema_decay is not None else 0
+    return _WEIGHT_BYTES * (2 * size.total + (_MOMENTS + averages) * size.trainable)
+
+
+def _pace(runs: Path) -> float | None:
+    """Seconds an episode of earlier evaluations in this folder, all workers together."""
+    found = []
+    for path in runs.glob("*/provenance.json"):
+        try:
+            evaluation = json.loads(path.read_text(encoding="utf-8"))["evaluation"]
+            records = EpisodeLog(path.with_name("episodes.jsonl")).read()
+            trained = sum(record.policy == "trained" for record in records)
+            found.append(evaluation["seconds"] / (trained * len(evaluation["seconds_per_chunk"])))
+        except (OSError, json.JSONDecodeError, KeyError, ZeroDivisionError):
+            continue
+    return statistics.median(found) if found else None
+
+
+def _row(variant: Variant, runs: Path, keys: tuple[str, ...], pace: float | None) -> RowPlan:
+    recipe = variant.recipe
+    folder = runs / recipe.name
+    tasks = [task.name for task in recipe.benchmark.tasks()]
+    wanted = {
+        (policy, task, episode)
+        for policy in ("trained", *recipe.eval.baselines)
+        for task in tasks
+        for episode in range(recipe.eval.episodes)
+    }
+    missing = len(wanted - EpisodeLog(folder / "episodes.jsonl").done)
+    return RowPlan(variant.row.name, folder, keys, len(wanted), missing, None if pace is None else pace * missing)

@@ -1,0 +1,46 @@
+"""Runs what an ablation lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from videopolicy.ablation import Variant
+from videopolicy.artifacts import Store
+from videopolicy.errors import VpolicyError
+from videopolicy.executors import Executor, train_stages
+from videopolicy.progress import Reporter
+from videopolicy.run import run
+
+
+def run_rows(
+    variants: Sequence[Variant], runs: Path, store: Store, executor: Executor, reporter: Reporter
+) -> dict[str, VpolicyError]:
+    """Run the rows one after the other; a row that fails does not keep the others from running.
+
+    Elsewhere than here, the stages of all rows are trained first: as many at a time as the engine has room for.
+
+    Args:
+        variants: The rows.
+        runs: Folder of run folders.
+        store: Where stages lie.
+        executor: The engine.
+        reporter: Shows progress.
+
+    Returns:
+        What went wrong, by row.
+    """
+    failed: dict[str, VpolicyError] = {}
+    if executor.name != "local":
+        try:
+            train_stages([variant.recipe for variant in variants], store, executor, reporter)
+        except VpolicyError as error:  # told again by the row that lacks the stage
+            reporter.line(error.message.splitlines()[0])
+    for number, variant in enumerate(variants, start=1):
+        reporter.line(f"row {number} of {len(variants)}: {variant.row.name} ({runs / variant.recipe.name})")
+        try:
+            run(variant.recipe, runs, reporter, store, executor=executor)
+        except VpolicyError as error:
+            reporter.line(f"row {variant.row.name} failed: {error.message.splitlines()[0]}")
+            failed[variant.row.name] = error
+    return failed

@@ -1,0 +1,92 @@
+"""Writes the table of an ablation in the format that was asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from videopolicy.ablate.grid import cells, notes
+from videopolicy.ablate.outcome import Outcome
+from videopolicy.artifacts import storage_errors
+from videopolicy.compare.model import Comparison
+from videopolicy.errors import VpolicyError
+
+Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+
+
+def write(outcome: Outcome, comparisons: Sequence[Comparison], form: Format, output: Path | None) -> None:
+    """Write the table to the terminal or a file.
+
+    Args:
+        outcome: The table.
+        comparisons: Of its rows, for the page.
+        form: The format. ``html`` is the page of a comparison of the rows.
+        output: The file; None for the terminal (``html`` needs a file, by default one beside the runs).
+
+    Raises:
+        VpolicyError: There is no page, since nothing was run or the rows are under several protocols.
+        StorageError: The file cannot be written.
+    """
+    if form == "html":
+        if len(comparisons) != 1:
+            why = "no row has run" if not comparisons else "the rows are under several protocols"
+            raise VpolicyError(f"There is no page to write: {why}.", "Choose another --format.")
+        from videopolicy.compare.page import write_page
+
+        path = output or outcome.rows[0].run.parent / f"{outcome.title.replace(' ', '-')}.html"
+        print(write_page(comparisons[0], path))
+        return
+    if form == "table" and output is None:
+        from rich.console import Console
+
+        from videopolicy.ablate.tables import outcome_table
+
+        Console(highlight=False).print(outcome_table(outcome))
+        return
+    text = _text(outcome, form)
+    if output is None:
+        print(text, end="")
+        return
+    with storage_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+
+
+def _text(outcome: Outcome, form: Format) -> str:
+    header, rows = cells(outcome)
+    if form == "json":
+        return json.dumps(asdict(outcome), indent=2, default=str) + "\n"
+    if form == "csv":
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["row", "run", "metric", "paper", "ours", "low", "high", "n", "errors", "verdict"])
+        for row in outcome.rows:
+            low, high = row.interval or ("", "")
+            numbers = [_plain(row.paper), _plain(row.ours), low, high, row.episodes, row.errors]
+            writer.writerow([row.name, row.run, outcome.metric, *numbers, row.verdict])
+        return buffer.getvalue()
+    if form == "table":
+        from rich.console import Console
+
+        from videopolicy.ablate.tables import outcome_table
+
+        file = io.StringIO()
+        Console(file=file, width=100, highlight=False).print(outcome_table(outcome))
+        return file.getvalue()
+    if form == "latex":
+        from videopolicy.compare.texts import latex_table
+
+        return latex_table(header, rows, caption=outcome.source, notes=notes(outcome))
+    from videopolicy.compare.texts import markdown_table
+
+    lines = [f"**{outcome.source}**", "", markdown_table(header, rows), "", *(f"- {note}" for note in notes(outcome))]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: float | None) -> float | str:
+    return "" if value is None else value

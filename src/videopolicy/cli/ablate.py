@@ -1,0 +1,68 @@
+"""``vpolicy ablate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+
+
+def ablate(
+    file: Annotated[
+        Path, typer.Argument(help="Ablation file, such as recipes/ablations/NAME.yaml.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Values to change in every row, such as eval.episodes=10.")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Another recipe under the rows, such as a small one.", show_default="the file's")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show which stages the rows share, estimated time and disk, and stop.")
+    ] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Run nothing: show the table of what is there.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = "table",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the table.", show_default="the terminal")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Run the rows of a paper's table that are missing, and print paper, ours, n, interval and verdict."""
+    from videopolicy.ablation import load_ablation
+    from videopolicy.artifacts import Store
+    from videopolicy.errors import VpolicyError
+    from videopolicy.progress import Reporter
+
+    ablation, variants = load_ablation(file, base, overrides or [])
+    store = Store()
+    from rich.console import Console
+
+    if dry_run:
+        from videopolicy.ablate.planning import make_plan
+        from videopolicy.ablate.tables import plan_tables
+
+        for part in plan_tables(make_plan(variants, runs, store)):
+            Console(highlight=False).print(part)
+        return
+    failed: dict[str, VpolicyError] = {}
+    if not no_run:
+        from videopolicy.ablate.running import run_rows
+        from videopolicy.executors.choosing import executor_from
+
+        failed = run_rows(variants, runs, store, executor_from(), Reporter(quiet))
+    from videopolicy.ablate.outcome import measured, outcome
+    from videopolicy.ablate.writing import write
+
+    title = file.stem if base is None else f"{file.stem} on {base.stem}"
+    comparison = measured(variants, runs)
+    write(outcome(title, ablation, variants, runs, comparison, base is not None), comparison, form, output)
+    if failed:
+        name, error = next(iter(failed.items()))
+        raise VpolicyError(
+            f"{len(failed)} of {len(variants)} rows failed; '{name}': {error.message}",
+            f"{error.hint} The same command goes on with what is missing.".strip(),
+        )

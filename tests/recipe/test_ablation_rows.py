@@ -1,0 +1,62 @@
+"""Rows that name a recipe of their own, and values for all rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from videopolicy import RecipeError
+from videopolicy.ablation import load_ablation
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "rows.yaml"
+    path.write_text(text.replace("RECIPES", str(RECIPES)), encoding="utf-8")
+    return path
+
+
+def test_rows_may_have_recipes_of_their_own_and_share_values(tmp_path: Path):
+    path = write(
+        tmp_path,
+        """
+base: RECIPES/quickstart.yaml
+overrides: [eval.episodes=7, seed=3]
+source: nobody
+rows:
+- name: first
+- name: second
+  base: RECIPES/uva_metaworld_small.yaml
+  overrides: [seed=4]
+""",
+    )
+    _, (first, second) = load_ablation(path, overrides=["eval.workers=1"])
+    assert [one.recipe.name for one in (first, second)] == ["rows-first", "rows-second"]
+    assert (first.recipe.policy.type, second.recipe.policy.type) == ("modular", "uva")
+    assert [(one.recipe.eval.episodes, one.recipe.seed) for one in (first, second)] == [(7, 3), (7, 4)]
+    assert {one.recipe.eval.workers for one in (first, second)} == {1}
+
+
+def test_a_row_with_its_own_recipe_cannot_be_put_on_another_base(tmp_path: Path):
+    path = write(tmp_path, "source: nobody\nrows: [{name: only, base: RECIPES/quickstart.yaml}]\n")
+    with pytest.raises(RecipeError, match="row 'only' has a recipe of its own") as caught:
+        load_ablation(path, base=RECIPES / "uva_metaworld_small.yaml")
+    assert "--base" in caught.value.hint
+
+
+def test_a_row_without_any_recipe_is_refused(tmp_path: Path):
+    path = write(tmp_path, "source: nobody\nrows: [{name: lost}, {name: own, base: RECIPES/quickstart.yaml}]\n")
+    with pytest.raises(RecipeError, match="base is missing, which row 'lost' changes"):
+        load_ablation(path)
+
+
+def test_every_feature_stands_under_every_decoder():
+    _, variants = load_ablation(RECIPES / "ablations" / "features_x_decoders.yaml")
+    cells = [tuple(variant.row.name.split(" x ")) for variant in variants]
+    features, decoders = (list(dict.fromkeys(cell[side] for cell in cells)) for side in (0, 1))
+    assert cells == [(feature, decoder) for feature in features for decoder in decoders]
+    assert (len(features), len(decoders)) == (4, 3)
+    learned_from = {variant.recipe.data.model_dump_json() for variant in variants if variant.recipe.data}
+    assert len(learned_from) == 1
