@@ -120,8 +120,13 @@ class Store:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a folder against other processes; the lock vanishes with the process, however that ends.
+
+    Args:
+        folder: The folder.
+        what: What is being done in it, for the message.
+        wait: Whether to wait for another process that holds it, which may leave nothing to be done.
 
     Raises:
         StorageError: Another process holds it.
@@ -131,7 +136,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         handle = (folder / ".lock").open("w")
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise StorageError(
                 f"Another process is working on {what} ({folder}).", "Wait for it, or end it, and run this again."

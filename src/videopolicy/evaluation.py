@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,51 +46,98 @@ def evaluate(
     """
     log = EpisodeLog(folder / "episodes.jsonl")
     tasks = recipe.benchmark.tasks()
-    spaces = recipe.benchmark.spaces()
     policies = ("trained", *recipe.eval.baselines)
     wanted = {(policy, task.name, e) for policy in policies for task in tasks for e in range(recipe.eval.episodes)}
     if wanted <= log.done:
         reporter.line(f"evaluate: done earlier ({len(wanted)} episodes)")
         return {}
     started = time.monotonic()
-    chunk_seconds: dict[str, Any] = {}
-    with WorkerPool(recipe.benchmark.launch(), python, recipe.eval.workers, folder / "logs", spaces) as pool:
-        pool.start()
-        pool.call(0, "hello")  # a simulator that cannot start at all is one error, not one for every episode
+    chunk_seconds: dict[str, list[float]] = {}
+    with simulators(recipe, python, folder / "logs") as pool:
         for name in policies:
             if {one for one in wanted if one[0] == name} <= log.done:
                 continue
-            rollout = Rollout(
-                _actor(name, recipe, planned, device),
-                name,
-                recipe.policy.window(),
-                spaces.actions.dim,
-                recipe.eval,
-                pool,
-                log,
-                digest(recipe.benchmark.protocol()),
-                recipe.seed,
-                reporter,
-                folder / "trajectories" if name == "trained" else None,
-            )
+            rollout = make_rollout(name, recipe, planned, pool, log, folder / "trajectories", device, reporter)
             rollout.run(tasks)
-            chunk_seconds[name] = quantiles(rollout.chunk_seconds)
-            mean = summarise(log.read(), recipe.benchmark)[name].mean
-            low, high = mean.interval
-            reporter.line(
-                f"evaluate {name}: success {mean.value:.2f} (95% interval {low:.2f} to {high:.2f}, "
-                f"n = {mean.episodes}, {mean.errors} errors)"
-                if mean.value is not None
-                else f"evaluate {name}: all {mean.errors} episodes ended in errors"
-            )
-    seconds = time.monotonic() - started
+            chunk_seconds[name] = rollout.chunk_seconds
+            report_success(name, recipe, log, reporter)
+    return facts_of(recipe, time.monotonic() - started, chunk_seconds, reporter)
+
+
+@contextmanager
+def simulators(recipe: Recipe, python: Path, logs: Path) -> Iterator[WorkerPool]:
+    """The simulators of an evaluation.
+
+    Raises:
+        SimulationError: They cannot start at all, which is one error and not one for every episode.
+    """
+    spaces = recipe.benchmark.spaces()
+    with WorkerPool(recipe.benchmark.launch(), python, recipe.eval.workers, logs, spaces) as pool:
+        pool.start()
+        pool.call(0, "hello")
+        yield pool
+
+
+def make_rollout(
+    policy: str,
+    recipe: Recipe,
+    planned: list[PlannedStage],
+    pool: WorkerPool,
+    log: EpisodeLog,
+    trajectories: Path,
+    device: torch.device,
+    reporter: Reporter,
+) -> Rollout:
+    """What runs the episodes of one row of the table.
+
+    Args:
+        policy: ``trained`` or a baseline.
+        recipe: The recipe.
+        planned: Its trained stages.
+        pool: Simulators.
+        log: Where records go.
+        trajectories: Gets the executed actions of the trained policy.
+        device: Where the policy runs.
+        reporter: Shows progress.
+    """
+    return Rollout(
+        _actor(policy, recipe, planned, device),
+        policy,
+        recipe.policy.window(),
+        recipe.benchmark.spaces().actions.dim,
+        recipe.eval,
+        pool,
+        log,
+        digest(recipe.benchmark.protocol()),
+        recipe.seed,
+        reporter,
+        trajectories if policy == "trained" else None,
+    )
+
+
+def report_success(policy: str, recipe: Recipe, log: EpisodeLog, reporter: Reporter) -> None:
+    """Say how a finished row has done."""
+    mean = summarise(log.read(), recipe.benchmark)[policy].mean
+    low, high = mean.interval
+    reporter.line(
+        f"evaluate {policy}: success {mean.value:.2f} (95% interval {low:.2f} to {high:.2f}, "
+        f"n = {mean.episodes}, {mean.errors} errors)"
+        if mean.value is not None
+        else f"evaluate {policy}: all {mean.errors} episodes ended in errors"
+    )
+
+
+def facts_of(
+    recipe: Recipe, seconds: float, chunk_seconds: dict[str, list[float]], reporter: Reporter
+) -> dict[str, Any]:
+    """What is recorded of an evaluation that took so many seconds."""
     reporter.line(f"evaluate: {duration(seconds)}")
     return {
         "seconds": seconds,
         "episodes": recipe.eval.episodes,
         "workers": recipe.eval.workers,
         "batch_size": recipe.eval.batch_size,
-        "seconds_per_chunk": chunk_seconds,
+        "seconds_per_chunk": {policy: quantiles(values) for policy, values in chunk_seconds.items()},
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,18 @@ class Rollout:
     chunk_seconds: list[float] = field(default_factory=list)
     """Wall time of every forward pass of the batch."""
 
-    def run(self, tasks: Sequence[Task]) -> None:
-        """Run every episode that the log does not have yet."""
+    def run(self, tasks: Sequence[Task], only: Collection[tuple[str, int]] | None = None) -> None:
+        """Run every episode that the log does not have yet.
+
+        Args:
+            tasks: All tasks of the benchmark: an episode's number follows from its place among them.
+            only: Task and episode of those that are wanted; None for all.
+        """
         jobs = [
             Job(index * self.settings.episodes + episode, task, episode)
             for index, task in enumerate(tasks)
             for episode in range(self.settings.episodes)
+            if only is None or (task.name, episode) in only
         ]
         done = self.log.done
         waiting = deque(job for job in jobs if (self.policy, job.task.name, job.episode) not in done)

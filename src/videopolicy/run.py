@@ -4,119 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from videopolicy.artifacts import Store, digest, identity, locked, storage_errors
-from videopolicy.component import DemonstrationRequest
+from videopolicy.artifacts import Store, digest, locked, storage_errors
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.distributed import rank, refuse_other_numbers, wait_for
 from videopolicy.environments import interpreter
-from videopolicy.errors import DataError, StorageError
+from videopolicy.errors import StorageError
+from videopolicy.executors.engine import Executor
 from videopolicy.monitor import MemoryMonitor
-from videopolicy.progress import Reporter, duration
+from videopolicy.preparation import open_data, prepare_data
+from videopolicy.progress import Reporter
 from videopolicy.provenance import Provenance
 from videopolicy.recipe import Recipe
 from videopolicy.results import EpisodeLog
 
 
-def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Dataset, dict[str, Any]]:
-    """Open the recipe's dataset, and collect it first where it asks for demonstrations.
-
-    Returns:
-        The dataset, and facts about its collection (empty for existing data).
-
-    Raises:
-        DataError: The dataset does not fit the benchmark.
-    """
-    data = recipe.required_data()
-    request = data.demonstrations()
-    facts: dict[str, Any] = {}
-    folder = None
-    if request is not None:
-        folder, facts = _collected(recipe, request, store, reporter)
-    dataset = data.build(folder)
-    spaces = recipe.benchmark.spaces()
-    mismatches = spaces.mismatches(dataset.spaces, f"benchmark '{recipe.benchmark.type}'", "the dataset")
-    if mismatches:
-        raise DataError(
-            "The dataset does not fit the benchmark: " + "; ".join(mismatches) + ".",
-            "Name other data, or change the benchmark's cameras, sizes or conventions to those of the data.",
-        )
-    return dataset, facts
-
-
-def open_data(recipe: Recipe, store: Store) -> Dataset | None:
-    """The recipe's dataset where it is there already; None when it would have to be collected first.
-
-    Raises:
-        DataError: There is a dataset, and it cannot be opened.
-    """
-    data = recipe.required_data()
-    request = data.demonstrations()
-    if request is None:
-        return data.build(None)
-    folder = store.root / "datasets" / _demonstrations_key(recipe, request)
-    facts = store.finished(folder)
-    return None if facts is None else data.build(folder / facts["folder"])
-
-
-def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
-    data = recipe.required_data()
-    return digest(
-        {
-            "benchmark": identity(recipe.benchmark, recipe.registry),
-            "request": request.model_dump(),
-            "dataset": [data.type, identity(data, recipe.registry)["sources"]],
-        }
-    )
-
-
-def _collected(
-    recipe: Recipe, request: DemonstrationRequest, store: Store, reporter: Reporter
-) -> tuple[Path, dict[str, Any]]:
-    key = _demonstrations_key(recipe, request)
-    folder = store.folder("datasets", key)
-    if (facts := store.finished(folder)) is not None:
-        reporter.line(f"collect demonstrations: done earlier ({sum(facts['episodes'].values())} episodes)")
-        return folder / facts["folder"], {**facts, "reused": True}
-    from videopolicy.collection import collect
-
-    python = interpreter(recipe.benchmark.launch(), say=reporter.line)
-    started = time.monotonic()
-    with locked(folder, "collecting these demonstrations"):
-        writer = recipe.required_data().writer(folder, recipe.benchmark.spaces())
-        collected = collect(
-            recipe.benchmark,
-            request,
-            writer,
-            python,
-            min(recipe.eval.workers, os.cpu_count() or 1),
-            folder / "logs",
-            reporter,
-        )
-    seconds = time.monotonic() - started
-    facts = {
-        "key": key,
-        "folder": str(collected.folder.relative_to(folder)),
-        "episodes": collected.episodes,
-        "seconds": seconds,
-        "steps": collected.steps,
-        "steps_per_second": collected.steps / seconds,
-    }
-    store.finish(folder, facts)
-    count = sum(collected.episodes.values())
-    reporter.line(
-        f"collect demonstrations: {count} episodes in {duration(seconds)}, "
-        f"{facts['steps_per_second']:.0f} rendered steps a second"
-    )
-    return collected.folder, {**facts, "reused": False}
-
-
-def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = None) -> Path:
+def run(
+    recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = None, executor: Executor | None = None
+) -> Path:
     """Run a recipe to its end, or go on with it.
 
     Args:
@@ -124,6 +34,7 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
         runs: Folder of run folders.
         reporter: Shows progress.
         store: Where artifacts lie.
+        executor: Trains the stages and runs the episodes elsewhere; None or a local one: in this process.
 
     Returns:
         The run folder.
@@ -133,6 +44,11 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
     """
     store = store or Store()
     folder = runs / recipe.name
+    elsewhere = executor if executor and executor.name != "local" else None
+    refuse_other_numbers(recipe)
+    if rank() > 0:
+        _join(recipe, store)
+        return folder
     with locked(folder, f"run '{recipe.name}'"), MemoryMonitor() as memory:
         started = time.monotonic()
         _refuse_another_run(folder, recipe)
@@ -148,6 +64,8 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
         # These need torch: everything that can be refused without it has been.
         from videopolicy import stages
         from videopolicy.evaluation import device_for_acting, evaluate
+        from videopolicy.executors.sharding import evaluate_in_units
+        from videopolicy.executors.waves import train_stages
         from videopolicy.report import make_predictions, make_videos, write_report
 
         stages.refuse_missing_weights(recipe)
@@ -159,12 +77,18 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
         _claim(folder, recipe, planned[-1].key)
         record()
         device = device_for_acting()
+        trained = train_stages([recipe], store, elsewhere, reporter) if elsewhere else {}
         for one in planned:
-            provenance.add_stage(stages.train(recipe, one, dataset, store, device, reporter))
+            facts = trained.get(one.key) or stages.train(recipe, one, dataset, store, device, reporter)
+            provenance.add_stage(facts)
             _write_curves(folder, planned)
             record()
         if python is not None:
-            evaluation = evaluate(recipe, planned, folder, python, device, reporter)
+            if elsewhere is None:
+                evaluation = evaluate(recipe, planned, folder, python, device, reporter)
+            else:
+                run_id = digest(_identity(recipe, planned[-1].key))
+                evaluation = evaluate_in_units(elsewhere, recipe, planned, folder, run_id, store, reporter)
             if evaluation:
                 overlap = _overlap(folder, dataset, reporter) if dataset else {}
                 record(evaluation={**evaluation, **overlap})
@@ -179,6 +103,19 @@ def run(recipe: Recipe, runs: Path, reporter: Reporter, store: Store | None = No
             reporter.line(problem)
         reporter.line(f"report: {report}")
     return folder
+
+
+def _join(recipe: Recipe, store: Store) -> None:
+    """What every process but the first does: train with it, on what it has prepared."""
+    for component in recipe.components():
+        component.fetch()
+    from videopolicy import stages
+    from videopolicy.evaluation import device_for_acting
+
+    stages.refuse_missing_weights(recipe)
+    dataset = wait_for(lambda: open_data(recipe, store)) if recipe.data else None
+    for one in stages.plan(recipe, dataset, store):
+        stages.train(recipe, one, dataset, store, device_for_acting(), Reporter(quiet=True))
 
 
 def _overlap(folder: Path, dataset: Dataset, reporter: Reporter) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -31,12 +32,14 @@ from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.contracts.extractor import CachesFeatures
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
+from videopolicy.distributed import rank, wait_for
 from videopolicy.errors import RecipeError, WeightsError
 from videopolicy.features import cache_features
 from videopolicy.monitor import MemoryMonitor
 from videopolicy.normalization import Normalizer, statistics_for
 from videopolicy.order import derived_seed
 from videopolicy.progress import Reporter, duration
+from videopolicy.provenance import machine
 from videopolicy.recipe import Recipe, Stage
 
 # Not part of a stage's key: they change where and how fast it runs, not what it computes.
@@ -208,6 +211,9 @@ def train(
 ) -> dict[str, Any]:
     """Train one stage, or return what is known of it when it was finished earlier.
 
+    Of several processes that train together the first one keeps what comes out; the others join it where the stage
+    trains on several devices, and wait for it where not.
+
     Args:
         recipe: The recipe.
         planned: The stage.
@@ -227,12 +233,16 @@ def train(
     if (facts := planned.facts) is not None:
         reporter.line(f"train {stage.name}: done earlier ({facts['steps']} steps, {duration(facts['seconds'])})")
         return {**facts, "reused": True}
+    joins = rank() > 0
+    if joins and (stage.steps == 0 or stage.devices == 1):
+        return wait_for(lambda: planned.facts)
     if stage.steps == 0:
         return _take(recipe, planned, dataset, reporter)
     assert dataset is not None  # a recipe without data has no steps
     from videopolicy.training import train_stage  # Lightning takes seconds to import
 
-    with locked(planned.folder, f"stage '{stage.name}'"), MemoryMonitor() as memory:
+    lock = nullcontext() if joins else locked(planned.folder, f"stage '{stage.name}'")
+    with lock, MemoryMonitor() as memory:
         learner = build_learner(recipe, stage.target, recipe.seed)
         load_sources(learner, planned)
         if stage.init_from is not None:
@@ -251,6 +261,8 @@ def train(
             learner, normalizer, windows, stage, recipe.seed, planned.folder, reporter, recipe.tracking
         )
         processor = time.process_time() - processor
+        if joins:
+            return wait_for(lambda: planned.facts)
         save_weights(
             learner,
             planned.folder,
@@ -259,7 +271,7 @@ def train(
             statistics,
         )
     facts = {
-        **_facts(planned, learner),
+        **_facts(planned, learner, trained.accelerator),
         "seconds": trained.seconds,
         "processor_seconds": processor,
         "peak_memory_bytes": memory.peak_bytes,
@@ -289,12 +301,16 @@ def _take(recipe: Recipe, planned: PlannedStage, dataset: Dataset | None, report
     return {**facts, "reused": False}
 
 
-def _facts(planned: PlannedStage, learner: Learner) -> dict[str, Any]:
+def _facts(planned: PlannedStage, learner: Learner, accelerator: bool = False) -> dict[str, Any]:
+    here = machine()
     return {
         "name": planned.stage.name,
         "target": planned.stage.target,
         "key": planned.key,
         "steps": planned.stage.steps,
+        "devices": planned.stage.devices,
+        "device": here["accelerator"] if accelerator else here["processor"],
+        "accelerator": accelerator,
         "parameters": sum(p.numel() for p in learner.parameters()),
         "trainable_parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
     }
@@ -328,5 +344,5 @@ def _cached(
     )
     folder = store.folder("features", key)
     learner.to(device).eval()
-    with locked(folder, "these frozen features"):
+    with locked(folder, "these frozen features", wait=True):  # stages that share them may be trained side by side
         return cache_features(learner, normalizer.to(device), windows, recipe.seed, folder, device, reporter)

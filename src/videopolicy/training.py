@@ -20,6 +20,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -27,6 +29,7 @@ from videopolicy.artifacts import storage_errors
 from videopolicy.contracts.dataset import Windows
 from videopolicy.contracts.learner import Learner
 from videopolicy.curves import read_curves
+from videopolicy.distributed import processes_per_node, started_processes
 from videopolicy.errors import VpolicyError
 from videopolicy.normalization import Normalizer
 from videopolicy.optimization import make_optimizer
@@ -47,6 +50,7 @@ class Trained:
 
     seconds: float
     final_losses: dict[str, float]
+    accelerator: bool
 
 
 class _Steps(IterableDataset):
@@ -66,10 +70,21 @@ class _Steps(IterableDataset):
 
 
 class _Module(LightningModule):
-    def __init__(self, learner: Learner, normalizer: Normalizer, stage: Stage, seed: int) -> None:
+    def __init__(
+        self, learner: Learner, normalizer: Normalizer, windows: Windows, stage: Stage, seed: int, first: int
+    ) -> None:
         super().__init__()
         self.learner, self.normalizer = learner, normalizer
-        self._stage, self._seed, self.batches_seen = stage, seed, 0
+        self._windows, self._stage, self._seed, self._first = windows, stage, seed, first
+        self.batches_seen = 0
+
+    def train_dataloader(self) -> DataLoader:
+        """Asked for when all processes are there: before that, none but the first knows which one it is."""
+        stage, ranks = self._stage, self.trainer.world_size
+        order = Order(len(self._windows), stage.batch_size * ranks, self._seed)
+        first, last = self._first * stage.accumulate, stage.steps * stage.accumulate
+        steps = _Steps(self._windows, order, first, last, self.trainer.global_rank, ranks)
+        return DataLoader(steps, batch_size=None, num_workers=stage.data_workers)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         torch.manual_seed(derived_seed(self._seed, "draws", self.batches_seen, self.global_rank))
@@ -151,8 +166,17 @@ class _Watch(Callback):
                 ]
                 text = ", ".join(losses)
             self.progress.advance(stepped, text)
-        if stepped and time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+        if stepped and self._is_time(trainer):
             self.save(trainer)
+
+    def _is_time(self, trainer: Trainer) -> bool:
+        """Saving takes all processes, so they must agree, which they do not ask each other at every step."""
+        due = time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS
+        if trainer.world_size == 1:
+            return due
+        if trainer.global_step % LOG_EVERY_STEPS:
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
 
     def save(self, trainer: Trainer) -> None:
         part = self.folder / f"{CHECKPOINT}.part"
@@ -196,42 +220,17 @@ def train_stage(
     checkpoint = _newest(folder)
     first = checkpoint["global_step"] if checkpoint else 0
     stage_seed = derived_seed(seed, stage.name)
-    module = _Module(learner, normalizer, stage, stage_seed)
+    module = _Module(learner, normalizer, windows, stage, stage_seed, first)
     with reporter.stage(f"train {stage.name}", stage.steps, first) as progress:
         watch = _Watch(folder, progress)
         callbacks: list[Callback] = [watch]
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
             callbacks.insert(0, WeightAveraging(avg_fn=_average(stage.ema_decay, stage.ema_warmup)))
-        trainer = Trainer(
-            accelerator=accelerator,
-            devices=stage.devices,
-            precision=stage.precision,
-            max_steps=stage.steps,
-            max_epochs=-1,
-            accumulate_grad_batches=stage.accumulate,
-            gradient_clip_val=stage.gradient_clip,
-            callbacks=callbacks,
-            logger=_loggers(folder, first, tracking),
-            log_every_n_steps=LOG_EVERY_STEPS,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        order = Order(len(windows), stage.batch_size * trainer.world_size, stage_seed)
-        steps = _Steps(
-            windows,
-            order,
-            first * stage.accumulate,
-            stage.steps * stage.accumulate,
-            trainer.global_rank,
-            trainer.world_size,
-        )
-        loader = DataLoader(steps, batch_size=None, num_workers=stage.data_workers)
+        trainer = _trainer(stage, accelerator, callbacks, _loggers(folder, first, tracking))
         learner.train()
         try:
-            trainer.fit(module, loader, ckpt_path=folder / CHECKPOINT if checkpoint else None, weights_only=True)
+            trainer.fit(module, ckpt_path=folder / CHECKPOINT if checkpoint else None, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
         learner.eval()
@@ -240,7 +239,38 @@ def train_stage(
     return Trained(
         time.monotonic() - started,
         {name.removeprefix("loss/"): sum(v) / len(v) for name, v in tail.items() if v and name.startswith("loss/")},
+        trainer.strategy.root_device.type != "cpu",
     )
+
+
+def _trainer(stage: Stage, accelerator: str, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    here = min(stage.devices, processes_per_node()) if started_processes() > 1 else stage.devices
+    # Methods train parts of a model in turns, so that not every parameter has a gradient at every step.
+    strategy = DDPStrategy(find_unused_parameters=True) if stage.devices > 1 else "auto"
+    try:
+        return Trainer(
+            accelerator=accelerator,
+            devices=here,
+            num_nodes=stage.devices // here,
+            strategy=strategy,
+            precision=stage.precision,
+            max_steps=stage.steps,
+            max_epochs=-1,
+            accumulate_grad_batches=stage.accumulate,
+            gradient_clip_val=stage.gradient_clip,
+            callbacks=callbacks,
+            logger=loggers,
+            log_every_n_steps=LOG_EVERY_STEPS,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise VpolicyError(
+            f"Stage '{stage.name}' cannot be trained on {stage.devices} devices: {str(error).strip().splitlines()[0]}",
+            f"Set train.{stage.name}.devices to what this machine has.",
+        ) from error
 
 
 def _newest(folder: Path) -> dict[str, Any] | None:

@@ -16,9 +16,9 @@ from videopolicy.bench import Settings, bench, sweep
 from videopolicy.bench.results import BenchResult
 from videopolicy.bench.subject import trained_stages
 from videopolicy.cli.main import main
+from videopolicy.preparation import prepare_data
 from videopolicy.progress import Reporter
 from videopolicy.recipe import load_recipe
-from videopolicy.run import prepare_data
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ["--warmup", "1", "--calls", "3", "--quiet", "--device", "cpu"]

@@ -19,8 +19,8 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
 from videopolicy.errors import VpolicyError, WeightsError
 from videopolicy.normalization import Normalizer, statistics_for
+from videopolicy.preparation import open_data
 from videopolicy.recipe import Recipe
-from videopolicy.run import open_data
 from videopolicy.spaces import Spaces
 from videopolicy.stages import PlannedStage, build_learner, load_stages, plan, refuse_missing_weights
 from videopolicy.testing import toy_observation

@@ -31,9 +31,9 @@ def collect(
     """Collect the demonstrations that a recipe asks for, or go on with it."""
     from videopolicy.artifacts import Store
     from videopolicy.errors import RecipeError
+    from videopolicy.preparation import prepare_data
     from videopolicy.progress import Reporter
     from videopolicy.recipe import load_recipe
-    from videopolicy.run import prepare_data
 
     loaded = load_recipe(recipe, overrides or [])
     if loaded.required_data().demonstrations() is None:

@@ -82,8 +82,8 @@ def _scaling(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> t
     """How vectors are scaled: as the checkpoint says, or from the recipe's data, which only a whole policy needs."""
     from videopolicy.artifacts import Store
     from videopolicy.normalization import statistics_for
+    from videopolicy.preparation import prepare_data
     from videopolicy.recipe import Normalization
-    from videopolicy.run import prepare_data
 
     if imported.statistics is not None:
         return Normalization.model_validate(imported.normalization), imported.statistics

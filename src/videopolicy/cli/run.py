@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from videopolicy.cli import scaling
+
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
@@ -18,6 +20,12 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the recipe, print it as resolved, and stop.")
     ] = False,
+    executor: scaling.ExecutorOption = scaling.ExecutorName.local,
+    shards: scaling.ShardsOption = None,
+    address: scaling.AddressOption = None,
+    gpus_per_unit: scaling.GpusOption = 0.0,
+    partition: scaling.PartitionOption = None,
+    hours: scaling.HoursOption = 24.0,
 ) -> None:
     """Do what a recipe says, and nothing that was done before: data, training, evaluation, report."""
     from videopolicy.recipe import load_recipe
@@ -29,9 +37,12 @@ def run(
         print(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, width=100), end="")
         return
     from videopolicy.cli.show import show
+    from videopolicy.distributed import rank
+    from videopolicy.executors.choosing import executor_from
     from videopolicy.progress import Reporter
     from videopolicy.run import run as run_recipe
 
-    folder = run_recipe(loaded, runs, Reporter(quiet))
-    if not quiet:
+    engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
+    folder = run_recipe(loaded, runs, Reporter(quiet or rank() > 0), executor=engine)
+    if not quiet and rank() == 0:
         show(folder)

@@ -1,0 +1,332 @@
+"""What is sent to another machine, and how it is carried out there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from videopolicy.artifacts import Store, digest, storage_errors
+from videopolicy.errors import StorageError, VpolicyError
+from videopolicy.progress import Reporter
+from videopolicy.recipe import Recipe, load_recipe
+
+# What a launcher on the node has set for its own processes: a unit is not one of them.
+_OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
+# What the user has set for the run: places, the number of threads (rounding depends on it), the way to render.
+_OF_THE_RUN = ("OMP_NUM_THREADS", "MUJOCO_GL", "HF_HOME")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where the driver works, which must be there on every node.
+
+    Args:
+        folder: Its current folder; paths in recipes are relative to it.
+        store: Folder of artifacts.
+        variables: Environment variables that a run depends on.
+    """
+
+    folder: str
+    store: str
+    variables: dict[str, str] = field(hash=False)
+
+    @classmethod
+    def here(cls, store: Store) -> Workplace:
+        """The workplace of this process."""
+        wanted = {name: value for name, value in os.environ.items() if name.startswith("VPOLICY_")}
+        wanted |= {name: os.environ[name] for name in _OF_THE_RUN if name in os.environ}
+        root = str(store.root.absolute())
+        return cls(str(Path.cwd()), root, {**wanted, "VPOLICY_HOME": root})
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Make this process work there.
+
+        Raises:
+            StorageError: A folder is not on this machine.
+        """
+        missing = [path for path in (self.folder, self.store) if not Path(path).is_dir()]
+        if missing:
+            raise StorageError(
+                f"The node {socket.gethostname()} has no folder {' and no folder '.join(missing)}.",
+                "Run from a folder that all nodes share, and set VPOLICY_HOME to another one that they share.",
+            )
+        before, here = dict(os.environ), Path.cwd()
+        for name in _OF_LAUNCHERS:
+            os.environ.pop(name, None)
+        os.environ.update(self.variables)
+        os.chdir(self.folder)
+        try:
+            if "OMP_NUM_THREADS" in self.variables:  # torch may have been imported before the variable was set
+                import torch
+
+                torch.set_num_threads(int(self.variables["OMP_NUM_THREADS"]))
+            yield
+        finally:
+            os.chdir(here)
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@dataclass(frozen=True)
+class Unit(ABC):
+    """A piece of work that any machine can do, as often as it has to be done.
+
+    Args:
+        workplace: Where.
+        recipe: The completed recipe as YAML.
+    """
+
+    workplace: Workplace
+    recipe: str
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """Identifies the result: units with the same id return the same."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the unit does, for messages."""
+
+    @property
+    def devices(self) -> int:
+        """Accelerators that it works on, where it works on accelerators."""
+        return 1
+
+    @abstractmethod
+    def run(self, reporter: Reporter) -> Any:
+        """Do it, inside the workplace."""
+
+    def load_recipe(self) -> Recipe:
+        """The recipe."""
+        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
+            path = Path(folder) / "recipe.yaml"
+            path.write_text(self.recipe, encoding="utf-8")
+            return load_recipe(path)
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A completed recipe as a unit carries it."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+@dataclass(frozen=True)
+class EvaluationUnit(Unit):
+    """Episodes of one policy on one task.
+
+    Args:
+        run_id: Identifies what is evaluated: policy, protocol, seed.
+        stages: Keys of the trained stages, in the recipe's order.
+        policy: ``trained`` or a baseline.
+        task: Name of the task.
+        first, last: The range of episodes, ``last`` excluded.
+        episodes: Those of them that are still missing.
+    """
+
+    run_id: str
+    stages: tuple[str, ...]
+    policy: str
+    task: str
+    first: int
+    last: int
+    episodes: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        return digest([self.run_id, self.policy, self.task, self.first, self.last])
+
+    @property
+    def title(self) -> str:
+        return f"evaluate {self.policy} on {self.task}, episodes {self.first} to {self.last - 1}"
+
+    def run(self, reporter: Reporter) -> Shard:
+        """Run the missing episodes.
+
+        Raises:
+            StorageError: The trained stages are not on this node.
+            SimulationError: The simulator cannot start here.
+        """
+        from videopolicy.environments import interpreter
+        from videopolicy.evaluation import device_for_acting, make_rollout, simulators
+        from videopolicy.results import EpisodeLog
+        from videopolicy.stages import PlannedStage
+
+        recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
+        stages = zip(recipe.train, self.stages, strict=True)
+        planned = [PlannedStage(stage, key, store.root / "stages" / key) for stage, key in stages]
+        for one in planned:
+            if one.facts is None:
+                raise StorageError(
+                    f"The node {socket.gethostname()} has no trained stage '{one.stage.name}' in {one.folder}.",
+                    "Set VPOLICY_HOME to a folder that all nodes share.",
+                )
+        for component in recipe.components():
+            component.fetch()
+        python = interpreter(recipe.benchmark.launch(), root=store.root, say=reporter.line)
+        with tempfile.TemporaryDirectory(prefix="vpolicy-") as name:
+            folder = Path(name)
+            log = EpisodeLog(folder / "episodes.jsonl")
+            with simulators(recipe, python, folder / "logs") as pool:
+                rollout = make_rollout(
+                    self.policy, recipe, planned, pool, log, folder / "trajectories", device_for_acting(), reporter
+                )
+                rollout.run(recipe.benchmark.tasks(), {(self.task, episode) for episode in self.episodes})
+            kept = {path.name: path.read_bytes() for path in folder.glob("trajectories/*/*.npy")}
+            logs = "".join(path.read_text(errors="replace") for path in sorted(folder.glob("logs/*.log")))
+            records = [record.model_dump() for record in log.read()]
+        return Shard(records, kept, rollout.chunk_seconds, logs)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the episodes of a unit have come to.
+
+    Args:
+        records: Fields of `videopolicy.results.EpisodeRecord`.
+        trajectories: Files with the executed actions, by name.
+        chunk_seconds: Wall time of every forward pass.
+        logs: What the simulators have printed.
+    """
+
+    records: list[dict[str, Any]]
+    trajectories: dict[str, bytes]
+    chunk_seconds: list[float]
+    logs: str
+
+
+@dataclass(frozen=True)
+class StageUnit(Unit):
+    """One stage of training.
+
+    Args:
+        name: Of the stage.
+        key: What the driver identifies its result by.
+        processes: Number of processes that train it, one per device.
+    """
+
+    name: str
+    key: str
+    processes: int = 1
+
+    @property
+    def id(self) -> str:
+        return self.key
+
+    @property
+    def title(self) -> str:
+        return f"train {self.name} ({self.key})"
+
+    @property
+    def devices(self) -> int:
+        return self.processes
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """Train it where it is not trained yet.
+
+        Returns:
+            The facts that are recorded of the stage.
+
+        Raises:
+            StorageError: The node has other data, code or earlier stages than the driver.
+        """
+        if self.processes > 1:
+            self._in_a_process_of_its_own(reporter)
+        from videopolicy import stages
+        from videopolicy.evaluation import device_for_acting
+        from videopolicy.preparation import open_data
+
+        recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
+        for component in recipe.components():
+            component.fetch()
+        dataset = open_data(recipe, store) if recipe.data else None
+        planned = next(one for one in stages.plan(recipe, dataset, store) if one.stage.name == self.name)
+        if planned.key != self.key or (recipe.data is not None and dataset is None):
+            raise StorageError(
+                f"The node {socket.gethostname()} has other data or another version of a plugin than the driver.",
+                "Install the same versions everywhere, and set VPOLICY_HOME to a folder that all nodes share.",
+            )
+        return stages.train(recipe, planned, dataset, store, device_for_acting(), reporter)
+
+    def _in_a_process_of_its_own(self, reporter: Reporter) -> None:
+        """Lightning starts the other processes by repeating this one's command, which must do nothing but train."""
+        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
+            path = Path(folder) / "stage.yaml"
+            fields = {"workplace": vars(self.workplace), "recipe": self.recipe, "name": self.name, "key": self.key}
+            path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+            command = [sys.executable, "-m", "videopolicy.executors.stage_process", str(path)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in done.stdout.splitlines():
+            reporter.line(line)
+        if done.returncode:
+            lines = "\n".join(f"  | {line}" for line in done.stdout.strip().splitlines()[-12:])
+            raise VpolicyError(
+                f"The {self.processes} processes of stage '{self.name}' ended with status {done.returncode}:\n{lines}",
+                "Correct what the last lines say and run the same command again; it goes on from the last checkpoint.",
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a unit ended.
+
+    Args:
+        unit: The unit.
+        value: What it returned.
+        error: Why it could not be finished.
+        output: What it has said on its node.
+    """
+
+    unit: Unit
+    value: Any = None
+    error: VpolicyError | None = None
+    output: str = field(default="", repr=False)
+
+
+def perform(unit: Unit, reporter: Reporter | None = None) -> Outcome:
+    """Carry out a unit on the machine where it has arrived.
+
+    Args:
+        unit: The unit.
+        reporter: Shows progress; None collects what it would show.
+
+    Returns:
+        Its result, or why there is none: an error is a result too, which no engine needs to try again.
+    """
+    said = io.StringIO()
+    reporter = reporter or Reporter(console=Console(file=said, width=120, highlight=False))
+    reporter.line(f"{unit.title} on {socket.gethostname()}")
+    try:
+        with unit.workplace.entered():
+            outcome = Outcome(unit, unit.run(reporter))
+    except VpolicyError as error:
+        outcome = Outcome(unit, error=error)
+    except Exception as error:  # whatever a plugin raises there must be told here
+        said.write(traceback.format_exc())
+        hint = "Its whole output is in the folder of logs."
+        outcome = Outcome(unit, error=VpolicyError(f"{type(error).__name__}: {error}", hint))
+    return replace(outcome, output=said.getvalue())
+
+
+def write_output(outcome: Outcome, folder: Path) -> None:
+    """Keep what a unit has said, and its simulators."""
+    text = outcome.output + (outcome.value.logs if isinstance(outcome.value, Shard) else "")
+    path = folder / f"{outcome.unit.id}.log"
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")

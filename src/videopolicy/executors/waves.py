@@ -1,0 +1,79 @@
+"""Trains the stages of several recipes: what they share once, and all that is ready at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from videopolicy import stages
+from videopolicy.artifacts import Store
+from videopolicy.executors.engine import ExecutionError, Executor, succeeded
+from videopolicy.executors.units import StageUnit, Workplace, recipe_text
+from videopolicy.preparation import prepare_data
+from videopolicy.progress import Reporter
+from videopolicy.recipe import Recipe
+from videopolicy.stages import PlannedStage
+
+
+def train_stages(
+    recipes: Sequence[Recipe], store: Store, executor: Executor, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Train all stages of all recipes that are not trained yet.
+
+    Demonstrations are collected here, one recipe after the other. Then every wave holds the stages whose earlier
+    stages are finished, each distinct one once.
+
+    Args:
+        recipes: The recipes, such as the rows of an ablation.
+        store: Where results lie, for all nodes.
+        executor: The engine.
+        reporter: Shows progress.
+
+    Returns:
+        The facts of every stage that was trained now, by key.
+
+    Raises:
+        ExecutionError: Stages have failed for good. Raised last: all that do not build on them are finished.
+        VpolicyError: Of a recipe's data or weights.
+    """
+    waiting: dict[str, tuple[Recipe, PlannedStage]] = {}
+    for recipe in recipes:
+        stages.refuse_missing_weights(recipe)
+        dataset = prepare_data(recipe, store, reporter)[0] if recipe.data else None
+        for planned in stages.plan(recipe, dataset, store):
+            if planned.facts is None:
+                waiting.setdefault(planned.key, (recipe, planned))
+    workplace = Workplace.here(store)
+    trained: dict[str, dict[str, Any]] = {}
+    lost: set[str] = set()
+    errors: list[ExecutionError] = []
+    while waiting:
+        wave = [
+            StageUnit(workplace, recipe_text(recipe), one.stage.name, one.key, one.stage.devices)
+            for recipe, one in waiting.values()
+            if not any(source.key in waiting for source, _ in one.sources)
+        ]
+        try:
+            for outcome in succeeded(executor, wave, store.root / "logs" / "units", reporter):
+                assert isinstance(outcome.unit, StageUnit)
+                trained[outcome.unit.key] = outcome.value
+                if executor.name != "local":
+                    reporter.line(_told(outcome.unit, outcome.value))
+        except ExecutionError as error:
+            errors.append(error)
+        for unit in wave:
+            one = waiting.pop(unit.key)[1]
+            if one.facts is None:
+                lost.add(unit.key)
+        for key, (_, one) in list(waiting.items()):
+            if any(source.key in lost for source, _ in one.sources):
+                lost.add(key)
+                del waiting[key]
+    if errors:
+        raise errors[0]
+    return trained
+
+
+def _told(unit: StageUnit, facts: dict[str, Any]) -> str:
+    losses = "".join(f", loss {name} {value:.3f}" for name, value in facts["final_losses"].items())
+    return f"train {unit.name}: {facts['steps']} steps in {facts['seconds']:.0f} s{losses}"

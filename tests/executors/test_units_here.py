@@ -1,0 +1,174 @@
+"""Units carried out in this process: what they return, put together, is what a run without them ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from videopolicy.artifacts import Store
+from videopolicy.cli.main import app
+from videopolicy.errors import VpolicyError
+from videopolicy.executors.choosing import executor_from
+from videopolicy.executors.engine import ExecutionError, LocalExecutor, succeeded
+from videopolicy.executors.units import EvaluationUnit, Workplace, perform
+from videopolicy.executors.waves import train_stages
+from videopolicy.progress import Reporter
+from videopolicy.recipe import Recipe, load_recipe
+from videopolicy.results import EpisodeLog
+from videopolicy.run import run
+from videopolicy.testing import toy_benchmark, toys
+
+RECIPE = f"""\
+plugins: [{toy_benchmark.__file__}, {toys.__file__}]
+benchmark: {{type: toy, task_names: [red, blue], max_steps: 12}}
+data: {{type: robomimic-hdf5, episodes_per_task: 3}}
+policy: {{type: toy}}
+train:
+  - {{name: policy, steps: 4, batch_size: 4}}
+eval: {{episodes: 5, execute: 3, workers: 1, batch_size: 2, baselines: [random]}}
+tracking: []
+"""
+
+
+class Apart(LocalExecutor):
+    """Like another machine, as far as a run can tell."""
+
+    name = "apart"
+
+    def __init__(self, shards: int = 1, lose: tuple[str, ...] = ()) -> None:
+        self.shards, self.lose, self.sent = shards, lose, []
+
+    def map(self, units, reporter):
+        for unit in units:
+            self.sent.append(unit)
+            if unit.title.startswith(self.lose):
+                from videopolicy.executors.units import Outcome
+
+                yield Outcome(unit, error=ExecutionError("the node is gone", "Look after the node."))
+            else:
+                yield perform(unit)
+
+
+@pytest.fixture
+def recipe_in(tmp_path: Path):
+    def load(*overrides: str) -> Recipe:
+        path = tmp_path / "small.yaml"
+        path.write_text(RECIPE, encoding="utf-8")
+        return load_recipe(path, overrides)
+
+    return load
+
+
+def records(folder: Path) -> list[dict]:
+    found = [record.model_dump(exclude={"seconds"}) for record in EpisodeLog(folder / "episodes.jsonl").read()]
+    return sorted(found, key=lambda record: (record["policy"], record["task"], record["episode"]))
+
+
+@pytest.fixture
+def quiet() -> Reporter:
+    return Reporter(quiet=True)
+
+
+def test_units_end_with_the_records_of_a_run_without_them(tmp_path, recipe_in, quiet):
+    store = Store(tmp_path / "home")
+    whole = run(recipe_in("name=whole"), tmp_path / "runs", quiet, store)
+    executor = Apart(shards=8)
+    # A unit lost for good: one clear message, and what the others have brought is kept.
+    executor.lose = ("evaluate trained on blue, episodes 2 to 3",)
+    with pytest.raises(ExecutionError, match=r"1 of 12 units failed\. evaluate trained on blue, episodes 2 to 3: the"):
+        run(recipe_in("name=cut"), tmp_path / "runs", quiet, store, executor)
+    assert len(records(tmp_path / "runs" / "cut")) == 18
+    first = {unit.id for unit in executor.sent}
+    executor.lose, executor.sent = (), []
+    cut = run(recipe_in("name=cut"), tmp_path / "runs", quiet, store, executor)
+    assert [unit.episodes for unit in executor.sent] == [(2, 3)]
+    assert {unit.id for unit in executor.sent} < first
+    assert len({record["initial_state"] for record in records(cut)}) == 10
+    assert records(cut) == records(whole)
+    for path in (whole / "trajectories").rglob("*.npy"):
+        assert np.array_equal(np.load(path), np.load(cut / path.relative_to(whole)))
+    assert len(list((cut / "logs" / "units").glob("*.log"))) == 12
+
+
+def test_what_rows_share_is_trained_once(tmp_path, recipe_in, quiet):
+    executor = Apart()
+    recipes = [recipe_in("name=a"), recipe_in("name=b", "eval.episodes=3"), recipe_in("name=c", "train.policy.steps=5")]
+    trained = train_stages(recipes, Store(tmp_path / "home"), executor, quiet)
+    assert sorted(facts["steps"] for facts in trained.values()) == [4, 5]
+    assert len(executor.sent) == 2
+    for facts in trained.values():
+        assert facts["devices"] == 1 and not facts["accelerator"] and facts["device"]
+    assert train_stages(recipes, Store(tmp_path / "home"), executor, quiet) == {}
+
+
+def test_a_stage_that_fails_leaves_the_others(tmp_path, recipe_in, quiet):
+    recipes = [recipe_in("name=bad", "train.policy.optimizer={learning_rate: 1.0e+30}", "seed=1"), recipe_in("name=b")]
+    store = Store(tmp_path / "home")
+    with pytest.raises(ExecutionError, match=r"1 of 2 units failed\. train policy \(\w+\): Stage 'policy' diverged"):
+        train_stages(recipes, store, Apart(), quiet)
+    assert len(list(store.root.glob("stages/*/done.json"))) == 1
+
+
+def test_a_node_without_the_shared_folder_says_so(tmp_path, recipe_in, quiet):
+    home = tmp_path / "home"
+    home.mkdir()
+    text = Workplace.here(Store(home))
+    unit = EvaluationUnit(text, RECIPE + "name: a\n", "run", ("nothing",), "trained", "red", 0, 2, (0, 1))
+    with pytest.raises(ExecutionError, match="has no trained stage 'policy'") as caught:
+        list(succeeded(LocalExecutor(), [unit], tmp_path / "logs", quiet))
+    assert "Set VPOLICY_HOME to a folder that all nodes share." in caught.value.hint
+    home.rmdir()
+    assert "has no folder" in perform(unit).error.message
+
+
+def test_nothing_more_is_sent_where_all_units_fail(tmp_path, recipe_in, quiet):
+    executor = Apart(lose=("evaluate",))
+    with pytest.raises(ExecutionError, match="3 of 20 units failed"):
+        units = [
+            EvaluationUnit(Workplace.here(Store(tmp_path)), RECIPE, "run", (), "trained", "red", n, n + 1, (n,))
+            for n in range(20)
+        ]
+        list(succeeded(executor, units, tmp_path / "logs", quiet))
+    assert len(executor.sent) == 3
+
+
+def test_an_id_says_what_is_run_and_not_what_is_left_of_it(tmp_path):
+    here = Workplace.here(Store(tmp_path))
+    whole = EvaluationUnit(here, RECIPE, "run", (), "trained", "red", 0, 4, (0, 1, 2, 3))
+    rest = EvaluationUnit(here, RECIPE, "run", (), "trained", "red", 0, 4, (3,))
+    others = [
+        EvaluationUnit(here, RECIPE, run_id, (), policy, task, first, 4, (3,))
+        for run_id, policy, task, first in [
+            ("other", "trained", "red", 0),
+            ("run", "random", "red", 0),
+            ("run", "trained", "blue", 0),
+            ("run", "trained", "red", 2),
+        ]
+    ]
+    assert whole.id == rest.id
+    assert len({whole.id, *(unit.id for unit in others)}) == 5
+
+
+def test_options_of_another_engine_are_refused():
+    with pytest.raises(VpolicyError, match="--address means nothing with --executor slurm"):
+        executor_from("slurm", address="somewhere:6379")
+    with pytest.raises(VpolicyError, match="--shards means nothing with --executor local") as caught:
+        executor_from(shards=3)
+    assert caught.value.hint == "Leave it out, or add --executor ray or --executor slurm."
+
+
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_that_is_not_installed_is_named(monkeypatch, name, package):
+    monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None if wanted == package else object())
+    with pytest.raises(VpolicyError, match=f"needs the package '{package}', which is not installed") as caught:
+        executor_from(name)
+    assert f"Install videopolicy[{name}]" in caught.value.hint
+
+
+def test_the_options_are_told():
+    told = CliRunner().invoke(app, ["run", "--help"]).output
+    for option in ("--executor", "--shards", "--address", "--gpus-per-unit", "--partition", "--hours"):
+        assert option in told
