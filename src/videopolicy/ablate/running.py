@@ -8,7 +8,8 @@ from pathlib import Path
 from videopolicy.ablation import Variant
 from videopolicy.artifacts import Store
 from videopolicy.errors import VpolicyError
-from videopolicy.executors import Executor, train_stages
+from videopolicy.executors.engine import Executor
+from videopolicy.executors.waves import train_stages
 from videopolicy.progress import Reporter
 from videopolicy.run import run
 

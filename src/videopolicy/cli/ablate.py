@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from videopolicy.cli import scaling
+
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 
 
@@ -30,6 +32,12 @@ def ablate(
         Path | None, typer.Option("--output", "-o", help="File for the table.", show_default="the terminal")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    executor: scaling.ExecutorOption = scaling.ExecutorName.local,
+    shards: scaling.ShardsOption = None,
+    address: scaling.AddressOption = None,
+    gpus_per_unit: scaling.GpusOption = 0.0,
+    partition: scaling.PartitionOption = None,
+    hours: scaling.HoursOption = 24.0,
 ) -> None:
     """Run the rows of a paper's table that are missing, and print paper, ours, n, interval and verdict."""
     from videopolicy.ablation import load_ablation
@@ -53,7 +61,8 @@ def ablate(
         from videopolicy.ablate.running import run_rows
         from videopolicy.executors.choosing import executor_from
 
-        failed = run_rows(variants, runs, store, executor_from(), Reporter(quiet))
+        engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
+        failed = run_rows(variants, runs, store, engine, Reporter(quiet))
     from videopolicy.ablate.outcome import measured, outcome
     from videopolicy.ablate.writing import write
 
