@@ -24,7 +24,9 @@ class TestGridOfEveryCamera(ExtractorContract):
     @pytest.fixture
     def component(self):
         jitter = ColorJitter()
-        return Image(encoder=SMALL, pool=Grid(dim=8), views="apart", observed=(0,), color_jitter=jitter, resize=(24, 16))
+        return Image(
+            encoder=SMALL, pool=Grid(dim=8), views="apart", observed=(0,), color_jitter=jitter, resize=(24, 16)
+        )
 
 
 class TestVisionTransformer(ExtractorContract):

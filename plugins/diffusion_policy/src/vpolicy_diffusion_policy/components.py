@@ -1,9 +1,8 @@
 """The components `image`, `unet-diffusion` and `transformer-diffusion` and their options.
 
 Defaults are the official code's (github.com/real-stanford/diffusion_policy, commit 5ba07ac: its image policies with
-robomimic's encoder), whose paper is Chi et al. 2023 (arXiv 2303.04137). Options that the later code for UMI has
-(github.com/real-stanford/universal_manipulation_interface, commit d095ba9), from which other papers train their baselines,
-say so.
+robomimic's encoder), whose paper is Chi et al. 2023 (arXiv 2303.04137). What the later code for UMI has, which other
+papers train as their baseline (github.com/real-stanford/universal_manipulation_interface, commit d095ba9), is said.
 """
 
 from __future__ import annotations
@@ -139,8 +138,8 @@ class Image(ExtractorComponent):
 class UNetDiffusion(DecoderComponent):
     """Diffusion Policy's one-dimensional U-Net over action chunks, the CNN variant (section III-A).
 
-    ``conditional_unet1d.py``. All tokens, flattened, and the instruction's vector modulate every residual block by scale
-    and bias, together with a sinusoid of the timestep.
+    ``conditional_unet1d.py``. All tokens, flattened, and the instruction's vector modulate every residual block by
+    scale and bias, together with a sinusoid of the timestep.
 
     Args:
         horizon: H, actions of a chunk; every level of the network but the last halves it.
@@ -199,7 +198,7 @@ class TransformerDiffusion(DecoderComponent):
         text: What reads the instruction, whose pooled vector is appended to every token; None: nothing does, as in the
             official code.
         width, layers, heads: Of the decoder.
-        condition_layers: Layers of a transformer encoder over timestep and tokens; 0: a small network for each by itself.
+        condition_layers: Layers of a transformer encoder over timestep and tokens; 0: a small network for each alone.
         dropout_embedding, dropout_attention: Probabilities; the second one also behind the feed-forward layers.
         causal: Actions attend only to themselves and earlier ones.
         causal_cross_attention: Action i attends only to the timestep and the first i + 1 tokens. In the official code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import timm
 from torch import Tensor, nn
@@ -68,13 +69,17 @@ class TimmEncoder(nn.Module):
         WeightsError: The weights are unreachable or of another model.
     """
 
+    model: Any  # timm's networks have no common class that says what they can do
+
     def __init__(self, options: Timm, size: tuple[int, int], tokens: bool) -> None:
         super().__init__()
         self.tokens, self.grid = tokens, options.grid(size)
         self.model = _timm_model(options, size)
         width = self.model.num_features
         if width != options.dim:
-            raise RecipeError(f"{options.model} has features of width {width}, not {options.dim}.", f"Set dim: {width}.")
+            raise RecipeError(
+                f"{options.model} has features of width {width}, not {options.dim}.", f"Set dim: {width}."
+            )
         self.prefix = getattr(self.model, "num_prefix_tokens", None)
         if tokens and not self.prefix:
             raise RecipeError(f"{options.model} has no class token.", "Use pool attention or average.")

@@ -62,10 +62,8 @@ class ImageExtractor(FeatureExtractor):
             self._tokens(encoder, observation.images[camera], augmented)
             for camera, encoder in zip(self.cameras, self.encoders, strict=True)
         ]
-        if self.options.views == "joined":
-            tokens = torch.cat(views, dim=-1)  # (B, T, n, V D)
-        else:
-            tokens = torch.stack(views, dim=2).flatten(2, 3)  # (B, T, V n, D)
+        joined = self.options.views == "joined"
+        tokens = torch.cat(views, dim=-1) if joined else torch.cat(views, dim=2)  # (B, T, n, V D) or (B, T, V n, D)
         if self.options.proprioception:
             state = _state(observation).to(tokens)[:, :, None]
             tokens = torch.cat([tokens, state.expand(-1, -1, tokens.shape[2], -1)], dim=-1)
@@ -85,7 +83,9 @@ class ImageExtractor(FeatureExtractor):
             images = v2.functional.resize(images, list(options.resize), antialias=True)
         size = list(images.shape[-2:])
         if options.crop is not None:
-            images = random_crops(images, options.crop) if augmented else v2.functional.center_crop(images, options.crop)
+            images = (
+                random_crops(images, options.crop) if augmented else v2.functional.center_crop(images, options.crop)
+            )
         if options.restore:
             images = v2.functional.resize(images, size, antialias=True)
         pixels = images.float() / 255

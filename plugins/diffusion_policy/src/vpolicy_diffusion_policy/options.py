@@ -39,7 +39,9 @@ class ResNet(_Options):
         if not len(self.layers) == len(self.channels) == len(self.strides):
             raise ValueError("layers, channels and strides are one each for every stage")
         if any(width % self.group_channels for width in self.channels):
-            raise ValueError(f"channels {list(self.channels)} must be multiples of group_channels {self.group_channels}")
+            raise ValueError(
+                f"channels {list(self.channels)} must be multiples of group_channels {self.group_channels}"
+            )
         return self
 
     @property

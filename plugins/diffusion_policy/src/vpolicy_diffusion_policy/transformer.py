@@ -5,6 +5,8 @@ Parameter names follow the official ``TransformerForDiffusion``, so that its wei
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ class ConditionalTransformer(nn.Module):
         self.drop = nn.Dropout(options.dropout_embedding)
         self.cond_obs_emb = nn.Linear(token, width)
         self.cond_pos_emb = nn.Parameter(torch.zeros(1, 1 + tokens, width))
-        shape = {
+        shape: dict[str, Any] = {
             "d_model": width,
             "nhead": options.heads,
             "dim_feedforward": 4 * width,
