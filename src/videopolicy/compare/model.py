@@ -7,26 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from videopolicy.contracts.benchmark import PublishedNumber
+from videopolicy.quality.model import VideoQuality as VideoQuality
 from videopolicy.results import EpisodeRecord, Rate
 from videopolicy.statistics import Interval
-
-
-@dataclass(frozen=True)
-class VideoQuality:
-    """How well the video model predicts clips of episodes that nothing was trained on.
-
-    Args:
-        clips: Number of clips.
-        source: Where they are from, such as ``12 held-out demonstrations``.
-        offsets: Control steps from the present frame to every predicted one.
-        values: By metric: ``psnr`` (dB) and ``ssim``, the same of repeating the present frame (``psnr_still``,
-            ``ssim_still``), and ``lpips`` and ``fvd`` where their networks were given.
-    """
-
-    clips: int
-    source: str
-    offsets: tuple[int, ...]
-    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -40,6 +23,8 @@ class Cost:
         parameters: Of the whole policy.
         trained_steps: Optimiser steps over all stages.
         training_seconds: Wall time of all stages, those shared with other runs included.
+        processor_seconds: Processor time of the same over all threads, which other work on a shared machine changes
+            less than the clock.
         device: What trained it, such as ``NVIDIA H200`` or a processor's name.
         devices: How many of them, 1 for a processor.
         accelerator: Whether the device is an accelerator: hours are then GPU-hours.
@@ -51,6 +36,7 @@ class Cost:
     parameters: int | None = None
     trained_steps: int | None = None
     training_seconds: float | None = None
+    processor_seconds: float | None = None
     device: str = ""
     devices: int = 1
     accelerator: bool = False

@@ -1,0 +1,63 @@
+"""``vpolicy quality``: how well a run's video model predicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def quality(
+    run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.", show_default=False)],
+    clips: Annotated[int, typer.Option(min=1, help="Clips, spread evenly over the held-out episodes.")] = 64,
+    lpips_weights: Annotated[
+        Path | None, typer.Option(help="AlexNet's weights, alexnet-owt-7be5be79.pth: LPIPS too.", show_default=False)
+    ] = None,
+    fvd_weights: Annotated[
+        Path | None, typer.Option(help="I3D network, i3d_torchscript.pt: FVD too.", show_default=False)
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code in the I3D network's file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Compare a run's predicted videos with real ones on held-out episodes: PSNR, SSIM, LPIPS, FVD."""
+    from videopolicy.artifacts import Store
+    from videopolicy.errors import DataError, VpolicyError
+    from videopolicy.recipe import load_recipe
+
+    if not (run / "recipe.yaml").is_file():
+        raise VpolicyError(f"{run} is no run folder: it has no recipe.yaml.", "Name a folder such as runs/NAME.")
+    recipe, store = load_recipe(run / "recipe.yaml"), Store()
+    # These need torch: everything that can be refused without it has been.
+    from videopolicy.bench.subject import trained_stages
+    from videopolicy.evaluation import device_for_acting
+    from videopolicy.progress import Reporter
+    from videopolicy.quality.measure import described, measure_quality
+    from videopolicy.quality.networks import Networks
+    from videopolicy.run import open_data
+    from videopolicy.stages import load_policy
+
+    dataset = open_data(recipe, store) if recipe.data else None
+    if dataset is None:
+        raise DataError("The data of this run are not on this machine.", f"Run it here: vpolicy run {recipe.name}.")
+    trained = trained_stages(recipe, run, store)
+    assert trained is not None  # of a run that is named
+    policy, normalizer = load_policy(recipe, trained.stages)
+    device = device_for_acting()
+    found = measure_quality(
+        recipe,
+        policy.eval().to(device),
+        normalizer.to(device),
+        dataset,
+        run,
+        device,
+        Reporter(quiet),
+        clips,
+        Networks(lpips_weights, fvd_weights, trust),
+    )
+    if found is None:
+        raise VpolicyError(
+            f"Nothing was measured of {recipe.name}: its policy predicts no video, or no episode was held out.",
+            "Hold some episodes out with data.validation=0.1, and run it again.",
+        )
+    typer.echo(f"{recipe.name}: {described(found)}")

@@ -1,0 +1,192 @@
+"""Lets a policy's video model predict clips of held-out episodes, and keeps how well it did."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videopolicy.artifacts import digest, storage_errors, write_json
+from videopolicy.contracts.dataset import Dataset, Windows
+from videopolicy.contracts.learner import Learner
+from videopolicy.contracts.policy import Policy, PredictsVideo
+from videopolicy.normalization import Normalizer
+from videopolicy.order import derived_seed
+from videopolicy.progress import Reporter
+from videopolicy.quality.model import FILE, VideoQuality, quality_of, read_facts
+from videopolicy.quality.networks import Networks
+from videopolicy.recipe import Recipe
+from videopolicy.types import RowGenerator, Window
+from videopolicy.views import stack_views, to_bytes
+
+CLIPS, ROWS = 64, 8
+TREND = 500
+"""Videos below which a Fréchet distance between 400-dimensional features says little beyond a trend."""
+
+
+@dataclass(frozen=True)
+class _Forecaster:
+    """A video model and what it has to be told.
+
+    Args:
+        model: The first part of the policy that predicts video.
+        window: What is observed, and the real frames at the offsets of the predicted ones.
+        frames: Which of the model's frames lie in the future.
+        cameras: Those that it predicts, None for all.
+    """
+
+    model: Any
+    window: Window
+    frames: list[int]
+    cameras: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, policy: Policy) -> _Forecaster | None:
+        """None for a policy that predicts no video."""
+        model: Any = next((module for module in policy.modules() if isinstance(module, PredictsVideo)), None)
+        offsets = model.clip_offsets if model is not None else ()
+        frames = [t for t, offset in enumerate(offsets) if offset > 0]
+        if not frames:
+            return None
+        own = (model if isinstance(model, Learner) else policy).window
+        # A model of what actions do is told those that were executed; a policy predicts what itself would do.
+        horizon = 0 if isinstance(model, Policy) else own.horizon
+        window = Window(own.observed, tuple(offsets[t] for t in frames), horizon, own.past_actions)
+        return cls(model, window, frames, getattr(model, "predicted_cameras", None))
+
+    def predict(
+        self, windows: Windows, indices: list[int], normalizer: Normalizer, device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Predicted and real frames ``(B, V, F, 3, H, W)`` uint8 at the model's size, the present frame, and the mask
+        ``(B, F)`` of those that the episodes had."""
+        batch = windows.batch(indices)
+        assert batch.future_mask is not None
+        if batch.actions is not None and batch.action_mask is not None:
+            batch.actions = batch.actions.masked_fill(~batch.action_mask[..., None], torch.nan)
+        told = normalizer.batch(batch.to(device))
+        noise = RowGenerator.from_seeds([derived_seed("quality", index) for index in indices])
+        clip = self.model.predict_video(told.observation, noise, actions=told.actions).cpu()[:, :, self.frames]
+        names = self.cameras or tuple(batch.future)
+        frames = {name: torch.cat([batch.observation.images[name][:, -1:], batch.future[name]], 1) for name in names}
+        real = to_bytes(stack_views(frames, (int(clip.shape[-2]), int(clip.shape[-1]))))
+        return clip, real[:, :, 1:], real[:, :, :1], batch.future_mask
+
+
+def measure_quality(
+    recipe: Recipe,
+    policy: Policy,
+    normalizer: Normalizer,
+    dataset: Dataset | None,
+    folder: Path,
+    device: torch.device,
+    reporter: Reporter,
+    clips: int = CLIPS,
+    networks: Networks | None = None,
+) -> VideoQuality | None:
+    """Compare predicted with real futures on episodes that nothing was trained on.
+
+    Clips begin at the same steps of the same episodes for every policy on the same data, and every clip's noise is its
+    own. Frames are compared at the size at which the model predicts them. Writes ``videos/quality.json``; what is there
+    already for the same weights and data, of as many clips and with the same networks, is left alone.
+
+    Args:
+        recipe: Of the run.
+        policy: Trained, on the device; the first of its modules that predicts video is asked.
+        normalizer: Its scaling, on the device.
+        dataset: What it was trained on, with the episodes that were held out; None where there is none.
+        folder: Of the run, with the stages' keys in ``provenance.json``.
+        device: Where the policy is.
+        reporter: Shows progress.
+        clips: How many, spread evenly over the held-out episodes.
+        networks: Weights for LPIPS and FVD, which are left out without them.
+
+    Returns:
+        What is in the file; None for a policy that predicts no video, or where no episode was held out.
+
+    Raises:
+        WeightsError: A network's file cannot be read, is something else, or is not trusted.
+        VpolicyError: A network cannot take the frames of this model.
+    """
+    forecaster = _Forecaster.of(policy)
+    if forecaster is None or dataset is None:
+        return None
+    splits = [name for name, episodes in dataset.splits.items() if name != "train" and episodes]
+    windows = dataset.windows(forecaster.window, splits[0]) if splits else None
+    if windows is None or not len(windows):
+        reporter.line("video quality: not measured, as no episode was held out; data.validation=0.1 holds some out")
+        return None
+    networks = networks or Networks()
+    count = min(clips, len(windows))
+    key = digest(
+        {
+            "stages": _stage_keys(folder),
+            "policy": recipe.policy.model_dump(mode="json"),
+            "data": [dataset.fingerprint(), splits[0]],
+            "window": [forecaster.window.observed, forecaster.window.future],
+        }
+    )
+    digests = networks.digests()
+    facts = read_facts(folder)
+    if facts.get("key") == key and _covers(facts, count, digests):
+        return quality_of(facts)
+    from videopolicy.quality.meters import Meters  # torchmetrics takes seconds to import
+
+    meters = Meters(networks, device)
+    indices = [(2 * i + 1) * len(windows) // (2 * count) for i in range(count)]
+    policy.eval()
+    with reporter.stage("predict held-out clips", count) as progress, torch.inference_mode():
+        for start in range(0, count, ROWS):
+            chosen = indices[start : start + ROWS]
+            frames = forecaster.predict(windows, chosen, normalizer, device)
+            meters.update(*frames)
+            progress.advance(len(chosen))
+    source = f"{count} clips of {dataset.splits[splits[0]]} held-out episodes"
+    if networks.fvd is not None:
+        trend = f", a trend below {TREND}" if meters.videos < TREND else ""
+        source += f"; FVD of {meters.videos} videos{trend}"
+    facts = {
+        "key": key,
+        "clips": count,
+        "source": source,
+        "offsets": list(forecaster.window.future),
+        "size": list(frames[0].shape[-2:]),
+        "values": meters.values(),
+        "networks": {name: {"file": networks.files()[name].name, "sha256": text} for name, text in digests.items()},
+    }
+    with storage_errors(folder / "videos"):
+        (folder / "videos").mkdir(exist_ok=True)
+    write_json(folder / "videos" / FILE, facts)
+    quality = quality_of(facts)
+    assert quality is not None
+    reporter.line(f"video quality: {described(quality)}")
+    return quality
+
+
+def described(quality: VideoQuality) -> str:
+    """The metrics on one line, each beside that of repeating the present frame."""
+    formats = (("psnr", "PSNR {:.1f} dB"), ("ssim", "SSIM {:.3f}"), ("lpips", "LPIPS {:.3f}"), ("fvd", "FVD {:.1f}"))
+    parts = []
+    for name, text in formats:
+        if name in quality.values:
+            still = quality.values.get(f"{name}_still")
+            beside = f" (present frame repeated: {text.format(still).split(' ', 1)[1]})" if still is not None else ""
+            parts.append(text.format(quality.values[name]) + beside)
+    return f"{', '.join(parts) or 'nothing could be compared'}; {quality.source}"
+
+
+def _covers(facts: dict[str, Any], clips: int, digests: dict[str, str]) -> bool:
+    """Whether as many clips were compared, by the same networks at least."""
+    known = {name: network.get("sha256") for name, network in (facts.get("networks") or {}).items()}
+    return facts.get("clips", 0) >= clips and all(known.get(name) == text for name, text in digests.items())
+
+
+def _stage_keys(folder: Path) -> list[str]:
+    try:
+        found = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [stage.get("key", "") for stage in found.get("stages") or []]

@@ -1,0 +1,53 @@
+"""What is known of a run's predicted videos, as plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "quality.json"
+"""In the folder ``videos`` of a run."""
+
+
+@dataclass(frozen=True)
+class VideoQuality:
+    """How well the video model predicts clips of episodes that nothing was trained on.
+
+    Args:
+        clips: Number of clips.
+        source: Where they are from, such as ``64 clips of 12 held-out episodes``.
+        offsets: Control steps from the present frame to every predicted one.
+        values: By metric: ``psnr`` (dB) and ``ssim``, the same of repeating the present frame (``psnr_still``,
+            ``ssim_still``), and ``lpips`` and ``fvd`` where their networks were given.
+    """
+
+    clips: int
+    source: str
+    offsets: tuple[int, ...]
+    values: Mapping[str, float]
+
+
+def read_quality(run_folder: Path) -> VideoQuality | None:
+    """What was measured of a run; None where nothing was, or where its file is damaged."""
+    return quality_of(read_facts(run_folder))
+
+
+def quality_of(facts: Mapping[str, Any]) -> VideoQuality | None:
+    """The same from the content of its file; None where that is incomplete."""
+    try:
+        values = {str(name): float(value) for name, value in facts["values"].items()}
+        return VideoQuality(int(facts["clips"]), str(facts["source"]), tuple(map(int, facts["offsets"])), values)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def read_facts(run_folder: Path) -> dict[str, Any]:
+    """Everything in the file; empty where it is absent or damaged."""
+    try:
+        found = json.loads((run_folder / "videos" / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
