@@ -7,7 +7,7 @@ for (const button of all(".sortable thead button")) {
   button.addEventListener("click", () => {
     const header = button.closest("th");
     const table = header.closest("table");
-    const numeric = !!header.className;
+    const numeric = header.matches(".num, .heat");
     const now = header.getAttribute("aria-sort");
     const descending = now ? now === "ascending" : numeric;
     for (const other of all("th[aria-sort]", table)) other.removeAttribute("aria-sort");

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,12 @@ def _films(comparison: Comparison, folder: Path) -> dict[str, Any]:
         ``scenes``, ``methods`` that appear in them, and numbers of scenes that are ``left_out`` for want of room and
         ``unfilmed``.
     """
-    made = {tuple(facts.get(key) for key in ("method", "task", "episode")): (name, facts)
-            for name, facts in read_index(folder / INDEX).items()}  # fmt: skip
-    room, shown, left_out, unfilmed = _FILM_BYTES, [], 0, 0
+    made = {
+        (facts.get("method"), facts.get("task"), facts.get("episode")): (name, facts)
+        for name, facts in read_index(folder / INDEX).items()
+    }
+    shown: list[dict[str, Any]] = []
+    room, left_out, unfilmed = _FILM_BYTES, 0, 0
     for scene in scenes(comparison):
         found = {method: made.get((method, scene.task, scene.episode)) for method in scene.records}
         current = {method: one for method, one in found.items() if one and _shows(one[1], scene, method)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.report.charts import INK, LINE, PAPER, SERIES, TEXT, drawing
@@ -20,7 +20,7 @@ _METHODS = (0, 1, 2, 3, 4, 6, 7)
 _CHANCE = 5
 """Which of the page's series: grey is kept for chance."""
 
-_MARKERS = "os^DvP*"
+_MARKERS = {"o": "circle", "s": "square", "^": "up", "D": "diamond", "v": "down", "P": "plus", "*": "star"}
 _WIDTH = 11.0
 """Inches of a drawing as wide as the page; one inch becomes about 105 pixels."""
 
@@ -36,19 +36,26 @@ _PLACES = ((9, 0), (-9, 0), (9, 9), (-9, 9), (9, -9), (-9, -9), (0, 12), (0, -12
 
 
 class Look(NamedTuple):
-    """How a method is drawn, everywhere on the page."""
+    """How a method is drawn, everywhere on the page.
+
+    Args:
+        series: Which of the page's colours.
+        marker: Matplotlib's letter.
+        shape: The same marker's name in the page's style.
+    """
 
     series: int
     marker: str
+    shape: str
 
 
 def looks(entries: Sequence[Entry]) -> dict[str, Look]:
     """A colour and a marker by method; with more than seven methods colours come again with other markers."""
     methods = [entry.name for entry in entries if entry.policy != "random"]
-    found = {entry.name: Look(_CHANCE, "X") for entry in entries if entry.policy == "random"}
-    count = len(_METHODS)
+    found = {entry.name: Look(_CHANCE, "X", "cross") for entry in entries if entry.policy == "random"}
+    markers, count = list(_MARKERS.items()), len(_METHODS)
     for index, name in enumerate(methods):
-        found[name] = Look(_METHODS[index % count], _MARKERS[(index + index // count) % len(_MARKERS)])
+        found[name] = Look(_METHODS[index % count], *markers[(index + index // count) % count])
     return found
 
 
@@ -69,8 +76,10 @@ def success_by_method(comparison: Comparison) -> str:
         axes.set_yticks(range(len(entries)), [entry.name for entry in entries])
         axes.tick_params(axis="y", labelcolor=TEXT)
         for row, entry in enumerate(entries):
-            text = f"{100 * (entry.mean.value or 0):.1f} %" + (f"   {entry.letters}" if entry.letters else "")
-            axes.text(1.015, row, text, transform=axes.get_yaxis_transform(), va="center", color=TEXT)
+            beside = axes.get_yaxis_transform()
+            rate = f"{100 * (entry.mean.value or 0):.1f} %"
+            axes.text(1.07, row, rate, transform=beside, ha="right", va="center", color=TEXT)
+            axes.text(1.085, row, entry.letters, transform=beside, va="center", color=TEXT)
         axes.set_xlabel("mean success over tasks, 95 % interval")
 
     return drawing((_WIDTH, 0.75 + 0.33 * len(entries)), "success-by-method", draw)
@@ -145,21 +154,28 @@ def _lanes(axes: Axes, rates: Sequence[Rate | None], chosen: Sequence[Look], siz
     from matplotlib.ticker import PercentFormatter
 
     for row, (rate, look) in enumerate(zip(rates, chosen, strict=True)):
-        if rate is None or rate.value is None:
-            continue
-        color = SERIES[look.series]
-        axes.plot(rate.interval, (row, row), color=color, alpha=0.6, linewidth=size / 3, solid_capstyle="butt")
-        axes.plot(
-            rate.value, row, look.marker, color=color, markersize=size, markeredgecolor=PAPER, markeredgewidth=0.8
-        )
+        if rate is not None and rate.value is not None:
+            axes.plot(rate.interval, (row, row), **_line(look, size / 3))
+            axes.plot(rate.value, row, **_point(look, size))
     axes.set_ylim(len(rates) - 0.4, -0.6)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks((0, 0.25, 0.5, 0.75, 1))
+    axes.set_xticks((0, 0.5, 1))
+    axes.set_xticks((0.25, 0.75), minor=True)
+    axes.tick_params(axis="x", which="minor", length=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=LINE, alpha=0.6, linewidth=0.6)
+    axes.grid(axis="x", which="both", color=LINE, alpha=0.6, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _line(look: Look, width: float) -> dict[str, Any]:
+    return {"color": SERIES[look.series], "alpha": 0.6, "linewidth": width, "solid_capstyle": "butt"}
+
+
+def _point(look: Look, size: float) -> dict[str, Any]:
+    rim = {"markeredgecolor": PAPER, "markeredgewidth": 0.8}
+    return {"color": SERIES[look.series], "marker": look.marker, "markersize": size, **rim}
 
 
 def _against(comparison: Comparison, values: Mapping[str, float], label: str, name: str) -> str:
@@ -174,22 +190,14 @@ def _against(comparison: Comparison, values: Mapping[str, float], label: str, na
 
         axes = figure.add_subplot()
         for entry in entries:
-            color, x = SERIES[chosen[entry.name].series], values[entry.name]
-            axes.plot((x, x), entry.mean.interval, color=color, alpha=0.6, linewidth=2, solid_capstyle="butt")
-            axes.plot(
-                x,
-                entry.mean.value,
-                chosen[entry.name].marker,
-                color=color,
-                markersize=8,
-                markeredgecolor=PAPER,
-                markeredgewidth=0.8,
-            )
+            x, look = values[entry.name], chosen[entry.name]
+            axes.plot((x, x), entry.mean.interval, **_line(look, 2))
+            axes.plot(x, entry.mean.value or 0.0, **_point(look, 8))
         low, high = min(values.values()), max(values.values())
         if low > 0 and high / low > _DECADE:
             _logarithmic(axes)
         axes.margins(x=0.14)
-        axes.set_ylim(-0.02, 1.04)
+        axes.set_ylim(*_fifths(entries))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel(label)
         axes.set_ylabel("mean success")
@@ -199,6 +207,13 @@ def _against(comparison: Comparison, values: Mapping[str, float], label: str, na
         _name_points(figure, axes, entries, values)
 
     return drawing((_WIDTH / 2, 3.5), name, draw)
+
+
+def _fifths(entries: Sequence[Entry]) -> tuple[float, float]:
+    """Ends of an axis that holds all intervals, at multiples of 20 % and a little beyond."""
+    low = min(entry.mean.interval.low for entry in entries)
+    high = max(entry.mean.interval.high for entry in entries)
+    return math.floor(low * 5) / 5 - 0.02, math.ceil(high * 5) / 5 + 0.02
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -215,26 +230,25 @@ def _name_points(figure: Figure, axes: Axes, entries: Sequence[Entry], values: M
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()  # places the axes, so that points have pixels
+    points = {entry.name: (values[entry.name], entry.mean.value or 0.0) for entry in entries}
     taken: list[Bbox] = []
     for entry in entries:
-        x = values[entry.name]
-        ends = axes.transData.transform([(x, entry.mean.interval.low), (x, entry.mean.interval.high)])
-        point = axes.transData.transform((x, entry.mean.value or 0.0))
-        taken.append(Bbox([ends[0] - 3, ends[1] + 3]))
-        taken.append(Bbox([point - 6, point + 6]))
-    for entry in entries:
-        text = axes.annotate(
-            entry.name, (values[entry.name], entry.mean.value or 0.0), textcoords="offset points", color=INK, fontsize=9
+        x, _ = points[entry.name]
+        low, point, high = axes.transData.transform(
+            [(x, entry.mean.interval.low), points[entry.name], (x, entry.mean.interval.high)]
         )
+        taken += [Bbox([low - 3, high + 3]), Bbox([point - 6, point + 6])]
+    for name, at in points.items():
+        text = axes.annotate(name, at, (0, 0), textcoords="offset points", color=INK, fontsize=9)
         text.set_in_layout(False)
-        best = min(_PLACES, key=lambda place, text=text: _covered(_placed(text, place), taken, axes.bbox))  # type: ignore[misc]
-        taken.append(_placed(text, best))
+        covered = [_covered(_placed(text, place), taken, axes.bbox) for place in _PLACES]
+        taken.append(_placed(text, _PLACES[covered.index(min(covered))]))
 
 
 def _placed(text: Annotation, place: tuple[float, float]) -> Bbox:
     """Move a label, and say which pixels it covers."""
     text.set_position(place)
-    text.set_horizontalalignment({1: "left", -1: "right", 0: "center"}[(place[0] > 0) - (place[0] < 0)])
+    text.set_horizontalalignment("left" if place[0] > 0 else "right" if place[0] else "center")
     text.set_verticalalignment("center" if place[0] else "bottom" if place[1] > 0 else "top")
     return text.get_window_extent()
 

@@ -1,15 +1,20 @@
-"""Loss curves as SVG whose colours follow the page, light or dark."""
+"""Drawings as SVG whose colours follow the page, light or dark; the loss curves among them."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-_INK, _LINE = "#010203", "#040506"
-_SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
-"""Stand-ins that become CSS variables once matplotlib has drawn."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, TEXT, LINE, PAPER = "#010203", "#010204", "#040506", "#040507"
+"""Secondary and primary text, rules, and the page itself."""
+SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06", "#0a0b07", "#0a0b08")
+"""Stand-ins that become the page's ``--muted``, ``--ink``, ``--line``, ``--paper`` and ``--series-N`` once matplotlib
+has drawn."""
 
 _SMOOTH_FROM = 60
 """Curves with fewer points are drawn as they are."""
@@ -27,29 +32,11 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]], name: str) -> str:
     Returns:
         An ``<svg>`` element for embedding.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "font.size": 10,
-        "font.family": "sans-serif",
-        "text.color": _INK,
-        "axes.edgecolor": _LINE,
-        "axes.labelcolor": _INK,
-        "xtick.color": _LINE,
-        "ytick.color": _LINE,
-        "xtick.labelcolor": _INK,
-        "ytick.labelcolor": _INK,
-    }
-    with rc_context(style):
-        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
-        FigureCanvasSVG(figure)
+    def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for color, (loss, rows) in zip(_SERIES * (1 + len(curves) // len(_SERIES)), curves.items(), strict=False):
+        for color, (loss, rows) in zip(SERIES * (1 + len(curves) // len(SERIES)), curves.items(), strict=False):
             steps, values = zip(*rows, strict=True)
             long = len(values) >= _SMOOTH_FROM
             axes.plot(steps, values, color=color, alpha=0.3 if long else 1, linewidth=0.7 if long else 1.4)
@@ -66,9 +53,46 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]], name: str) -> str:
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color=_LINE, alpha=0.35, linewidth=0.6)
+        axes.grid(axis="y", color=LINE, alpha=0.35, linewidth=0.6)
         if len(curves) > 1:
             axes.legend(frameon=False, loc="upper right")
+
+    return drawing((5.2, 2.7), name, draw)
+
+
+def drawing(size: tuple[float, float], name: str, draw: Callable[[Figure], None]) -> str:
+    """Draw with matplotlib in colours that follow the page.
+
+    Args:
+        size: Width and height in inches; text is 10 points unless the drawing says otherwise.
+        name: Keeps the identifiers of several drawings on one page apart.
+        draw: Fills the figure, whose layout is constrained; it may use ``INK``, ``TEXT``, ``LINE``, ``PAPER`` and
+            ``SERIES`` as colours.
+
+    Returns:
+        An ``<svg>`` element for embedding.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.size": 10,
+        "font.family": "sans-serif",
+        "text.color": INK,
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": INK,
+        "xtick.color": LINE,
+        "ytick.color": LINE,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+    }
+    with rc_context(style):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _follow_the_page(buffer.getvalue())
@@ -92,7 +116,8 @@ def _follow_the_page(svg: str) -> str:
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r"font-family: [^;\"]*;", "", svg)
-    names = {_INK: "--muted", _LINE: "--line", **{color: f"--series-{i}" for i, color in enumerate(_SERIES)}}
+    names = {INK: "--muted", TEXT: "--ink", LINE: "--line", PAPER: "--paper"}
+    names |= {color: f"--series-{i}" for i, color in enumerate(SERIES)}
     for color, name in names.items():
         svg = svg.replace(color, f"var({name})")
     return svg

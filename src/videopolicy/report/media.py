@@ -25,22 +25,38 @@ def enlarge(frame: np.ndarray, shortest: int = _SHORTEST_SIDE) -> np.ndarray:
     return frame.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
+def fit(frame: np.ndarray, shortest: int = _SHORTEST_SIDE) -> np.ndarray:
+    """Bring the shorter side to about ``shortest`` pixels: small frames by repeating pixels, large ones by averaging.
+
+    Args:
+        frame: ``(height, width, 3)`` uint8.
+    """
+    from PIL import Image
+
+    factor = shortest / min(frame.shape[:2])
+    if factor >= 1:
+        return enlarge(frame, shortest)
+    size = (round(frame.shape[1] * factor), round(frame.shape[0] * factor))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
+
+
+def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float, crf: int = 26) -> None:
     """Write H.264, which every browser plays, replacing the file only when it is complete.
 
     Args:
         path: The file.
         frames: ``(height, width, 3)`` uint8, all of one size.
         rate: Frames a second.
+        crf: Constant rate factor of the encoder: higher is smaller and coarser.
     """
     part = path.with_name(f".{path.name}.part")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(part, frames, rate)
+        _encode(part, frames, rate, crf)
         part.replace(path)
 
 
-def _encode(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
+def _encode(path: Path, frames: Iterable[np.ndarray], rate: float, crf: int) -> None:
     import av
 
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
@@ -52,7 +68,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
                 stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
                 stream.height, stream.width = even.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                stream.options = {"crf": "26", "preset": "veryfast", "threads": "1"}
+                stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
