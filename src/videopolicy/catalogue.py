@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from pydantic import AfterValidator
 
 from videopolicy.contracts.benchmark import PublishedNumber
 from videopolicy.errors import did_you_mean, listing
@@ -45,6 +47,21 @@ def different(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"a {what} is named more than once: {', '.join(twice)}")
     return names
+
+
+def checked(check: Callable[[tuple[str, ...]], object]) -> AfterValidator:
+    """Annotates a field of names that stay as they are once ``check`` has raised no ValueError."""
+
+    def validate(names: tuple[str, ...]) -> tuple[str, ...]:
+        check(names)
+        return names
+
+    return AfterValidator(validate)
+
+
+def different_cameras(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same names of cameras; see `different`."""
+    return different(names, "camera")
 
 
 def published_numbers(path: Path) -> tuple[PublishedNumber, ...]:

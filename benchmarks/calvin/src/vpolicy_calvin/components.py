@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
@@ -23,7 +23,7 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import different, published_numbers
+from videopolicy.catalogue import checked, different_cameras, published_numbers
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["rgb_static", "rgb_gripper"]
@@ -58,12 +58,7 @@ class Calvin(BenchmarkComponent):
     ordinal: ClassVar[str] = "chain length"
     type: Literal["calvin"] = "calvin"
     preset: Literal["ABC_D", "ABCD_D", "D_D"] = "ABC_D"
-    cameras: tuple[CameraName, ...] = Field(get_args(CameraName), min_length=1)
-
-    @field_validator("cameras")
-    @classmethod
-    def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
-        return different(cameras, "camera")
+    cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
 
     def spaces(self) -> Spaces:
         """Actions as in ``rel_actions``: 1 moves the gripper's target by 2 cm or turns it by 0.05 rad (Euler angles

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
@@ -20,10 +20,11 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import chosen_tasks, different, published_numbers
+from videopolicy.catalogue import checked, chosen_tasks, different_cameras, published_numbers
 from videopolicy.errors import SimulationError
 
 FOLDER = Path(__file__).parent
+CameraName = Literal["agentview", "robot0_eye_in_hand"]
 OPEN = (0.0,) * 6 + (-1.0,)
 PRESETS: dict[str, dict[str, Any]] = {
     # LIBERO's own evaluator: configs/eval/default.yaml and lifelong/evaluate.py.
@@ -89,25 +90,12 @@ class Libero(BenchmarkComponent):
     """
 
     type: Literal["libero"] = "libero"
-    task_names: tuple[str, ...] = Field(("all",), min_length=1)
-    cameras: tuple[Literal["agentview", "robot0_eye_in_hand"], ...] = Field(
-        ("agentview", "robot0_eye_in_hand"), min_length=1
-    )
+    task_names: Annotated[tuple[str, ...], checked(tasks_named)] = Field(("all",), min_length=1)
+    cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
     image_size: int = Field(128, ge=16, le=1024)
     preset: Literal["libero", "openvla", "uva"] = "libero"
     actions: Literal["relative", "absolute"] = "relative"
     sentences: Literal["libero", "file-name"] = "libero"
-
-    @field_validator("task_names")
-    @classmethod
-    def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        tasks_named(names)
-        return names
-
-    @field_validator("cameras")
-    @classmethod
-    def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
-        return different(cameras, "camera")
 
     def spaces(self) -> Spaces:
         cameras = tuple(Camera(name=name, height=self.image_size, width=self.image_size) for name in self.cameras)

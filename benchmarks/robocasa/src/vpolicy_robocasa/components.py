@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
@@ -20,7 +20,7 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import chosen_tasks, different, published_numbers
+from videopolicy.catalogue import checked, chosen_tasks, different_cameras, published_numbers
 from videopolicy.errors import SimulationError
 
 FOLDER = Path(__file__).parent
@@ -61,22 +61,11 @@ class RoboCasa(BenchmarkComponent):
     """
 
     type: Literal["robocasa"] = "robocasa"
-    task_names: tuple[str, ...] = Field(("all",), min_length=1)
-    cameras: tuple[CameraName, ...] = Field(get_args(CameraName), min_length=1)
+    task_names: Annotated[tuple[str, ...], checked(tasks_named)] = Field(("all",), min_length=1)
+    cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
     image_size: int = Field(256, ge=16, le=1024)
     object_split: Literal["A", "B"] = "B"
     horizon: Literal["task", "video-policy"] = "task"
-
-    @field_validator("task_names")
-    @classmethod
-    def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        tasks_named(names)
-        return names
-
-    @field_validator("cameras")
-    @classmethod
-    def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
-        return different(cameras, "camera")
 
     def spaces(self) -> Spaces:
         """An action of 1 moves the gripper by 5 cm or turns it by 0.5 rad (robosuite's ``OSC_POSE``)."""

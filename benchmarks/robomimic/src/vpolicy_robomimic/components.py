@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
@@ -20,7 +20,7 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import chosen_tasks, different, published_numbers
+from videopolicy.catalogue import checked, chosen_tasks, different_cameras, published_numbers
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["sideview", "robot0_eye_in_hand"]
@@ -46,20 +46,9 @@ class Robomimic(BenchmarkComponent):
     """
 
     type: Literal["robomimic"] = "robomimic"
-    task_names: tuple[str, ...] = Field(("all",), min_length=1)
-    cameras: tuple[CameraName, ...] = Field(get_args(CameraName), min_length=1)
+    task_names: Annotated[tuple[str, ...], checked(tasks_named)] = Field(("all",), min_length=1)
+    cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
     image_size: int = Field(240, ge=16, le=1024)
-
-    @field_validator("task_names")
-    @classmethod
-    def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        tasks_named(names)
-        return names
-
-    @field_validator("cameras")
-    @classmethod
-    def _different_cameras(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
-        return different(cameras, "camera")
 
     def spaces(self) -> Spaces:
         """Actions are the pose that the gripper shall take, in the world's frame and in metres: its position, the first
