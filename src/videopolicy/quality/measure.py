@@ -144,7 +144,8 @@ def measure_quality(
             frames = forecaster.predict(windows, chosen, normalizer, device)
             meters.update(*frames)
             progress.advance(len(chosen))
-    source = f"{count} clips of {dataset.splits[splits[0]]} held-out episodes"
+    episodes = dataset.splits[splits[0]]
+    source = f"{count} clips of {episodes} held-out episode{'s' if episodes > 1 else ''}"
     if networks.fvd is not None:
         trend = f", a trend below {TREND}" if meters.videos < TREND else ""
         source += f"; FVD of {meters.videos} videos{trend}"
