@@ -67,7 +67,7 @@ class PublishedNumber(BaseModel):
         group: Task, tier, or ``mean``.
         value: The number.
         source: Paper and table.
-        episodes: Evaluation episodes per task, where the paper says so.
+        episodes: Evaluation episodes per task, where the paper or its code says so.
         note: Where code and paper disagree, or what makes the number hard to compare.
         kind: ``main`` for a comparison of methods, ``ablation`` for variants of one method or changed conditions.
     """
