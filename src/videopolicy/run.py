@@ -65,7 +65,8 @@ def run(
         from videopolicy import stages
         from videopolicy.evaluation import device_for_acting, evaluate
         from videopolicy.executors.sharding import evaluate_in_units
-        from videopolicy.executors.waves import train_stages
+        from videopolicy.executors.waves import train_planned
+        from videopolicy.quality import measure_quality
         from videopolicy.report import make_predictions, make_videos, write_report
 
         stages.refuse_missing_weights(recipe)
@@ -77,7 +78,8 @@ def run(
         _claim(folder, recipe, planned[-1].key)
         record()
         device = device_for_acting()
-        trained = train_stages([recipe], store, elsewhere, reporter) if elsewhere else {}
+        mine = [(recipe, one) for one in planned]
+        trained = train_planned(mine, store, elsewhere, reporter) if elsewhere else {}
         for one in planned:
             facts = trained.get(one.key) or stages.train(recipe, one, dataset, store, device, reporter)
             provenance.add_stage(facts)
@@ -94,7 +96,9 @@ def run(
                 record(evaluation={**evaluation, **overlap})
             make_videos(folder, recipe.benchmark, reporter)
         policy, normalizer = stages.load_policy(recipe, planned)
-        make_predictions(folder, recipe.benchmark, policy.eval().to(device), reporter, normalizer=normalizer.to(device))
+        policy, normalizer = policy.eval().to(device), normalizer.to(device)
+        make_predictions(folder, recipe.benchmark, policy, reporter, normalizer=normalizer)
+        measure_quality(recipe, policy, normalizer, dataset, folder, device, reporter)
         record()
         provenance.finish()
         report = write_report(folder, recipe.benchmark)

@@ -20,8 +20,7 @@ def train_stages(
 ) -> dict[str, dict[str, Any]]:
     """Train all stages of all recipes that are not trained yet.
 
-    Demonstrations are collected here, one recipe after the other. Then every wave holds the stages whose earlier
-    stages are finished, each distinct one once.
+    Demonstrations are collected here, one recipe after the other.
 
     Args:
         recipes: The recipes, such as the rows of an ablation.
@@ -36,13 +35,25 @@ def train_stages(
         ExecutionError: Stages have failed for good. Raised last: all that do not build on them are finished.
         VpolicyError: Of a recipe's data or weights.
     """
-    waiting: dict[str, tuple[Recipe, PlannedStage]] = {}
+    planned: list[tuple[Recipe, PlannedStage]] = []
     for recipe in recipes:
         stages.refuse_missing_weights(recipe)
         dataset = prepare_data(recipe, store, reporter)[0] if recipe.data else None
-        for planned in stages.plan(recipe, dataset, store):
-            if planned.facts is None:
-                waiting.setdefault(planned.key, (recipe, planned))
+        planned += [(recipe, one) for one in stages.plan(recipe, dataset, store)]
+    return train_planned(planned, store, executor, reporter)
+
+
+def train_planned(
+    planned: Sequence[tuple[Recipe, PlannedStage]], store: Store, executor: Executor, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Train what is missing of stages whose data is there, as `train_stages` does.
+
+    Every wave holds the stages whose earlier stages are finished, each distinct one once.
+    """
+    waiting: dict[str, tuple[Recipe, PlannedStage]] = {}
+    for recipe, one in planned:
+        if one.facts is None:
+            waiting.setdefault(one.key, (recipe, one))
     workplace = Workplace.here(store)
     trained: dict[str, dict[str, Any]] = {}
     lost: set[str] = set()

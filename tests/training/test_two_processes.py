@@ -1,0 +1,210 @@
+"""Training in two processes, started by ``torchrun`` and by Lightning, on the processor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from videopolicy.artifacts import Store
+from videopolicy.curves import read_curves
+from videopolicy.distributed import refuse_other_numbers
+from videopolicy.errors import RecipeError
+from videopolicy.progress import Reporter
+from videopolicy.recipe import load_recipe
+from videopolicy.run import run
+from videopolicy.testing import toy_benchmark
+
+# A policy without any draw of its own: what two processes learn from half a batch each, one must learn from the whole.
+LINES = """\
+from typing import Literal
+
+from videopolicy import PolicyComponent, Window
+
+
+class LinesPolicy(PolicyComponent):
+    type: Literal["lines"] = "lines"
+
+    def window(self):
+        return Window(horizon=2)
+
+    def build(self, spaces):
+        from lines_model import Lines
+
+        return Lines(self.window())
+"""
+MODEL = """\
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from videopolicy import Policy
+
+
+class Lines(Policy):
+    def __init__(self, window):
+        super().__init__()
+        self.layer, self.unused, self._window = nn.Linear(2, 4), nn.Linear(2, 2), window
+
+    @property
+    def window(self):
+        return self._window
+
+    def loss(self, batch):
+        if "SHARES" in os.environ:
+            with (Path(os.environ["SHARES"]) / os.environ.get("LOCAL_RANK", "0")).open("a") as file:
+                file.write(f"{batch.observation.state.sum().item()} {len(batch)}\\n")
+        predicted = self.layer(batch.observation.state[:, -1]).view(-1, 2, 2)
+        return {"action": ((predicted - batch.actions) ** 2).mean()}
+
+    def act(self, observation, generator):
+        return self.layer(observation.state[:, -1]).view(-1, 2, 2).detach()
+"""
+RECIPE = f"""\
+plugins: [{toy_benchmark.__file__}, lines.py]
+benchmark: {{type: toy, task_names: [red], max_steps: 12}}
+data: {{type: robomimic-hdf5, episodes_per_task: 6}}
+policy: {{type: lines}}
+train:
+  - {{name: first, steps: 60, batch_size: 4, devices: 2, optimizer: {{learning_rate: 0.01}}}}
+  - {{name: second, steps: 5, batch_size: 4, devices: 1}}
+eval: {{episodes: 2, execute: 2, workers: 1, batch_size: 2}}
+tracking: []
+"""
+SLOWLY = """
+import time, videopolicy.training as training, videopolicy.cli.main
+training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+end = training._Watch.on_train_batch_end
+training._Watch.on_train_batch_end = lambda *given: (end(*given), time.sleep(0.05))[0]
+videopolicy.cli.main.main()
+"""
+
+
+class Place:
+    """A folder with the recipe, and its artifacts."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.home = folder, home
+        (folder / "lines.py").write_text(LINES)
+        (folder / "lines_model.py").write_text(MODEL)
+        (folder / "small.yaml").write_text(RECIPE)
+        self.shares = folder / "shares"
+        self.shares.mkdir(exist_ok=True)
+
+    def start(self, *command: str) -> subprocess.Popen:
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
+        variables = {name: value for name, value in os.environ.items() if name not in names}
+        variables |= {
+            "OMP_NUM_THREADS": "1",
+            "VPOLICY_HOME": str(self.home),
+            "PYTHONPATH": str(self.folder),
+            "SHARES": str(self.shares),
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        with (self.folder / "output.txt").open("a") as output:
+            return subprocess.Popen(
+                [sys.executable, *command], cwd=self.folder, env=variables, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def finish(self, *command: str) -> None:
+        assert self.start(*command).wait(500) == 0, self.output()
+
+    def output(self) -> str:
+        return (self.folder / "output.txt").read_text()
+
+    def stage(self, name: str) -> Path:
+        done = [(json.loads(path.read_text()), path.parent) for path in self.home.glob("stages/*/done.json")]
+        return next(folder for facts, folder in done if facts["name"] == name)
+
+    def weights(self, name: str) -> torch.Tensor:
+        return torch.cat(
+            [value.flatten() for _, value in sorted(load_file(self.stage(name) / "weights.safetensors").items())]
+        )
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+RUN = ("-m", "videopolicy", "run", "small.yaml")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Place:
+    """Started by torchrun."""
+    place = Place(tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("home"))
+    place.finish(*TORCHRUN, *RUN)
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_learn_what_one_learns_from_their_batches_together(two, tmp_path, monkeypatch):
+    losses = [value for _, value in read_curves(two.stage("first"))["loss/action"]]
+    assert losses[-1] < 0.7 * losses[0]
+    shares = [(two.shares / rank).read_text().split() for rank in ("0", "1")]
+    assert len(shares[0]) > len(shares[1]) == 2 * 60  # the second stage is trained by the first process alone
+    assert all(a != b for a, b in zip(shares[0][::2], shares[1][::2], strict=False))
+    assert set(shares[0][1::2]) == {"4"}
+    facts = json.loads((two.stage("first") / "done.json").read_text())
+    assert facts["devices"] == 2
+    records = (two.folder / "runs" / "small" / "episodes.jsonl").read_text()
+    assert records.count("\n") == 2
+    assert two.output().count("evaluate trained: success") == 1
+
+    one = Place(tmp_path / "one", tmp_path / "one-home")
+    monkeypatch.syspath_prepend(one.folder)
+    alone = ["train.first.devices=1", "train.first.batch_size=8", "eval.episodes=0"]
+    recipe = load_recipe(one.folder / "small.yaml", alone)
+    run(recipe, one.folder / "runs", Reporter(quiet=True), Store(one.home))
+    assert torch.allclose(one.weights("first"), two.weights("first"), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_lightning_starts_the_second_process_itself_and_a_killed_stage_goes_on(two, tmp_path):
+    place = Place(tmp_path / "killed", tmp_path / "killed-home")
+    (place.folder / "slowly.py").write_text(SLOWLY)
+    process = place.start("slowly.py", "run", "small.yaml")
+    deadline = time.monotonic() + 400
+    while not any(place.home.glob("stages/*/checkpoint.ckpt")):
+        assert process.poll() is None and time.monotonic() < deadline, place.output()
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    for one in (process, *children):
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            one.send_signal(signal.SIGKILL)
+    process.wait()
+    place.finish(*RUN)
+    pieces = sorted(path.name for path in place.stage("first").glob("curves/*"))
+    assert len(pieces) == 2 and pieces[0] == "from-000000000"
+    assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
+    assert torch.allclose(place.weights("second"), two.weights("second"), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "started", "message"),
+    [(3, None, "want 2 and 3 devices"), (1, "2", "2 processes were started together"), (2, "4", "4 processes")],
+)
+def test_other_numbers_of_processes_are_refused(tmp_path, monkeypatch, first, started, message):
+    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    if started:
+        monkeypatch.setenv("WORLD_SIZE", started)
+    place = Place(tmp_path / "place", tmp_path)
+    second = 2 if first == 3 else 1
+    recipe = load_recipe(
+        place.folder / "small.yaml", [f"train.first.devices={first}", f"train.second.devices={second}"]
+    )
+    with pytest.raises(RecipeError, match=message):
+        refuse_other_numbers(recipe)
