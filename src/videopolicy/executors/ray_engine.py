@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from videopolicy.progress import Reporter
 _RETRIES = 4
 """How often a unit is sent again whose node or process has died."""
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_ANSWER = 20.0
 
 
 class RayExecutor:
@@ -50,7 +52,10 @@ class RayExecutor:
     def _connect(self, ray: Any) -> None:
         if ray.is_initialized():
             return
+        host, _, port = self.address.rpartition(":")
         try:
+            if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
             ray.init(address=self.address, log_to_driver=False, logging_level="error")
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise ExecutionError(
