@@ -14,6 +14,7 @@ from torch import nn
 
 from videopolicy import Policy, Window
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
+from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError, WeightsError
 from videopolicy.normalization import Normalizer, statistics_for
 from videopolicy.progress import Reporter
@@ -164,6 +165,34 @@ def test_a_damaged_file_is_measured_anew(measure):
         path.write_text(text)
         assert read_quality(measure.folder) is None
         assert measure(Seer()) == read_quality(measure.folder) != None  # noqa: E711
+
+
+class Dynamics(Learner):
+    """Sees what actions do, and is told those that were executed."""
+
+    window = Window(horizon=4)
+    clip_offsets = (2, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[torch.Tensor] = []
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+    def predict_video(self, observation, generator, actions=None, steps=30, guidance=1.0):
+        self.told.append(actions)
+        return observation.images["top"][:, -1:].repeat(1, 2, 1, 1, 1)[:, None]
+
+
+def test_a_model_of_what_actions_do_is_told_the_executed_ones(measure):
+    dynamics = Dynamics()
+    values = measure(nn.Sequential(dynamics), clips=40).values
+    assert values["psnr"] == values["psnr_still"], "it repeats the present frame"
+    (told,) = {tuple(actions.shape[1:]) for actions in dynamics.told}
+    assert told == (4, 2)
+    actions = torch.cat(dynamics.told)
+    assert actions[:, 0].isfinite().all() and actions[:, 3].isnan().any(), "past the end nothing was executed"
 
 
 @pytest.fixture(scope="module")
