@@ -160,7 +160,7 @@ def test_pretrained_weights_come_from_a_folder(tmp_path: Any) -> None:
     extractor = image(encoder=encoder, pool=ClassToken()).build(small)
     torch.testing.assert_close(extractor.encoders[1][0].model.patch_embed.proj.weight, model.patch_embed.proj.weight)
     with pytest.raises(WeightsError, match="does not exist"):
-        image(encoder=Timm(model="test_vit", dim=64, weights=str(tmp_path / "no")), pool=ClassToken()).build(small)
+        image(encoder=Timm(model="test_vit", dim=64, weights=str(tmp_path / "no")), pool=ClassToken()).fetch()
 
 
 @pytest.mark.parametrize(

@@ -94,12 +94,16 @@ class Image(ExtractorComponent):
     @property
     def vector(self) -> int:
         """Width of what one image gives, of every token where it gives several."""
-        return self.pool.dim or self.encoder.dim
+        return self.pool.dim if isinstance(self.pool, SpatialSoftmax | Grid) else self.encoder.dim
 
     def sizes(self, spaces: Spaces) -> list[Size]:
         """What the encoder of every camera sees."""
         seen = [self.resize or (camera.height, camera.width) for camera in spaces.cameras]
         return seen if self.crop is None or self.restore else [self.crop] * len(seen)
+
+    def fetch(self) -> None:
+        if isinstance(self.encoder, Timm):
+            self.encoder.folder()
 
     def window(self) -> Window:
         return Window(self.observed)

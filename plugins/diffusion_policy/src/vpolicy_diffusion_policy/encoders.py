@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from videopolicy.errors import RecipeError
-from videopolicy.weights import explain_loading, pretrained_folder, without_loading
-from vpolicy_diffusion_policy.options import ResNet, Timm
-
-WEIGHTS = ("model.safetensors",)
+from videopolicy.weights import explain_loading, without_loading
+from vpolicy_diffusion_policy.options import WEIGHTS, ResNet, Timm
 
 
 class ResNetEncoder(nn.Module):
@@ -96,20 +94,20 @@ class TimmEncoder(nn.Module):
         return features
 
 
-def _timm_model(options: Timm, size: tuple[int, int]) -> nn.Module:
+def _timm_model(options: Timm, size: tuple[int, int]) -> Any:
     if not timm.is_model(options.model):
         near = timm.list_models(f"*{options.model.split('.')[0]}*", pretrained=True)[:3]
         raise RecipeError(
             f"timm has no model '{options.model}'.", f"Names are listed by timm.list_models(); near: {', '.join(near)}."
         )
     arguments: dict[str, object] = {"num_classes": 0, "global_pool": ""}
-    if options.model.startswith(("vit_", "eva", "deit")):
+    if timm.get_pretrained_cfg(options.model).fixed_input_size:
         arguments["img_size"] = size
-    if options.weights is None or without_loading():
+    folder = None if without_loading() else options.folder()
+    if folder is None:
         return timm.create_model(options.model, **arguments)
-    folder = pretrained_folder(options.weights, f"timm's {options.model}", WEIGHTS)
-    with explain_loading(folder, f"timm's {options.model}", WEIGHTS):
-        place = {"file": str(folder / WEIGHTS[0])}
+    with explain_loading(folder, f"timm's {options.model}", [WEIGHTS]):
+        place = {"file": str(folder / WEIGHTS)}
         return timm.create_model(options.model, pretrained=True, pretrained_cfg_overlay=place, **arguments)
 
 

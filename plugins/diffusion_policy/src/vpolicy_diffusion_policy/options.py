@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from videopolicy import WhenActing
+from videopolicy.weights import pretrained_folder
 
 Positive = Annotated[int, Field(ge=1)]
+
+WEIGHTS = "model.safetensors"
+"""The file of weights in the folders that timm writes."""
 
 
 class _Options(BaseModel):
@@ -81,6 +86,16 @@ class Timm(_Options):
         """Height and width of the feature map of an image of this size."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
+    def folder(self) -> Path | None:
+        """The local folder with the weights, fetched where necessary; None from scratch.
+
+        Raises:
+            WeightsError: They cannot be had.
+        """
+        if self.weights is None:
+            return None
+        return pretrained_folder(self.weights, f"timm's {self.model}", [WEIGHTS])
+
 
 class SpatialSoftmax(_Options):
     """Expected places of learned keypoints, and a linear layer over them (robomimic's ``SpatialSoftmax``).
@@ -99,21 +114,18 @@ class Attention(_Options):
     """CLIP's attention pooling: the mean asks, the whole map answers (UMI's ``attention_pool_2d``)."""
 
     type: Literal["attention"] = "attention"
-    dim: Literal[0] = 0
 
 
 class Average(_Options):
     """The mean of the map."""
 
     type: Literal["average"] = "average"
-    dim: Literal[0] = 0
 
 
 class ClassToken(_Options):
     """The class token of a vision transformer (UMI)."""
 
     type: Literal["class-token"] = "class-token"
-    dim: Literal[0] = 0
 
 
 class Grid(_Options):
