@@ -61,6 +61,11 @@ class Browser:
     def devtools(self, command: str, **parameters: Any) -> Any:
         return self._post("/goog/cdp/execute", {"cmd": command, "params": parameters})
 
+    def offline(self, off: bool) -> None:
+        """Take the network away, or give it back."""
+        conditions = {"offline": off, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.devtools("Network.emulateNetworkConditions", **conditions)
+
     def run(self, script: str) -> Any:
         return self._post("/execute/sync", {"script": script, "args": []})
 

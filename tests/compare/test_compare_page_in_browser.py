@@ -71,7 +71,7 @@ def entry(name: str, folder: Path) -> Entry:
         tuple(replace(rates[0], name=tier) for tier, rates in tiers.items()),
         summary.mean,
         letters=letters,
-        cost=replace(cost, device="Xeon, 2 cores") if cost.parameters else cost,
+        cost=replace(cost, processor_seconds=2400.0, device="Xeon, 2 cores") if cost.parameters else cost,
         quality=VideoQuality(48, "12 held-out demonstrations", (4, 8, 12, 16), values) if video else None,
         records=(records,),
     )
@@ -174,15 +174,12 @@ def template(tmp_path_factory) -> tuple[Comparison, Path]:
 def opened(browser, template, tmp_path):
     # Alone in another folder, so that nothing beside it can be used.
     page = Path(shutil.copy(template[1], tmp_path / "page.html"))
-    browser.devtools("Network.enable")
-    browser.devtools(
-        "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
-    )
+    browser.offline(True)
     browser.open(page.as_uri())
     yield browser
     assert browser.log("browser") == []
     assert browser.requests_beyond(page.as_uri()) == []
-    browser.devtools("Network.disable")
+    browser.offline(False)
 
 
 def scroll_to(browser, selector: str) -> None:

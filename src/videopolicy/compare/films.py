@@ -26,7 +26,7 @@ _RANKS = {DIFFER: (0, 1), ALL: (2,), NONE: (3,)}
 """How many scenes of a pattern a task has, and which come first."""
 
 _FRAMES_PER_SECOND = 16
-_CRF = 31
+_CRF = 28
 """Coarser than in a run's own report: several films stand beside one another, in small."""
 
 _MOST_FILMS = 120

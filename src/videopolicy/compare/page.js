@@ -50,6 +50,10 @@ const nearby = new IntersectionObserver(
 );
 
 // The films of one scene start together; a shorter one waits at its last frame.
+const speed = document.querySelector("#film-speed");
+speed?.addEventListener("change", () => {
+  for (const video of all(".scene video")) video.playbackRate = Number(speed.value);
+});
 for (const scene of all(".scene")) {
   const button = scene.querySelector(".play");
   const slider = scene.querySelector("input[type=range]");
@@ -77,6 +81,7 @@ for (const scene of all(".scene")) {
   const play = () => {
     const from = position() >= length() - 0.05 ? 0 : position();
     seek(from);
+    for (const video of videos()) video.playbackRate = Number(speed.value);
     playing = true;
     for (const video of videos()) if (from < video.duration) video.play().catch(() => {});
     show();

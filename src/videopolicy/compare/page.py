@@ -77,7 +77,7 @@ def _context(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "looks": plots.looks(comparison.entries),
         "rates": {entry.name: {rate.name: rate for rate in entry.tasks} for entry in comparison.entries},
         "tier_rates": {entry.name: {rate.name: rate for rate in entry.tiers} for entry in comparison.entries},
-        "tier_names": [tier for tier in dict.fromkeys(comparison.tiers.values()) if tier],
+        "tier_names": _tiers(comparison),
         "scores": list(dict.fromkeys(name for entry in comparison.entries for name in entry.scores)),
         "metrics": {name: METRICS[name] for name in METRICS if any(name in _quality(e) for e in comparison.entries)},
         "episodes": _episodes(comparison),
@@ -87,6 +87,12 @@ def _context(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "forecasts": _forecasts(comparison),
         "published": dict(published),
     }
+
+
+def _tiers(comparison: Comparison) -> list[str]:
+    """Names of the tiers, where there are several."""
+    names = [tier for tier in dict.fromkeys(comparison.tiers.values()) if tier]
+    return names if len(names) > 1 else []
 
 
 def _quality(entry: Entry) -> Mapping[str, float]:
