@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from videopolicy.cli import bench, check, data, env, import_weights, plugins, report, run, show
+from videopolicy.cli import (
+    ablate,
+    bench,
+    check,
+    compare,
+    data,
+    env,
+    import_weights,
+    plugins,
+    quality,
+    report,
+    run,
+    show,
+)
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.errors import VpolicyError
 from videopolicy.threads import wait_briefly
@@ -22,7 +35,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(interruptible(run.run))
+app.command("ablate")(interruptible(ablate.ablate))
 app.command("check")(interruptible(check.check))
+app.command("compare")(interruptible(compare.compare))
+app.command("quality")(interruptible(quality.quality))
 app.command("bench")(interruptible(bench.bench))
 app.command("import")(interruptible(import_weights.import_weights))
 app.command("plugins")(plugins.plugins)

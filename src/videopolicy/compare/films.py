@@ -114,7 +114,13 @@ class _Film:
         return f"{self.key}.mp4"
 
 
-def make_films(comparison: Comparison, folder: Path, reporter: Reporter, workers: int = 2) -> None:
+def make_films(
+    comparison: Comparison,
+    folder: Path,
+    reporter: Reporter,
+    workers: int = 2,
+    benchmark: BenchmarkComponent | None = None,
+) -> None:
     """Film every method in the `scenes` of a comparison, as far as films are missing.
 
     A film plays in real time at about 16 frames a second. At most 120 are made, those where methods differ first.
@@ -125,12 +131,13 @@ def make_films(comparison: Comparison, folder: Path, reporter: Reporter, workers
         folder: For the films and their index, see `films_folder`; what no scene shows any more is removed from it.
         reporter: Shows progress.
         workers: Simulator processes.
+        benchmark: Filmed through its ``closeup``; by default the runs' recipes are asked for it.
 
     Raises:
         StorageError: The folder cannot be written.
     """
-    benchmark = _benchmark(comparison, reporter)
-    if benchmark is None:
+    benchmark = benchmark or _benchmark(comparison, reporter)
+    if benchmark is None or not _is_at_hand(benchmark, reporter):
         return
     closeup = benchmark.closeup()
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
@@ -161,21 +168,27 @@ def make_films(comparison: Comparison, folder: Path, reporter: Reporter, workers
 
 
 def _benchmark(comparison: Comparison, reporter: Reporter) -> BenchmarkComponent | None:
-    """The benchmark of the first run whose recipe can be used here, if its simulator is at hand."""
+    """The benchmark of the first run whose recipe can be used here."""
     from videopolicy.recipe import load_recipe
 
-    problem = "no run holds a recipe"
+    problem = "no trained method has a run folder."
     for run in (run for entry in filmed_entries(comparison) for run in entry.runs):
         try:
-            benchmark = load_recipe(run / "recipe.yaml").benchmark
+            return load_recipe(run / "recipe.yaml").benchmark
         except VpolicyError as error:
-            problem = error.message
-            continue
-        if is_ready(spec := benchmark.launch()):
-            return benchmark
-        problem = f"its simulator is not installed: `vpolicy env create {spec.environment}` makes it"
-    reporter.line(f"No films of {comparison.benchmark}: {problem}.")
+            problem = str(error)
+    reporter.line(f"No films: {problem}")
     return None
+
+
+def _is_at_hand(benchmark: BenchmarkComponent, reporter: Reporter) -> bool:
+    spec = benchmark.launch()
+    if not is_ready(spec):
+        reporter.line(
+            f"No films: the simulator of '{benchmark.type}' is not installed. Make it with "
+            f"`vpolicy env create {spec.environment}` and run the same command again."
+        )
+    return is_ready(spec)
 
 
 def _films(comparison: Comparison, stride: int, camera_key: str) -> Iterable[_Film]:

@@ -1,0 +1,111 @@
+"""``vpolicy compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from videopolicy.compare.model import Comparison
+
+Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+
+
+def compare(
+    benchmark: Annotated[
+        str | None, typer.Option(help="Benchmark; may be left out where all runs are on one.", show_default=False)
+    ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of run folders, or a run folder; may be repeated.", show_default="runs"),
+    ] = None,
+    by: Annotated[Literal["task", "tier"], typer.Option(help="Rows of the second table.")] = "task",
+    policy: Annotated[
+        str, typer.Option(help="Policies of every run that are shown, such as trained,untrained,random.")
+    ] = "trained,random",
+    protocol: Annotated[
+        str | None, typer.Option(help="Beginning of the protocol's fingerprint.", show_default="that of most runs")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Run whose protocol and tasks are the table's.", show_default=False)
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How the tables are written.")] = "table",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write.", show_default="terminal; comparison.html for html"),
+    ] = None,
+    films: Annotated[
+        bool, typer.Option("--films/--no-films", help="html: film episodes of all methods side by side.")
+    ] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Compare the runs on a benchmark, with published numbers beside them."""
+    from videopolicy.compare.comparison import compare as compute
+    from videopolicy.errors import VpolicyError
+
+    chosen = runs or [Path("runs")]
+    if runs is None and not chosen[0].is_dir():
+        chosen = []  # nothing was run yet: what is published can be shown all the same
+    policies = [name for name in policy.split(",") if name]
+    if not policies:
+        raise VpolicyError("--policy names no policy.", "Write --policy trained,random.")
+    comparison = compute(chosen, benchmark, policies, protocol, like)
+    if form == "html":
+        _page(comparison, output or Path("comparison.html"), films, quiet)
+        return
+    if form == "table" and output is None:
+        from rich.console import Console
+
+        from videopolicy.compare.tables import comparison_tables
+
+        console = Console(highlight=False)
+        console.print(comparison_tables(comparison, by, console))
+        return
+    text = _text(comparison, form, by)
+    if output is None:
+        print(text, end="")
+        return
+    from videopolicy.artifacts import storage_errors
+
+    with storage_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+
+
+def _text(comparison: Comparison, form: Format, by: Literal["task", "tier"]) -> str:
+    from videopolicy.compare import texts
+
+    if form == "markdown":
+        return texts.markdown(comparison, by)
+    if form == "latex":
+        return texts.latex(comparison, by)
+    if form == "csv":
+        return texts.csv_text(comparison)
+    if form == "json":
+        return texts.json_text(comparison)
+    import io
+
+    from rich.console import Console
+
+    from videopolicy.compare.tables import comparison_tables
+
+    console = Console(file=io.StringIO(), width=100, highlight=False)
+    console.print(comparison_tables(comparison, by, console))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _page(comparison: Comparison, path: Path, films: bool, quiet: bool) -> None:
+    from videopolicy.compare.films import films_folder, make_films
+    from videopolicy.compare.page import write_page
+    from videopolicy.errors import VpolicyError
+    from videopolicy.progress import Reporter
+
+    if films and comparison.entries:
+        reporter = Reporter(quiet)
+        try:
+            make_films(comparison, films_folder(path), reporter)
+        except VpolicyError as error:  # the numbers do not need a simulator
+            reporter.line(f"No films: {error.message} {error.hint}")
+    print(write_page(comparison, path))

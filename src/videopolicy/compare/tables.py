@@ -1,0 +1,59 @@
+"""A comparison in the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from videopolicy.compare.grid import By, Section, sections, unpublished_ablations
+from videopolicy.compare.model import Comparison
+
+_CELL = 16
+"""Columns that a rate with its interval takes, with what parts it from the next."""
+
+
+def comparison_tables(comparison: Comparison, by: By, console: Console) -> RenderableType:
+    """All tables one below the other; methods that do not fit beside each other continue below.
+
+    Args:
+        comparison: What was computed.
+        by: Rows of the second table.
+        console: For its width.
+    """
+    names = max((len(name) for name in comparison.tasks), default=0)
+    fitting = max(2, (console.width - min(names, 30)) // _CELL)
+    parts: list[RenderableType] = []
+    if comparison.fingerprint:
+        parts.append(Text(f"{comparison.benchmark}, protocol {comparison.fingerprint}", "bold"))
+    for section in sections(comparison, by, fitting):
+        parts += [Text(), section_table(section)]
+    ablations = unpublished_ablations(comparison)
+    if ablations:
+        parts.append(Text(f"Papers have {ablations} more tables of ablations: --format json, csv or html.", "dim"))
+    if not comparison.entries:
+        parts.append(
+            Text(f"\nNothing on {comparison.benchmark} was measured here yet: vpolicy run RECIPE makes a run.")
+        )
+    parts += [Text(f"! {warning}", "yellow") for warning in comparison.warnings]
+    return Group(*parts)
+
+
+def section_table(section: Section) -> RenderableType:
+    """One table with its title above and its notes below."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for index, name in enumerate(section.header):
+        numbers = index > 0 and _short(section, index)
+        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
+    for number, row in enumerate(section.rows, start=1):
+        last = number == len(section.rows) and row[0] == "mean"
+        if last:
+            table.add_section()
+        table.add_row(*map(Text, row), style="bold" if last else None)
+    return Group(Text(section.title, "bold"), table, *(Text(note, "dim") for note in section.notes))
+
+
+def _short(section: Section, index: int) -> bool:
+    """Whether a column holds numbers and not sentences."""
+    return all(len(row[index]) <= _CELL for row in section.rows)

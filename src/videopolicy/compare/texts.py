@@ -1,0 +1,124 @@
+"""A comparison as Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from videopolicy.compare.grid import By, sections
+from videopolicy.compare.model import Comparison, Entry
+from videopolicy.results import Rate
+
+_ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def markdown(comparison: Comparison, by: By) -> str:
+    """Tables with their notes, warnings last."""
+    lines: list[str] = []
+    for section in sections(comparison, by):
+        lines += [f"### {section.title}", "", markdown_table(section.header, section.rows), ""]
+        lines += [*(f"- {note}" for note in section.notes), ""] if section.notes else []
+    lines += [f"> {warning}" for warning in comparison.warnings]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A pipe table; the first column is aligned left."""
+    marks = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in (header, marks, *rows))
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def latex(comparison: Comparison, by: By) -> str:
+    """Tables for the packages booktabs and caption."""
+    found = [latex_table(s.header, s.rows, s.title, s.notes) for s in sections(comparison, by)]
+    comments = "".join(f"% {warning}\n" for warning in comparison.warnings)
+    return "% needs \\usepackage{booktabs}\n" + comments + "\n".join(found)
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, notes: Sequence[str] = ()) -> str:
+    """A floating table with rules of booktabs; notes become part of the caption."""
+    body = []
+    for row in rows:
+        if row[0] == "mean":
+            body.append(r"\midrule")
+        body.append(" & ".join(_tex(cell) for cell in row) + r" \\")
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(' '.join([caption.rstrip('.') + '.', *notes]))}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+        r"\toprule",
+        " & ".join(_tex(name) for name in header) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(_ESCAPES.get(c, c) for c in text).replace("\N{NO-BREAK SPACE}", "~")
+
+
+def csv_text(comparison: Comparison) -> str:
+    """One line for every rate of every method, measured or published."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["method", "policy", "metric", "group", "value", "low", "high", "successes", "episodes", "errors", "source"]
+    )
+    for entry in comparison.entries:
+        for rate in (*entry.tasks, *entry.tiers, entry.mean):
+            writer.writerow(_line(entry, rate))
+        for name, (value, interval) in entry.scores.items():
+            numbers = [value, *interval, "", entry.mean.episodes, entry.mean.errors]
+            writer.writerow([entry.name, entry.policy, name, "mean", *numbers, "measured"])
+    for number in comparison.published:
+        numbers = [number.value, "", "", "", number.episodes or "", ""]
+        writer.writerow([number.method, "", number.metric, number.group, *numbers, number.source])
+    return buffer.getvalue()
+
+
+def _line(entry: Entry, rate: Rate) -> list[Any]:
+    value = "" if rate.value is None else rate.value
+    numbers = [value, *rate.interval, rate.successes, rate.episodes, rate.errors]
+    return [entry.name, entry.policy, "success", rate.name, *numbers, "measured"]
+
+
+def json_text(comparison: Comparison) -> str:
+    """Everything but the episodes themselves, which lie in the run folders."""
+    found = {field: getattr(comparison, field) for field in comparison.__dataclass_fields__}
+    found["entries"] = [_entry(entry) for entry in comparison.entries]
+    for name in ("pairs", "set_apart"):
+        found[name] = [asdict(one) for one in found[name]]
+    found["published"] = [number.model_dump() for number in comparison.published]
+    return json.dumps(found, indent=2, default=str) + "\n"
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    bare = {name: value for name, value in _fields(entry) if name != "records"}
+    bare["cost"] = {**asdict(entry.cost), "device_hours": entry.cost.device_hours}
+    bare["tasks"], bare["tiers"] = ([asdict(rate) for rate in rates] for rates in (entry.tasks, entry.tiers))
+    bare["mean"] = asdict(entry.mean)
+    bare["quality"] = asdict(entry.quality) if entry.quality else None
+    return bare
+
+
+def _fields(entry: Entry) -> Iterator[tuple[str, Any]]:
+    yield from ((name, getattr(entry, name)) for name in entry.__dataclass_fields__)
