@@ -186,7 +186,7 @@ def _is_at_hand(benchmark: BenchmarkComponent, reporter: Reporter) -> bool:
     if not is_ready(spec):
         reporter.line(
             f"No films: the simulator of '{benchmark.type}' is not installed. Make it with "
-            f"`vpolicy env create {spec.environment}` and run the same command again."
+            f"`vpolicy env create {benchmark.type}` and run the same command again."
         )
     return is_ready(spec)
 
