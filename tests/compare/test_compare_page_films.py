@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from videopolicy.compare.films import films_folder, make_films, scenes
 from videopolicy.compare.model import Comparison, Entry
-from videopolicy.compare.page import write_page
+from videopolicy.compare_page.films import films_folder, make_films, scenes
+from videopolicy.compare_page.page import write_page
 from videopolicy.environments import interpreter
 from videopolicy.progress import Reporter
 from videopolicy.results import EpisodeRecord, summarise

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from videopolicy import PublishedNumber
-from videopolicy.compare.films import INDEX, facts_of, films_folder, scenes
 from videopolicy.compare.model import Comparison, Cost, Entry, Pair, SetApart, VideoQuality
-from videopolicy.compare.page import write_page
+from videopolicy.compare_page.films import INDEX, facts_of, films_folder, scenes
+from videopolicy.compare_page.page import write_page
 from videopolicy.report.media import enlarge, write_mp4, write_png
 from videopolicy.results import EpisodeRecord, summarise
 from videopolicy.statistics import Interval

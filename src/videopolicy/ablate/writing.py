@@ -36,7 +36,7 @@ def write(outcome: Outcome, comparisons: Sequence[Comparison], form: Format, out
         if len(comparisons) != 1:
             why = "no row has run" if not comparisons else "the rows are under several protocols"
             raise VpolicyError(f"There is no page to write: {why}.", "Choose another --format.")
-        from videopolicy.compare.page import write_page
+        from videopolicy.compare_page.page import write_page
 
         path = output or outcome.rows[0].run.parent / f"{outcome.title.replace(' ', '-')}.html"
         print(write_page(comparisons[0], path))

@@ -97,8 +97,8 @@ def _text(comparison: Comparison, form: Format, by: Literal["task", "tier"]) -> 
 
 
 def _page(comparison: Comparison, path: Path, films: bool, quiet: bool) -> None:
-    from videopolicy.compare.films import films_folder, make_films
-    from videopolicy.compare.page import write_page
+    from videopolicy.compare_page.films import films_folder, make_films
+    from videopolicy.compare_page.page import write_page
     from videopolicy.errors import VpolicyError
     from videopolicy.progress import Reporter
 

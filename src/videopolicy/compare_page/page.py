@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy.artifacts import storage_errors
-from videopolicy.compare import plots
-from videopolicy.compare.films import ALL, DIFFER, INDEX, NONE, Scene, facts_of, filmed_entries, films_folder, scenes
 from videopolicy.compare.model import Comparison, Entry
+from videopolicy.compare_page import plots
+from videopolicy.compare_page.films import (
+    ALL,
+    DIFFER,
+    INDEX,
+    NONE,
+    Scene,
+    facts_of,
+    filmed_entries,
+    films_folder,
+    scenes,
+)
 from videopolicy.progress import duration
 from videopolicy.report import page as run_page
 from videopolicy.report import predictions
