@@ -34,7 +34,7 @@ def mcnemar(won: np.ndarray, lost: np.ndarray) -> np.ndarray:
     """
     from scipy.special import bdtr
 
-    return np.minimum(1.0, 2 * bdtr(np.minimum(won, lost), won + lost, 0.5))
+    return np.minimum(1.0, 2 * bdtr(np.minimum(won, lost), (won + lost).astype(int), 0.5))
 
 
 def sign_flips(differences: np.ndarray) -> float:
