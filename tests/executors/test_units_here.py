@@ -72,6 +72,7 @@ def quiet() -> Reporter:
     return Reporter(quiet=True)
 
 
+@pytest.mark.slow
 def test_units_end_with_the_records_of_a_run_without_them(tmp_path, recipe_in, quiet):
     store = Store(tmp_path / "home")
     whole = run(recipe_in("name=whole"), tmp_path / "runs", quiet, store)
