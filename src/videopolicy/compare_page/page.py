@@ -90,10 +90,11 @@ def _context(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "tier_names": _tiers(comparison),
         "scores": list(dict.fromkeys(name for entry in comparison.entries for name in entry.scores)),
         "metrics": {name: METRICS[name] for name in METRICS if any(name in _quality(e) for e in comparison.entries)},
+        "clips": _clips(comparison),
         "episodes": _episodes(comparison),
         "drawings": _drawings(comparison),
         "films": _films(comparison, folder),
-        "patterns": PATTERNS,
+        "patterns": PATTERNS if len(filmed_entries(comparison)) > 1 else {ALL: "solved", NONE: "not solved"},
         "forecasts": _forecasts(comparison),
         "published": dict(published),
     }
@@ -107,6 +108,14 @@ def _tiers(comparison: Comparison) -> list[str]:
 
 def _quality(entry: Entry) -> Mapping[str, float]:
     return entry.quality.values if entry.quality else {}
+
+
+def _clips(comparison: Comparison) -> list[str]:
+    """On what the video qualities were measured, said once where it is the same for all."""
+    found = {entry.name: entry.quality for entry in comparison.entries if entry.quality is not None}
+    said = {name: f"{q.clips} clips of {q.source}, to {max(q.offsets)} steps ahead" for name, q in found.items()}
+    same = len(set(said.values())) == 1
+    return list(dict.fromkeys(said.values())) if same else [f"{name}: {text}" for name, text in said.items()]
 
 
 def _episodes(comparison: Comparison) -> list[int]:
