@@ -25,7 +25,13 @@ class TestGridOfEveryCamera(ExtractorContract):
     def component(self):
         jitter = ColorJitter()
         return Image(
-            encoder=SMALL, pool=Grid(dim=8), views="apart", observed=(0,), color_jitter=jitter, resize=(24, 16)
+            encoder=SMALL,
+            pool=Grid(dim=8),
+            text=TEXT,
+            views="apart",
+            observed=(0,),
+            color_jitter=jitter,
+            resize=(24, 16),
         )
 
 

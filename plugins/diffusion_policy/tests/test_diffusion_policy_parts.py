@@ -54,6 +54,7 @@ def tokens(extractor: Any, observation: Observation, **given: Any) -> Tensor:
         ({}, (("frames", 2),), 2 * 8 + 3),
         ({"proprioception": False}, (("frames", 2),), 16),
         ({"views": "apart"}, (("frames", 2), ("views", 2)), 8 + 3),
+        ({"views": "apart", "text": TEXT}, (("frames", 2), ("views", 2)), 8 + 3 + 16),
         ({"pool": Average(), "observed": (0,)}, (("frames", 1),), 2 * 32 + 3),
         ({"pool": Grid(dim=8), "views": "apart"}, (("frames", 2), ("views", 2), ("height", 4), ("width", 4)), 11),
         ({"pool": Grid(dim=8), "crop": (28, 16)}, (("frames", 2), ("height", 4), ("width", 2)), 19),

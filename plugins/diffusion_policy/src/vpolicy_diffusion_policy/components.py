@@ -55,6 +55,8 @@ class Image(ExtractorComponent):
             (the official code); ``apart``: every camera has tokens of its own.
         observed: Offsets of the frames that are seen, in steps; the last one is 0. Officially two.
         proprioception: Append the robot's state at every frame to that frame's tokens.
+        text: Append the vector of what reads the instruction to every token, for decoders that do not read it
+            themselves; None: nothing does.
         resize: Height and width that images are resized to first; None: as they come.
         crop: Height and width that are cut out of that, at random in training, for every image anew, and in the middle
             otherwise. None: the whole image. Officially 76 of 84 pixels, 84 of 96 on PushT.
@@ -73,6 +75,7 @@ class Image(ExtractorComponent):
     views: Literal["joined", "apart"] = "joined"
     observed: tuple[int, ...] = (-1, 0)
     proprioception: bool = True
+    text: AnyText | None = None
     resize: Size | None = None
     crop: Size | None = None
     restore: bool = False
@@ -118,7 +121,7 @@ class Image(ExtractorComponent):
             height, width = self.encoder.grid(self.sizes(spaces)[0])
             axes += [("height", height), ("width", width)]
         state = spaces.state.dim if self.proprioception and spaces.state else 0
-        return FeatureLayout(dim + state, tuple(axes))
+        return FeatureLayout(dim + state + text_dim(self.text), tuple(axes))
 
     def check(self, spaces: Spaces) -> list[str]:
         found = []

@@ -39,6 +39,7 @@ class ImageExtractor(FeatureExtractor):
         self.cameras = [camera.name for camera in spaces.cameras]
         # A list and not a dictionary by name: modules cannot have every name that cameras have.
         self.encoders = nn.ModuleList(_encoder(options, size) for size in options.sizes(spaces))
+        self.text = None if options.text is None else options.text.build()
 
     @property
     def window(self) -> Window:
@@ -49,7 +50,10 @@ class ImageExtractor(FeatureExtractor):
         return self._layout
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        return [{**group, "lr_scale": self.options.learning_rate} for group in super().parameter_groups()]
+        encoders = {"params": list(self.encoders.parameters()), "lr_scale": self.options.learning_rate}
+        if self.text is None:
+            return [encoders]
+        return [encoders, {"params": [parameter for parameter in self.text.parameters() if parameter.requires_grad]}]
 
     def stream(
         self,
@@ -67,6 +71,9 @@ class ImageExtractor(FeatureExtractor):
         if self.options.proprioception:
             state = _state(observation).to(tokens)[:, :, None]
             tokens = torch.cat([tokens, state.expand(-1, -1, tokens.shape[2], -1)], dim=-1)
+        if self.text is not None:
+            told = self.text(observation.instructions).pooled.to(tokens)[:, None, None]
+            tokens = torch.cat([tokens, told.expand(-1, *tokens.shape[1:3], -1)], dim=-1)
         return StaticStream(observation, self.layout, [Branch(1.0, tokens.flatten(1, 2))])
 
     def _tokens(self, encoder: nn.Module, images: Tensor, augmented: bool) -> Tensor:
