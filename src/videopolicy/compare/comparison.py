@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videopolicy.compare import significance
+from videopolicy import significance
 from videopolicy.compare.model import Comparison, Entry, Pair, SetApart
 from videopolicy.compare.runs import MeasuredRun, find_runs
 from videopolicy.compare.selection import CHANCE, DEFAULT_POLICIES, Method, Selection, select

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,27 +58,25 @@ class MeasuredRun:
         """What a policy of this run took to train and takes to act."""
         evaluation = self.provenance.get("evaluation") or {}
         chunk = (evaluation.get("seconds_per_chunk") or {}).get(policy) or {}
-        acting = {"seconds_per_chunk": chunk.get("median"), "seconds_per_chunk_p95": chunk.get("p95")}
         rows = evaluation.get("batch_size") if chunk else None
+        acting = Cost(chunk.get("median"), chunk.get("p95"), rows)
         stages = self.provenance.get("stages") or []
         if policy == "random" or not stages:
-            return Cost(**acting, rows=rows)
+            return acting
         parameters = max((stage["parameters"] for stage in stages if stage.get("parameters")), default=None)
         if policy != "trained":
-            return Cost(**acting, rows=rows, parameters=parameters)
+            return replace(acting, parameters=parameters)
         machine = self.provenance.get("machine") or {}
-        accelerator = machine.get("accelerator")
-        devices = [int(count) for count in re.findall(r"\bdevices: (\d+)", self.sections.get("train", ""))]
-        return Cost(
-            **acting,
-            rows=rows,
+        last = stages[-1]
+        return replace(
+            acting,
             parameters=parameters,
             trained_steps=sum(stage.get("steps") or 0 for stage in stages),
             training_seconds=sum(stage.get("seconds") or 0.0 for stage in stages),
             processor_seconds=_total(stages, "processor_seconds"),
-            device=str(accelerator or machine.get("processor") or ""),
-            devices=max(devices, default=1) if accelerator else 1,
-            accelerator=bool(accelerator),
+            device=str(last.get("device") or machine.get("processor") or ""),
+            devices=max(stage.get("devices") or 1 for stage in stages) if last.get("accelerator") else 1,
+            accelerator=bool(last.get("accelerator")),
         )
 
 

@@ -111,7 +111,9 @@ def select(
     model = _named(candidates, like) if like else None
     fingerprint = model.fingerprint if model else _fingerprint(candidates, protocol)
     same = [candidate for candidate in candidates if candidate.fingerprint == fingerprint]
-    reference = next((c.run.protocol for c in [*([model] if model else ()), *same] if c.run.protocol), {})
+    reference: Mapping[str, Any] = next(
+        (c.run.protocol for c in [*([model] if model else ()), *same] if c.run.protocol), {}
+    )
     others = [candidate for candidate in candidates if candidate.fingerprint != fingerprint]
     set_apart += _apart(others, lambda c: _differences(c, fingerprint, reference))
     tasks = model.tasks if model else _most_common_tasks(same)

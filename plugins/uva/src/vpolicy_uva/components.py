@@ -1,7 +1,6 @@
 """The components `uva`, `uva-joint` and `uva-action` and their options.
 
-Defaults are the official code's (github.com/ShuangLI59/unified_video_action, commit 288e154) for its base size; where
-the paper (Li et al. 2025, arXiv 2503.00200) says something else, the docstrings say so.
+Defaults: github.com/ShuangLI59/unified_video_action (288e154), base size; docstrings say where arXiv 2503.00200 differs.
 """
 
 from __future__ import annotations
