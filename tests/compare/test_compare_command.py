@@ -169,7 +169,9 @@ def test_the_command_writes_every_format(tmp_path: Path):
     assert r"\toprule" in latex and r"poor\_one" in latex and latex.count("{") == latex.count("}")
     rows = list(csv.DictReader(io.StringIO(vpolicy(tmp_path, "--format", "csv"))))
     assert {row["group"] for row in rows} == {"red", "blue", "toy", "mean"}  # toy: a tier
-    means = {row["method"]: float(row["value"]) for row in rows if row["group"] == "mean"}
+    means = {
+        row["method"]: float(row["value"]) for row in rows if row["group"] == "mean" and row["source"] == "measured"
+    }
     assert means == {"good": pytest.approx(0.85), "poor_one": pytest.approx(0.15)}
     whole = json.loads(vpolicy(tmp_path, "--format", "json"))
     assert [one["name"] for one in whole["entries"]] == ["good", "poor_one"]

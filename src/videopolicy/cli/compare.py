@@ -42,6 +42,8 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare the runs on a benchmark, with published numbers beside them."""
+    import gc
+
     from videopolicy.compare.comparison import compare as compute
     from videopolicy.errors import VpolicyError
 
@@ -51,7 +53,11 @@ def compare(
     policies = [name for name in policy.split(",") if name]
     if not policies:
         raise VpolicyError("--policy names no policy.", "Write --policy trained,random.")
-    comparison = compute(chosen, benchmark, policies, protocol, like)
+    gc.disable()  # every record lives to the end: looking for garbage among them takes as long as reading them
+    try:
+        comparison = compute(chosen, benchmark, policies, protocol, like)
+    finally:
+        gc.enable()
     if form == "html":
         _page(comparison, output or Path("comparison.html"), films, quiet)
         return
