@@ -222,17 +222,17 @@ class _Table:
         for i, j, ours, theirs, both, equal in self._combinations():
             first, second = entries[i], entries[j]
             difference = (first.mean.value or 0.0) - (second.mean.value or 0.0)
-            gains = ours.succeeded - theirs.succeeded
-            won, lost = int(np.sum(gains[equal] > 0)), int(np.sum(gains[equal] < 0))
+            gains = (ours.succeeded - theirs.succeeded)[equal]
+            won, lost = np.count_nonzero(gains > 0), np.count_nonzero(gains < 0)
             one_seed = len(first.runs) == len(second.runs) == 1
-            paired = int(equal.sum())
+            paired, shared = np.count_nonzero(equal), np.count_nonzero(both)
             if _is_paired(both, equal):
-                if paired < both.sum():
-                    partly.append(f"{first.name} - {second.name} ({int(both.sum()) - paired} of {int(both.sum())})")
+                if paired < shared:
+                    partly.append(f"{first.name} - {second.name} ({shared - paired} of {shared})")
                 # One seed each is tested below, with all other pairs at once.
                 name, p = ("McNemar, exact", np.nan) if one_seed else ("permutation, paired", np.nan)
                 if not one_seed:
-                    p = significance.sign_flips(gains[equal])
+                    p = significance.sign_flips(gains)
             else:
                 unpaired.append(f"{first.name} - {second.name}")
                 won = lost = paired = 0
@@ -309,7 +309,8 @@ class _Table:
 
 def _is_paired(both: np.ndarray, equal: np.ndarray) -> bool:
     """Whether most episodes that two methods share began in the same state."""
-    return bool(equal.sum() > 0 and 2 * equal.sum() >= both.sum())
+    equals = np.count_nonzero(equal)
+    return equals > 0 and 2 * equals >= np.count_nonzero(both)
 
 
 def _counts(entry: Entry) -> np.ndarray:
