@@ -59,10 +59,13 @@ def ablate(
     failed: dict[str, VpolicyError] = {}
     if not no_run:
         from videopolicy.ablate.running import run_rows
+        from videopolicy.distributed import rank
         from videopolicy.executors.choosing import executor_from
 
         engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
-        failed = run_rows(variants, runs, store, engine, Reporter(quiet))
+        failed = run_rows(variants, runs, store, engine, Reporter(quiet or rank() > 0))
+        if rank() > 0:  # started by Lightning to share the training
+            return
     from videopolicy.ablate.outcome import measured, outcome
     from videopolicy.ablate.writing import write
 
