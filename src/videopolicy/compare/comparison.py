@@ -223,9 +223,9 @@ class _Table:
             first, second = entries[i], entries[j]
             difference = (first.mean.value or 0.0) - (second.mean.value or 0.0)
             gains = (ours.succeeded - theirs.succeeded)[equal]
-            won, lost = np.count_nonzero(gains > 0), np.count_nonzero(gains < 0)
+            won, lost = int(np.count_nonzero(gains > 0)), int(np.count_nonzero(gains < 0))
             one_seed = len(first.runs) == len(second.runs) == 1
-            paired, shared = np.count_nonzero(equal), np.count_nonzero(both)
+            paired, shared = int(np.count_nonzero(equal)), int(np.count_nonzero(both))
             if _is_paired(both, equal):
                 if paired < shared:
                     partly.append(f"{first.name} - {second.name} ({shared - paired} of {shared})")
@@ -309,8 +309,8 @@ class _Table:
 
 def _is_paired(both: np.ndarray, equal: np.ndarray) -> bool:
     """Whether most episodes that two methods share began in the same state."""
-    equals = np.count_nonzero(equal)
-    return equals > 0 and 2 * equals >= np.count_nonzero(both)
+    equals = int(np.count_nonzero(equal))
+    return equals > 0 and 2 * equals >= int(np.count_nonzero(both))
 
 
 def _counts(entry: Entry) -> np.ndarray:
