@@ -19,6 +19,7 @@ _MOST_TABLES = 3
 """Tables of rates by task below each other; what more methods there are, other formats have."""
 _QUALITY = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3), "fvd": ("FVD", 1)}
 _STILL = "_still"
+_PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,10 @@ def _published(comparison: Comparison) -> Iterator[Section]:
     main = [number for number in comparison.published if number.kind == "main"]
     for table in published_tables(main):
         title = f"Published, not measured here: {table.source}"
-        yield Section(title, (table.metric, *table.columns), tuple((n, *v) for n, v in table.rows), table.remarks)
+        shares = all(value.endswith(_PERCENT) for _, values in table.rows for value in values if value)
+        metric = f"{table.metric} %" if shares else table.metric
+        rows = ((name, *(value.removesuffix(_PERCENT) if shares else value for value in v)) for name, v in table.rows)
+        yield Section(title, (metric, *table.columns), tuple(rows), table.remarks)
 
 
 def unpublished_ablations(comparison: Comparison) -> int:

@@ -12,6 +12,8 @@ from videopolicy.compare.model import Comparison
 
 _CELL = 16
 """Columns that a rate with its interval takes, with what parts it from the next."""
+_LONG_NAME = 32
+"""Names of rows up to this length are not broken."""
 
 
 def comparison_tables(comparison: Comparison, by: By, console: Console) -> RenderableType:
@@ -45,7 +47,8 @@ def section_table(section: Section) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for index, name in enumerate(section.header):
         numbers = index > 0 and _short(section, index)
-        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
+        whole = index == 0 and max((len(row[0]) for row in section.rows), default=0) <= _LONG_NAME
+        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold", no_wrap=whole)
     for number, row in enumerate(section.rows, start=1):
         last = number == len(section.rows) and row[0] == "mean"
         if last:
