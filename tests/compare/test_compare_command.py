@@ -105,6 +105,15 @@ def test_seeds_are_a_second_level(tmp_path: Path):
     assert one.seed_interval.high - one.seed_interval.low > 1.5 * (one.mean.interval.high - one.mean.interval.low)
 
 
+def test_rows_of_one_ablation_go_by_the_rows_names(tmp_path: Path):
+    write_run(tmp_path / "table_3-two-stage", GOOD)
+    write_run(tmp_path / "table_3-joint", POOR, width=2)
+    write_run(tmp_path / "table_3-joint", POOR, width=2, policy="random")
+    assert [one.name for one in compare([tmp_path]).entries] == ["two-stage", "joint", "random"]
+    write_run(tmp_path / "quickstart", POOR, width=3)
+    assert "table_3-joint" in {one.name for one in compare([tmp_path]).entries}
+
+
 def test_chance_stands_last_and_once(tmp_path: Path):
     write_run(tmp_path / "good", GOOD)
     write_run(tmp_path / "good", POOR, policy="random")

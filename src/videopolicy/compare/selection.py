@@ -260,7 +260,15 @@ def _methods(kept: Sequence[Candidate], warnings: list[str]) -> tuple[Method, ..
         members = tuple(seeds.values())
         name = _common_name([c.run.name for c in members])
         found.append(Method(_label(name, policy), policy, members))
-    return tuple(sorted(_with_own_names(found), key=lambda method: method.name))
+    return tuple(sorted(_with_own_names(_without_common_beginning(found)), key=lambda method: method.name))
+
+
+def _without_common_beginning(methods: Sequence[Method]) -> list[Method]:
+    """Rows of one ablation are called ``<file>-<row>``: where all names begin so, the row alone says it."""
+    names = [method.name for method in methods if method.policy != CHANCE]
+    common = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071 - of names, not of paths
+    length = common.rfind("-") + 1
+    return [m if m.policy == CHANCE else Method(m.name[length:] or m.name, m.policy, m.candidates) for m in methods]
 
 
 def _label(name: str, policy: str) -> str:
