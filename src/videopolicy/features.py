@@ -17,6 +17,7 @@ import torch
 from videopolicy.artifacts import Store, storage_errors, write_json
 from videopolicy.contracts.dataset import Windows
 from videopolicy.contracts.extractor import CachesFeatures
+from videopolicy.monitor import Clock
 from videopolicy.normalization import Normalizer
 from videopolicy.order import derived_seed
 from videopolicy.progress import Reporter
@@ -32,10 +33,11 @@ class CachedWindows:
     Args:
         windows: The windows themselves.
         features: ``(len(windows), ...)``, usually a memory map.
+        processor_seconds: What computing them took, whenever that was.
     """
 
-    def __init__(self, windows: Windows, features: np.ndarray) -> None:
-        self.windows, self.features = windows, features
+    def __init__(self, windows: Windows, features: np.ndarray, processor_seconds: float) -> None:
+        self.windows, self.features, self.processor_seconds = windows, features, processor_seconds
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -67,7 +69,8 @@ def cache_features(
         reporter: Shows progress.
     """
     path = folder / FEATURES
-    done = _done(folder)
+    progress_facts = _progress(folder)
+    done, clock = int(progress_facts.get("done", 0)), Clock(progress_facts)
     if Store.finished(folder) is None:
         array = np.load(path, mmap_mode="r+") if done else None
         with reporter.stage("compute frozen features", len(windows), done) as progress:
@@ -85,16 +88,17 @@ def cache_features(
                 if start // BLOCK % 16 == 15:
                     with storage_errors(path):
                         array.flush()
-                    write_json(folder / PROGRESS, {"done": start + len(block)})
+                    write_json(folder / PROGRESS, {"done": start + len(block), **clock.spent()})
         if array is not None:
             array.flush()
-        Store.finish(folder, {"windows": len(windows), "bytes": path.stat().st_size})
-    return CachedWindows(windows, np.load(path, mmap_mode="r"))
+        Store.finish(folder, {"windows": len(windows), "bytes": path.stat().st_size, **clock.spent()})
+    facts = Store.finished(folder) or {}
+    return CachedWindows(windows, np.load(path, mmap_mode="r"), facts.get("processor_seconds", 0.0))
 
 
-def _done(folder: Path) -> int:
-    """Windows whose features are safely in the file."""
+def _progress(folder: Path) -> dict[str, float]:
+    """How many windows' features are safely in the file (``done``), and what they took."""
     try:
-        return int(json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["done"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return 0
+        return dict(json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}

@@ -1,11 +1,32 @@
-"""How much memory a run takes, its simulator workers included."""
+"""What a run takes: memory, its simulator workers included, and time, also over several processes one after another."""
 
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
 
 import psutil
+
+
+class Clock:
+    """Time of one piece of work that may be killed and continued by another process.
+
+    Args:
+        spent: What `spent` said when the work was last saved; empty for new work.
+    """
+
+    def __init__(self, spent: dict[str, float] | None = None) -> None:
+        before = spent or {}
+        self._began = time.monotonic() - before.get("seconds", 0.0)
+        self._processor = time.process_time() - before.get("processor_seconds", 0.0)
+
+    def spent(self) -> dict[str, float]:
+        """``seconds`` by the clock, and ``processor_seconds`` over all threads."""
+        return {
+            "seconds": time.monotonic() - self._began,
+            "processor_seconds": time.process_time() - self._processor,
+        }
 
 
 class MemoryMonitor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +33,7 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
 from videopolicy.distributed import rank, wait_for
 from videopolicy.errors import RecipeError, WeightsError
-from videopolicy.features import cache_features
+from videopolicy.features import CachedWindows, cache_features
 from videopolicy.monitor import MemoryMonitor
 from videopolicy.normalization import Normalizer, statistics_for
 from videopolicy.order import derived_seed
@@ -223,8 +222,8 @@ def train(
         reporter: Shows progress.
 
     Returns:
-        Steps, seconds by the clock, processor seconds over all threads of this process (with the frozen features that
-        had to be computed), parameters, final losses and peak memory.
+        Steps, seconds by the clock, processor seconds over all threads (with those of the frozen features, whoever
+        computed them), parameters, final losses and peak memory.
 
     Raises:
         RecipeError: ``cache_features`` is asked of a learner without frozen features.
@@ -254,13 +253,13 @@ def train(
             raise RecipeError(
                 "The dataset holds no training windows.", "Collect or name episodes with at least one step."
             )
-        processor = time.process_time()
+        features = 0.0
         if stage.cache_features:
             windows = _cached(recipe, planned, learner, normalizer, windows, dataset, store, device, reporter)
+            features = windows.processor_seconds
         trained = train_stage(
             learner, normalizer, windows, stage, recipe.seed, planned.folder, reporter, recipe.tracking
         )
-        processor = time.process_time() - processor
         if joins:
             return wait_for(lambda: planned.facts)
         save_weights(
@@ -272,14 +271,14 @@ def train(
         )
     facts = {
         **_facts(planned, learner, trained.accelerator),
-        "seconds": trained.seconds,
-        "processor_seconds": processor,
+        "seconds": trained.spent["seconds"],
+        "processor_seconds": trained.spent["processor_seconds"] + features,
         "peak_memory_bytes": memory.peak_bytes,
         "final_losses": trained.final_losses,
     }
     Store.finish(planned.folder, facts)
     losses = "".join(f", loss {name} {value:.3f}" for name, value in trained.final_losses.items())
-    reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(trained.seconds)}{losses}")
+    reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(facts['seconds'])}{losses}")
     return {**facts, "reused": False}
 
 
@@ -326,7 +325,7 @@ def _cached(
     store: Store,
     device: torch.device,
     reporter: Reporter,
-) -> Windows:
+) -> CachedWindows:
     if not (isinstance(learner, CachesFeatures) and learner.features_are_frozen):
         raise RecipeError(
             f"train.{planned.stage.name}.cache_features: '{planned.stage.target}' has no frozen features to compute.",

@@ -31,6 +31,7 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.curves import read_curves
 from videopolicy.distributed import processes_per_node, started_processes
 from videopolicy.errors import VpolicyError
+from videopolicy.monitor import Clock
 from videopolicy.normalization import Normalizer
 from videopolicy.optimization import make_optimizer
 from videopolicy.order import Order, derived_seed
@@ -46,9 +47,15 @@ LOG_EVERY_STEPS = 10
 
 @dataclass
 class Trained:
-    """What training one stage took: the losses at its end are means over the last tenth of its steps."""
+    """What training one stage took.
 
-    seconds: float
+    Args:
+        spent: From its `Clock`, the processes that were killed on the way included, up to their last checkpoints.
+        final_losses: Means over the last tenth of its steps.
+        accelerator: Whether it ran on one.
+    """
+
+    spent: dict[str, float]
     final_losses: dict[str, float]
     accelerator: bool
 
@@ -71,9 +78,17 @@ class _Steps(IterableDataset):
 
 class _Module(LightningModule):
     def __init__(
-        self, learner: Learner, normalizer: Normalizer, windows: Windows, stage: Stage, seed: int, first: int
+        self,
+        learner: Learner,
+        normalizer: Normalizer,
+        windows: Windows,
+        stage: Stage,
+        seed: int,
+        first: int,
+        clock: Clock,
     ) -> None:
         super().__init__()
+        self._clock = clock
         self.learner, self.normalizer = learner, normalizer
         self._windows, self._stage, self._seed, self._first = windows, stage, seed, first
         self.batches_seen = 0
@@ -108,6 +123,7 @@ class _Module(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self.batches_seen
+        checkpoint["spent"] = self._clock.spent()
         # Frozen weights come from where they came from the first time.
         frozen = {f"learner.{name}" for name, value in self.learner.named_parameters() if not value.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
@@ -216,11 +232,11 @@ def train_stage(
         StorageError: The folder cannot be written.
     """
     _quieten()
-    started = time.monotonic()
     checkpoint = _newest(folder)
     first = checkpoint["global_step"] if checkpoint else 0
+    clock = Clock(checkpoint.get("spent") if checkpoint else None)
     stage_seed = derived_seed(seed, stage.name)
-    module = _Module(learner, normalizer, windows, stage, stage_seed, first)
+    module = _Module(learner, normalizer, windows, stage, stage_seed, first, clock)
     with reporter.stage(f"train {stage.name}", stage.steps, first) as progress:
         watch = _Watch(folder, progress)
         callbacks: list[Callback] = [watch]
@@ -237,7 +253,7 @@ def train_stage(
     losses = read_curves(folder)
     tail = {name: [v for s, v in rows if s >= stage.steps * 0.9] for name, rows in losses.items()}
     return Trained(
-        time.monotonic() - started,
+        clock.spent(),
         {name.removeprefix("loss/"): sum(v) / len(v) for name, v in tail.items() if v and name.startswith("loss/")},
         trainer.strategy.root_device.type != "cpu",
     )

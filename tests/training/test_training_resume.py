@@ -84,7 +84,7 @@ def train(folder: Path, killed_after: int | None = None, **options) -> Regressio
     stage = Stage(name="lines", **{**settings, **options})
     folder.mkdir(exist_ok=True)
     normalizer = Normalizer(Normalization(), statistics())
-    training.train_stage(learner, normalizer, Lines(), stage, 0, folder, Reporter(quiet=True))
+    learner.taken = training.train_stage(learner, normalizer, Lines(), stage, 0, folder, Reporter(quiet=True))
     return learner
 
 
@@ -125,6 +125,18 @@ def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
     state = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)["state_dict"]
     assert "learner.network.0.weight" in state
     assert not any("frozen" in name for name in state)
+
+
+def test_time_spent_before_a_kill_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(KilledError):
+        train(tmp_path, killed_after=3)
+    saved = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)
+    assert 0 < saved["spent"]["processor_seconds"] and 0 < saved["spent"]["seconds"] < 100
+    saved["spent"] = {"seconds": 1000.0, "processor_seconds": 2000.0}
+    torch.save(saved, tmp_path / training.CHECKPOINT)
+    spent = train(tmp_path).taken.spent
+    assert 1000 < spent["seconds"] < 1100 and 2000 < spent["processor_seconds"] < 2100
 
 
 def test_order_visits_every_window_once_an_epoch():
