@@ -11,6 +11,7 @@ from pathlib import Path
 from videopolicy.ablation import Variant
 from videopolicy.artifacts import Store, digest
 from videopolicy.bench.learning import StageSize, stage_sizes
+from videopolicy.compare.runs import find_runs
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.errors import DataError
 from videopolicy.preparation import open_data
@@ -61,7 +62,7 @@ class RowPlan:
         keys: Its stages.
         episodes: Evaluation episodes, of all its policies.
         missing: Those that are not recorded yet.
-        seconds: Estimate for the missing ones, from earlier runs in the same folder; None without any.
+        seconds: Estimate for the missing ones, from earlier runs on the benchmark in the same folder; None without any.
     """
 
     name: str
@@ -106,7 +107,7 @@ def make_plan(variants: Sequence[Variant], runs: Path, store: Store) -> Plan:
         store: Where finished stages lie.
     """
     rates = _rates(store)
-    pace = _pace(runs)
+    paces = _paces(runs)
     stages: dict[str, StagePlan] = {}
     rows = []
     uncollected = False
@@ -128,7 +129,7 @@ def make_plan(variants: Sequence[Variant], runs: Path, store: Store) -> Plan:
                 _seconds(size, rates),
                 _bytes(size),
             )
-        rows.append(_row(variant, runs, tuple(one.key for one in planned), pace))
+        rows.append(_row(variant, runs, tuple(one.key for one in planned), paces.get(recipe.benchmark.type)))
     return Plan(tuple(stages.values()), tuple(rows), uncollected)
 
 
@@ -167,18 +168,16 @@ def _bytes(size: StageSize) -> int:
     return _WEIGHT_BYTES * (2 * size.total + (_MOMENTS + averages) * size.trainable)
 
 
-def _pace(runs: Path) -> float | None:
-    """Seconds an episode of earlier evaluations in this folder, all workers together."""
-    found = []
-    for path in runs.glob("*/provenance.json"):
-        try:
-            evaluation = json.loads(path.read_text(encoding="utf-8"))["evaluation"]
-            records = EpisodeLog(path.with_name("episodes.jsonl")).read()
-            trained = sum(record.policy == "trained" for record in records)
-            found.append(evaluation["seconds"] / (trained * len(evaluation["seconds_per_chunk"])))
-        except (OSError, json.JSONDecodeError, KeyError, ZeroDivisionError):
-            continue
-    return statistics.median(found) if found else None
+def _paces(runs: Path) -> dict[str, float]:
+    """Seconds an episode of earlier evaluations in this folder, all workers together, by benchmark."""
+    found: dict[str, list[float]] = {}
+    for run in find_runs([runs]) if runs.is_dir() else []:
+        evaluation = run.provenance.get("evaluation") or {}
+        policies = evaluation.get("seconds_per_chunk") or {}
+        count = sum(record.policy in policies for record in run.records)
+        if count and evaluation.get("seconds"):
+            found.setdefault(run.benchmark, []).append(evaluation["seconds"] / count)
+    return {benchmark: statistics.median(paces) for benchmark, paces in found.items()}
 
 
 def _row(variant: Variant, runs: Path, keys: tuple[str, ...], pace: float | None) -> RowPlan:
