@@ -11,9 +11,10 @@ def cells(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
     """Header and rows; a column that would be empty everywhere is left out."""
     header = ["row", "paper", "ours", "95 % interval", "n", "errors", "differs", "verdict"]
     rows = [_row(row, outcome.metric) for row in outcome.rows]
-    kept = [
-        i for i, name in enumerate(header) if name in ("row", "verdict") or any(row[i] not in ("", "0") for row in rows)
-    ]
+    says = [any(row[i] not in ("", "0") for row in rows) for i in range(len(header))]
+    # Without any number of a paper there is nothing to judge.
+    says[-1] = any(row.verdict != "no number" for row in outcome.rows)
+    kept = [i for i, something in enumerate(says) if something]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
@@ -36,7 +37,8 @@ def notes(outcome: Outcome) -> list[str]:
     papers = sorted({row.paper_episodes for row in outcome.rows if row.paper_episodes})
     if papers:
         lines.append(f"The paper's numbers are of {', '.join(map(str, papers))} episodes, and not measured here.")
-    lines += [f"{verdict}: {MEANINGS[verdict]}." for verdict in outcome.verdicts]
+    if outcome.verdicts != ("no number",):
+        lines += [f"{verdict}: {MEANINGS[verdict]}." for verdict in outcome.verdicts]
     if any(row.letters for row in outcome.rows):
         lines.append("differs: rows that share a letter do not differ significantly (5 %, after Holm).")
     return [*lines, *outcome.warnings]
