@@ -1,6 +1,6 @@
 """The components `uva`, `uva-joint` and `uva-action` and their options.
 
-Defaults: github.com/ShuangLI59/unified_video_action (288e154), base size; docstrings say where arXiv 2503.00200 differs.
+Defaults: github.com/ShuangLI59/unified_video_action (288e154), base size.
 """
 
 from __future__ import annotations
