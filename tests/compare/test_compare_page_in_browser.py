@@ -73,7 +73,7 @@ def entry(name: str, folder: Path) -> Entry:
         summary.mean,
         letters=letters,
         cost=replace(cost, processor_seconds=2400.0, device="Xeon, 2 cores") if cost.parameters else cost,
-        quality=VideoQuality(48, "12 held-out demonstrations", (4, 8, 12, 16), values) if video else None,
+        quality=VideoQuality(48, "48 clips of 12 held-out episodes", (4, 8, 12, 16), values) if video else None,
         records=(records,),
     )
 

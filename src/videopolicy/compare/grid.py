@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from videopolicy.compare.model import Comparison, Entry, Pair
-from videopolicy.progress import duration
 from videopolicy.report.published import published_tables
 from videopolicy.results import Rate
 from videopolicy.statistics import Interval
@@ -109,13 +108,13 @@ def _costs(comparison: Comparison) -> Iterator[Section]:
     metrics = [name for name in _QUALITY if any(name in _quality(entry) for entry in entries)]
     accelerated = any(entry.cost.accelerator for entry in entries)
     processor = all(entry.cost.processor_seconds is not None for entry in entries) and not accelerated
-    hours = "GPU-hours" if accelerated else "processor time" if processor else "CPU-hours"
+    hours = "GPU-hours" if accelerated else "processor minutes" if processor else "CPU-hours"
     header = ("method", "s/chunk", "parameters", "steps", hours, *(_QUALITY[name][0] for name in metrics))
     rows = []
     for entry in entries:
         cost = entry.cost
         took = cost.processor_seconds if processor else None
-        spent = duration(took) if took is not None else _number(cost.device_hours, 3)
+        spent = f"{took / 60:.1f}" if took is not None else _number(cost.device_hours, 3)
         cells = [entry.name, _number(cost.seconds_per_chunk, 3), count_text(cost.parameters)]
         cells += [str(cost.trained_steps or ""), spent]
         rows.append((*cells, *(_quality_text(entry, name) for name in metrics)))

@@ -113,7 +113,7 @@ def _quality(entry: Entry) -> Mapping[str, float]:
 def _clips(comparison: Comparison) -> list[str]:
     """On what the video qualities were measured, said once where it is the same for all."""
     found = {entry.name: entry.quality for entry in comparison.entries if entry.quality is not None}
-    said = {name: f"{q.clips} clips of {q.source}, to {max(q.offsets)} steps ahead" for name, q in found.items()}
+    said = {name: f"{q.source}, to {max(q.offsets)} steps ahead" for name, q in found.items()}
     same = len(set(said.values())) == 1
     return list(dict.fromkeys(said.values())) if same else [f"{name}: {text}" for name, text in said.items()]
 
