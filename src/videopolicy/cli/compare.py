@@ -54,9 +54,11 @@ def compare(
     if not policies:
         raise VpolicyError("--policy names no policy.", "Write --policy trained,random.")
     gc.disable()  # every record lives to the end: looking for garbage among them takes as long as reading them
+    # (and so it would be while tables are drawn, hence the freeze)
     try:
         comparison = compute(chosen, benchmark, policies, protocol, like)
     finally:
+        gc.freeze()
         gc.enable()
     if form == "html":
         _page(comparison, output or Path("comparison.html"), films, quiet)
