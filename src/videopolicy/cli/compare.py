@@ -53,8 +53,9 @@ def compare(
     policies = [name for name in policy.split(",") if name]
     if not policies:
         raise VpolicyError("--policy names no policy.", "Write --policy trained,random.")
-    gc.disable()  # every record lives to the end: looking for garbage among them takes as long as reading them
-    # (and so it would be while tables are drawn, hence the freeze)
+    # Every record lives to the end: looking for garbage among them, now or while tables are drawn, takes as long as
+    # reading them.
+    gc.disable()
     try:
         comparison = compute(chosen, benchmark, policies, protocol, like)
     finally:
