@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from videopolicy.ablate.outcome import MEANINGS, Outcome, RowOutcome
+from videopolicy.compare.grid import span
+from videopolicy.statistics import Interval
 
 _SHARES = "success"
 
@@ -23,7 +25,7 @@ def _row(row: RowOutcome, metric: str) -> list[str]:
         row.name,
         _value(row.paper, metric),
         _value(row.ours, metric),
-        "" if row.interval is None or row.ours is None else _interval(*row.interval, metric),
+        "" if row.interval is None or row.ours is None else _interval(row.interval, metric),
         str(row.episodes) if row.episodes else "",
         str(row.errors),
         row.letters,
@@ -50,7 +52,5 @@ def _value(value: float | None, metric: str) -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %" if metric.startswith(_SHARES) else f"{value:.3g}"
 
 
-def _interval(low: float, high: float, metric: str) -> str:
-    if metric.startswith(_SHARES):
-        return f"{100 * low:.0f}-{100 * high:.0f}"
-    return f"{low:.3g}-{high:.3g}"
+def _interval(interval: Interval, metric: str) -> str:
+    return span(interval) if metric.startswith(_SHARES) else f"{interval.low:.3g}-{interval.high:.3g}"

@@ -10,6 +10,7 @@ from rich.text import Text
 from videopolicy.ablate.grid import cells, notes
 from videopolicy.ablate.outcome import Outcome
 from videopolicy.ablate.planning import Plan, StagePlan
+from videopolicy.compare.grid import count_text
 from videopolicy.progress import duration
 
 _MANY = 4
@@ -36,7 +37,7 @@ def plan_tables(plan: Plan) -> list[RenderableType]:
         stages.add_row(
             one.stage,
             str(one.steps),
-            _count(one.parameters),
+            count_text(one.parameters),
             _time(one),
             "-" if one.finished else _size(one.bytes),
             _needed(one, len(plan.rows)),
@@ -84,13 +85,6 @@ def _time(one: StagePlan) -> str:
 
 def _about(seconds: float) -> str:
     return duration(seconds) if seconds else "-"
-
-
-def _count(parameters: int) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if parameters >= size:
-            return f"{parameters / size:.3g} {unit}"
-    return str(parameters)
 
 
 def _size(count: int) -> str:

@@ -8,15 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from videopolicy.ablate.grid import cells, notes
 from videopolicy.ablate.outcome import Outcome
-from videopolicy.artifacts import storage_errors
+from videopolicy.compare import Format
 from videopolicy.compare.model import Comparison
+from videopolicy.compare.texts import deliver, latex_table, markdown_table
 from videopolicy.errors import VpolicyError
-
-Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 
 
 def write(outcome: Outcome, comparisons: Sequence[Comparison], form: Format, output: Path | None) -> None:
@@ -48,13 +46,7 @@ def write(outcome: Outcome, comparisons: Sequence[Comparison], form: Format, out
 
         Console(highlight=False).print(outcome_table(outcome))
         return
-    text = _text(outcome, form)
-    if output is None:
-        print(text, end="")
-        return
-    with storage_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+    deliver(_text(outcome, form), output)
 
 
 def _text(outcome: Outcome, form: Format) -> str:
@@ -79,11 +71,7 @@ def _text(outcome: Outcome, form: Format) -> str:
         Console(file=file, width=100, highlight=False).print(outcome_table(outcome))
         return file.getvalue()
     if form == "latex":
-        from videopolicy.compare.texts import latex_table
-
         return latex_table(header, rows, caption=outcome.source, notes=notes(outcome))
-    from videopolicy.compare.texts import markdown_table
-
     lines = [f"**{outcome.source}**", "", markdown_table(header, rows), "", *(f"- {note}" for note in notes(outcome))]
     return "\n".join(lines) + "\n"
 

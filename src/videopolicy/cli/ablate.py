@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from videopolicy.cli import scaling
-
-Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+from videopolicy.compare import Format
 
 
 def ablate(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from videopolicy.compare import Format
+
 if TYPE_CHECKING:
     from videopolicy.compare.model import Comparison
-
-Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 
 
 def compare(
@@ -73,14 +73,9 @@ def compare(
         console.print(comparison_tables(comparison, by, console))
         return
     text = _text(comparison, form, by)
-    if output is None:
-        print(text, end="")
-        return
-    from videopolicy.artifacts import storage_errors
+    from videopolicy.compare.texts import deliver
 
-    with storage_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+    deliver(text, output)
 
 
 def _text(comparison: Comparison, form: Format, by: Literal["task", "tier"]) -> str:

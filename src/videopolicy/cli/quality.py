@@ -31,10 +31,10 @@ def quality(
     # These need torch: everything that can be refused without it has been.
     from videopolicy.bench.subject import trained_stages
     from videopolicy.evaluation import device_for_acting
+    from videopolicy.preparation import open_data
     from videopolicy.progress import Reporter
     from videopolicy.quality.measure import described, measure_quality
     from videopolicy.quality.networks import Networks
-    from videopolicy.run import open_data
     from videopolicy.stages import load_policy
 
     dataset = open_data(recipe, store) if recipe.data else None

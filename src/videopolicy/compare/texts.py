@@ -7,8 +7,10 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from videopolicy.artifacts import storage_errors
 from videopolicy.compare.grid import By, sections
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.results import Rate
@@ -20,6 +22,20 @@ _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
+
+
+def deliver(text: str, output: Path | None) -> None:
+    """Write a text to a file, or to the terminal where there is none.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    if output is None:
+        print(text, end="")
+        return
+    with storage_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
 
 
 def markdown(comparison: Comparison, by: By) -> str:
