@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
+    from videopolicy.progress import Reporter
     from videopolicy.views import stack_views, to_bytes
 
 _LAZY = {
@@ -64,6 +65,7 @@ _LAZY = {
     "Learner": "contracts.learner",
     "Policy": "contracts.policy",
     "PredictsVideo": "contracts.policy",
+    "Reporter": "progress",
     "StaticStream": "contracts.extractor",
     "Statistics": "contracts.dataset",
     "TextEncoder": "contracts.text",
@@ -126,6 +128,7 @@ __all__ = [
     "PredictsVideo",
     "PublishedNumber",
     "RecipeError",
+    "Reporter",
     "RowGenerator",
     "SimulationError",
     "Spaces",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.policy import Policy
     from videopolicy.contracts.text import TextEncoder
+    from videopolicy.progress import Reporter
 
 
 class WhenActing:
@@ -201,6 +202,17 @@ class DatasetComponent(Component):
             folder: Where the collected demonstrations lie, when ``demonstrations`` asked for some.
         """
         raise NotImplementedError
+
+    def open(self, folder: Path | None, cache: Path, reporter: Reporter) -> Dataset:
+        """What everybody calls to open the dataset. Override it where ``build`` takes long enough to be waited for.
+
+        Args:
+            folder: As for ``build``.
+            cache: Folder for what was found on the way and makes the next time quick. Any number of processes use it
+                at once, and it may vanish.
+            reporter: Told how it is getting on.
+        """
+        return self.build(folder)
 
     def writer(self, folder: Path, spaces: Spaces) -> EpisodeWriter:
         """A writer of this dataset's layout, for collecting demonstrations into ``folder``."""

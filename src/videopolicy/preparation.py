@@ -15,6 +15,9 @@ from videopolicy.errors import DataError
 from videopolicy.progress import Reporter, duration
 from videopolicy.recipe import Recipe
 
+CACHE = "dataset-cache"
+"""Folder of the store for what makes datasets quick to open."""
+
 
 def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Dataset, dict[str, Any]]:
     """Open the recipe's dataset, and collect it first where it asks for demonstrations.
@@ -31,7 +34,7 @@ def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Data
     folder = None
     if request is not None:
         folder, facts = _collected(recipe, request, store, reporter)
-    dataset = data.build(folder)
+    dataset = data.open(folder, store.root / CACHE, reporter)
     spaces = recipe.benchmark.spaces()
     mismatches = spaces.mismatches(dataset.spaces, f"benchmark '{recipe.benchmark.type}'", "the dataset")
     if mismatches:
@@ -42,7 +45,7 @@ def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Data
     return dataset, facts
 
 
-def open_data(recipe: Recipe, store: Store) -> Dataset | None:
+def open_data(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | None:
     """The recipe's dataset where it is there already; None when it would have to be collected first.
 
     Raises:
@@ -51,10 +54,10 @@ def open_data(recipe: Recipe, store: Store) -> Dataset | None:
     data = recipe.required_data()
     request = data.demonstrations()
     if request is None:
-        return data.build(None)
+        return data.open(None, store.root / CACHE, reporter)
     folder = store.root / "datasets" / _demonstrations_key(recipe, request)
     facts = store.finished(folder)
-    return None if facts is None else data.build(folder / facts["folder"])
+    return None if facts is None else data.open(folder / facts["folder"], store.root / CACHE, reporter)
 
 
 def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:

@@ -117,9 +117,10 @@ def _join(recipe: Recipe, store: Store) -> None:
     from videopolicy.evaluation import device_for_acting
 
     stages.refuse_missing_weights(recipe)
-    dataset = wait_for(lambda: open_data(recipe, store)) if recipe.data else None
+    quiet = Reporter(quiet=True)
+    dataset = wait_for(lambda: open_data(recipe, store, quiet)) if recipe.data else None
     for one in stages.plan(recipe, dataset, store):
-        stages.train(recipe, one, dataset, store, device_for_acting(), Reporter(quiet=True))
+        stages.train(recipe, one, dataset, store, device_for_acting(), quiet)
 
 
 def _overlap(folder: Path, dataset: Dataset, reporter: Reporter) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from videopolicy.contracts.dataset import FieldStatistics
+from videopolicy.errors import DataError, listing
 from videopolicy.types import Batch, Observation, Window
+
+TRAIN, VALIDATION = "train", "validation"
 
 
 class Frames(Protocol):
@@ -20,6 +23,31 @@ class Frames(Protocol):
     def take(self, camera: str, indices: np.ndarray) -> Tensor:
         """The images at global steps ``(K,)``, as ``(K, 3, height, width)`` uint8."""
         ...
+
+
+class FramesInMemory:
+    """Everything is read at once, into tensors, so that data-loading workers share them instead of copying.
+
+    Args:
+        source: Where the images come from.
+        cameras: Which to read.
+        lengths: Steps of every episode; episodes are read one by one.
+    """
+
+    def __init__(self, source: Frames, cameras: Iterable[str], lengths: Sequence[int]) -> None:
+        ends = np.cumsum(lengths)
+        self._frames: dict[str, Tensor] = {}
+        for camera in cameras:
+            for begin, end in zip(ends - lengths, ends, strict=True):
+                images = source.take(camera, np.arange(begin, end))
+                if camera not in self._frames:
+                    self._frames[camera] = torch.empty((int(ends[-1]), *images.shape[1:]), dtype=torch.uint8)
+                self._frames[camera][begin:end] = images
+
+    def take(self, camera: str, indices: np.ndarray) -> Tensor:
+        """The images at steps ``(K,)``, as ``(K, 3, height, width)`` uint8."""
+        # numpy's take copies whole frames; torch's index_select takes twenty times longer on bytes.
+        return torch.from_numpy(self._frames[camera].numpy().take(indices, axis=0))
 
 
 class EpisodeWindows:
@@ -35,6 +63,7 @@ class EpisodeWindows:
         actions: Of every episode ``(n, A)`` float32; all NaN where they are absent or not to be seen.
         state: Of every episode ``(n, S)`` float32, or None.
         stride: Steps from one window of an episode to the next.
+        ahead: Windows with actions begin only where at least so many further steps of their episode follow.
         padding: Actions past the end of an episode: masked, or zeros in recorded units that count.
     """
 
@@ -47,6 +76,7 @@ class EpisodeWindows:
         actions: Sequence[np.ndarray],
         state: Sequence[np.ndarray] | None,
         stride: int = 1,
+        ahead: int = 0,
         padding: Literal["mask", "zero"] = "mask",
     ) -> None:
         lengths = np.array([len(one) for one in actions])
@@ -54,7 +84,8 @@ class EpisodeWindows:
         self._last = self._first + np.repeat(lengths, lengths) - 1
         self._owner = np.repeat(np.arange(len(lengths)), lengths)
         steps = np.arange(len(self._owner))
-        self._starts = steps[(steps - self._first) % stride == 0]
+        follow = ahead if window.horizon else 0
+        self._starts = steps[((steps - self._first) % stride == 0) & (self._last - steps >= follow)]
         self._cameras = list(cameras)
         self._instructions = list(instructions)
         self._supervised = np.array([not np.isnan(one[0]).any() for one in actions])
@@ -117,6 +148,17 @@ class EpisodeWindows:
         return {
             camera: self._frames.take(camera, steps.reshape(-1)).unflatten(0, steps.shape) for camera in self._cameras
         }
+
+
+def known_split(split: str, splits: Iterable[str], hint: str) -> str:
+    """The same split.
+
+    Raises:
+        DataError: The dataset has none of this name.
+    """
+    if split not in splits:
+        raise DataError(f"The dataset has no split '{split}'; it has {listing(splits)}.", hint)
+    return split
 
 
 def held_out(episodes: Sequence[tuple[str, str]], fraction: float) -> list[bool]:

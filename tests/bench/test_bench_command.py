@@ -117,7 +117,7 @@ def test_trained_weights_are_found_and_compared_with_the_demonstrations(modular,
     reporter, store = Reporter(quiet=True), Store()
     recipe = load_recipe(modular)
     dataset, _ = prepare_data(recipe, store, reporter)
-    assert trained_stages(recipe, None, store) is None
+    assert trained_stages(recipe, None, store, Reporter(quiet=True)) is None
     for one in stages.plan(recipe, dataset, store):
         stages.train(recipe, one, dataset, store, torch.device("cpu"), reporter)
     found = sweep(modular, [], "policy.decoder.steps", [1, 4], FEW_SETTINGS, reporter)
@@ -127,7 +127,7 @@ def test_trained_weights_are_found_and_compared_with_the_demonstrations(modular,
     assert one is not None and four is not None and one != four and 0 < one < 5
     assert again.rows[0].action_error == four, "the error depends on what was measured before it"
     longer = load_recipe(modular, ["train.policy.steps=9"])
-    assert trained_stages(longer, None, store) is None, "weights of another training were taken"
+    assert trained_stages(longer, None, store, Reporter(quiet=True)) is None, "weights of another training were taken"
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_no_steps_take_weights_and_scaling_as_they_are(tmp_path: Path, weights: 
 def test_what_is_measured_are_the_imported_weights(tmp_path: Path, weights: Path, text: str) -> None:
     recipe, store = recipe_of(tmp_path, text.format(weights=weights)), Store(tmp_path / "home")
     planned = trained(recipe, store)
-    found = trained_stages(recipe, None, store)
+    found = trained_stages(recipe, None, store, Reporter(quiet=True))
     assert found is not None and found.origin == "trained by this recipe"
     policy, _ = load_policy(recipe, planned)
     for name, value in Subject(recipe, Settings("cpu"), found).policy.state_dict().items():
@@ -119,7 +119,7 @@ def test_what_is_measured_are_the_imported_weights(tmp_path: Path, weights: Path
 
 def test_weights_that_are_not_there_are_measured_at_random(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, TAKEN.format(weights="nowhere"))
-    assert trained_stages(recipe, None, Store(tmp_path / "home")) is None
+    assert trained_stages(recipe, None, Store(tmp_path / "home"), Reporter(quiet=True)) is None
 
 
 def test_weights_without_scaling_get_that_of_the_data(tmp_path: Path, weights: Path) -> None:

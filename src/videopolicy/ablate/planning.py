@@ -15,6 +15,7 @@ from videopolicy.compare.runs import find_runs
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.errors import DataError
 from videopolicy.preparation import open_data
+from videopolicy.progress import Reporter
 from videopolicy.recipe import Recipe
 from videopolicy.results import EpisodeLog
 from videopolicy.stages import plan
@@ -98,13 +99,14 @@ class _Uncollected:
         return f"{self._of} {actions}"
 
 
-def make_plan(variants: Sequence[Variant], runs: Path, store: Store) -> Plan:
+def make_plan(variants: Sequence[Variant], runs: Path, store: Store, reporter: Reporter) -> Plan:
     """Plan without doing anything; the learners are built from shapes alone.
 
     Args:
         variants: The rows.
         runs: Folder of run folders.
         store: Where finished stages lie.
+        reporter: Shows progress, where data take long to open.
     """
     rates = _rates(store)
     paces = _paces(runs)
@@ -113,7 +115,7 @@ def make_plan(variants: Sequence[Variant], runs: Path, store: Store) -> Plan:
     uncollected = False
     for variant in variants:
         recipe = variant.recipe
-        dataset = _dataset(recipe, store)
+        dataset = _dataset(recipe, store, reporter)
         uncollected |= isinstance(dataset, _Uncollected)
         planned = plan(recipe, dataset, store)  # type: ignore[arg-type]
         for one, size in zip(planned, stage_sizes(recipe), strict=True):
@@ -133,11 +135,11 @@ def make_plan(variants: Sequence[Variant], runs: Path, store: Store) -> Plan:
     return Plan(tuple(stages.values()), tuple(rows), uncollected)
 
 
-def _dataset(recipe: Recipe, store: Store) -> Dataset | _Uncollected | None:
+def _dataset(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | _Uncollected | None:
     if recipe.data is None:
         return None
     try:
-        return open_data(recipe, store) or _Uncollected(recipe)
+        return open_data(recipe, store, reporter) or _Uncollected(recipe)
     except DataError:  # data that the user has yet to download
         return _Uncollected(recipe)
 

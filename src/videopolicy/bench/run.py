@@ -53,7 +53,7 @@ def bench(
         store: Where those lie.
     """
     with settings.applied():
-        trained = None if settings.meta else trained_stages(recipe, run, store or Store())
+        trained = None if settings.meta else trained_stages(recipe, run, store or Store(), reporter)
         subject = Subject(recipe, settings, trained)
         facts: dict[str, Any] = {
             "recipe": recipe.name,
@@ -221,7 +221,7 @@ def sweep(
     # All of them are checked before the first is measured.
     varied = [load_recipe(path, [*overrides, f"{field}={_written(value)}"]) for value in values]
     with settings.applied():
-        trained: Trained | None = None if settings.meta else trained_stages(base, run, store or Store())
+        trained: Trained | None = None if settings.meta else trained_stages(base, run, store or Store(), reporter)
         meter = ErrorMeter.of(base, trained)
         rows = []
         for recipe, value in zip(varied, values, strict=True):

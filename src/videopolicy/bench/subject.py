@@ -20,6 +20,7 @@ from videopolicy.contracts.policy import Policy
 from videopolicy.errors import VpolicyError, WeightsError
 from videopolicy.normalization import Normalizer, statistics_for
 from videopolicy.preparation import open_data
+from videopolicy.progress import Reporter
 from videopolicy.recipe import Recipe
 from videopolicy.spaces import Spaces
 from videopolicy.stages import PlannedStage, build_learner, load_stages, plan, refuse_missing_weights
@@ -43,19 +44,20 @@ class Trained:
     origin: str
 
 
-def trained_stages(recipe: Recipe, run: Path | None, store: Store) -> Trained | None:
+def trained_stages(recipe: Recipe, run: Path | None, store: Store, reporter: Reporter) -> Trained | None:
     """The weights that were trained for a recipe, if there are any.
 
     Args:
         recipe: The recipe.
         run: A finished run's folder; None looks for what the recipe's own stages have left in the store.
         store: Where they lie.
+        reporter: Shows progress.
 
     Raises:
         WeightsError: ``run`` has no finished stage that the recipe names.
     """
     try:
-        dataset = open_data(recipe, store) if recipe.data else None
+        dataset = open_data(recipe, store, reporter) if recipe.data else None
     except VpolicyError:  # no data here, so nothing can be said of what it was trained on
         dataset = None
     if run is not None:

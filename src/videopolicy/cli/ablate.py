@@ -52,7 +52,7 @@ def ablate(
         from videopolicy.ablate.planning import make_plan
         from videopolicy.ablate.tables import plan_tables
 
-        for part in plan_tables(make_plan(variants, runs, store)):
+        for part in plan_tables(make_plan(variants, runs, store, Reporter(quiet))):
             Console(highlight=False).print(part)
         return
     failed: dict[str, VpolicyError] = {}

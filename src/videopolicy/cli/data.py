@@ -12,6 +12,7 @@ from videopolicy.cli.interrupts import interruptible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from videopolicy.component import DatasetComponent
     from videopolicy.contracts.dataset import Dataset
     from videopolicy.progress import Reporter
 
@@ -50,7 +51,7 @@ def collect(
 def info(
     path: Annotated[Path, typer.Argument(help="A dataset's folder or file.", show_default=False)],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the dataset type, as in a recipe.")] = None,
-    type_: Annotated[str, typer.Option("--type", help="Dataset type; left out: the one that the options fit.")] = "",
+    type_: Annotated[str, typer.Option("--type", help="Dataset type; left out: the one that can open it.")] = "",
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset holds. Every frame is read, so damage is found."""
@@ -59,12 +60,13 @@ def info(
 
     from videopolicy.progress import Reporter
 
-    dataset = _open(path, type_, options or [])
+    reporter = Reporter(quiet)
+    dataset = _open(path, type_, options or [], reporter)
     spaces = dataset.spaces
     table = Table(box=None, pad_edge=False)
     for column in ("split", "instruction", "episodes", "steps", "shortest", "longest"):
         table.add_column(column, justify="left" if column in ("split", "instruction") else "right")
-    for split, instruction, lengths in _episodes(dataset, Reporter(quiet)):
+    for split, instruction, lengths in _episodes(dataset, reporter):
         counts = (len(lengths), sum(lengths), min(lengths), max(lengths))
         table.add_row(split, instruction, *(str(count) for count in counts))
     console = Console(highlight=False)
@@ -77,36 +79,64 @@ def info(
     console.print(table)
 
 
-def _open(path: Path, name: str, options: list[str]) -> Dataset:
+def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Dataset:
+    from videopolicy.artifacts import Store
+    from videopolicy.errors import DataError, PluginError, listing
+    from videopolicy.preparation import CACHE
+
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
+    fitting = _fitting(path, name, options)
+    opened: list[Dataset] = []
+    refused: dict[str, DataError] = {}
+    for component in fitting:
+        try:
+            opened.append(component.open(None, Store().root / CACHE, reporter))
+        except DataError as error:
+            if len(fitting) == 1:
+                raise
+            refused[component.type] = error
+    if len(opened) == 1:
+        return opened[0]
+    if opened:
+        raise PluginError(f"Several dataset types read {path} with these options.", "Choose one with --type.")
+    raise DataError(
+        f"{path} cannot be opened as {listing(refused)}:\n"
+        + "\n".join(f"  {kind}: {error.message}" for kind, error in refused.items()),
+        "Choose the right type with --type to be told what to do.",
+    )
+
+
+def _fitting(path: Path, name: str, options: list[str]) -> list[DatasetComponent]:
+    """The dataset types that the options fit, with them."""
     from pydantic import ValidationError
 
-    from videopolicy.component import Component, DatasetComponent
+    from videopolicy.component import DatasetComponent
     from videopolicy.errors import DataError, PluginError, listing
     from videopolicy.recipe_source import Source, override
     from videopolicy.registry import current_registry
 
-    if not path.exists():
-        raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
     registry = current_registry()
     source = Source({"path": str(path)})
     for text in options:
         override(source, text)
     readers = [known for known in registry.names("dataset") if "path" in registry.get("dataset", known).model_fields]
-    fitting: list[Component] = []
+    fitting: list[DatasetComponent] = []
     misfit: Exception | None = None
     for reader in [name] if name else readers:
         try:
-            fitting.append(registry.get("dataset", reader).model_validate({**source.data, "type": reader}))
+            component = registry.get("dataset", reader).model_validate({**source.data, "type": reader})
         except ValidationError as error:
             misfit = error
-    if len(fitting) == 1:
-        (component,) = fitting
-        assert isinstance(component, DatasetComponent)
-        return component.build(None)
+        else:
+            assert isinstance(component, DatasetComponent)
+            fitting.append(component)
+    if fitting:
+        return fitting
     if name or len(readers) == 1:
         raise DataError(f"These options do not fit dataset type '{name or readers[0]}': {misfit}", "Correct them.")
     raise PluginError(
-        f"Of the dataset types that read paths ({listing(readers)}), {len(fitting) or 'none'} fit these options.",
+        f"Of the dataset types that read paths ({listing(readers)}), none fit these options.",
         "Choose one with --type, and give the options that it needs.",
     )
 

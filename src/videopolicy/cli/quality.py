@@ -37,10 +37,11 @@ def quality(
     from videopolicy.quality.networks import Networks
     from videopolicy.stages import load_policy
 
-    dataset = open_data(recipe, store) if recipe.data else None
+    reporter = Reporter(quiet)
+    dataset = open_data(recipe, store, reporter) if recipe.data else None
     if dataset is None:
         raise DataError("The data of this run are not on this machine.", f"Run it here: vpolicy run {recipe.name}.")
-    trained = trained_stages(recipe, run, store)
+    trained = trained_stages(recipe, run, store, reporter)
     assert trained is not None  # of a run that is named
     policy, normalizer = load_policy(recipe, trained.stages)
     device = device_for_acting()
@@ -51,7 +52,7 @@ def quality(
         dataset,
         run,
         device,
-        Reporter(quiet),
+        reporter,
         clips,
         Networks(lpips_weights, fvd_weights, trust),
     )

@@ -254,7 +254,7 @@ class StageUnit(Unit):
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
         for component in recipe.components():
             component.fetch()
-        dataset = open_data(recipe, store) if recipe.data else None
+        dataset = open_data(recipe, store, reporter) if recipe.data else None
         planned = next(one for one in stages.plan(recipe, dataset, store) if one.stage.name == self.name)
         if planned.key != self.key or (recipe.data is not None and dataset is None):
             raise StorageError(

@@ -16,6 +16,7 @@ from videopolicy.contracts.benchmark import PublishedNumber, WorkerSpec
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.environments import interpreter, is_ready
 from videopolicy.errors import SimulationError, VpolicyError
+from videopolicy.progress import Reporter
 from videopolicy.simulation import WorkerPool
 from videopolicy.spaces import Spaces
 from videopolicy.testing.component_contract import ComponentContract, equal
@@ -126,6 +127,15 @@ class DatasetContract(ComponentContract):
         assert again.splits == dataset.splits, "The splits differ when the data is opened again."
         assert "train" in dataset.splits, f"There is no split 'train', only {sorted(dataset.splits)}."
         assert isinstance(dataset.initial_states(), frozenset)
+
+    def test_opened_with_a_cache_it_is_the_same(
+        self, component: DatasetComponent, dataset: Dataset, folder: Path | None, tmp_path: Path
+    ) -> None:
+        for time in ("first", "second"):
+            again = component.open(folder, tmp_path / "cache", Reporter(quiet=True))
+            assert again.fingerprint() == dataset.fingerprint(), (
+                f"Opened with a cache for the {time} time, the fingerprint is another than that of `build`."
+            )
 
     def test_an_unknown_split_is_explained(self, dataset: Dataset) -> None:
         with pytest.raises(VpolicyError, match="nowhere"):

@@ -1,11 +1,11 @@
-"""CALVIN's tasks, spaces and protocols; its simulator is not part of this version."""
+"""CALVIN's tasks, spaces, protocols and demonstrations; its simulator is not part of this version."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import Field
@@ -15,6 +15,7 @@ from videopolicy import (
     BenchmarkComponent,
     Camera,
     Component,
+    DatasetComponent,
     PublishedNumber,
     SimulationError,
     Spaces,
@@ -25,8 +26,12 @@ from videopolicy import (
 )
 from videopolicy.catalogue import checked, different_cameras, published_numbers
 
+if TYPE_CHECKING:
+    from videopolicy import Dataset, Reporter
+
 FOLDER = Path(__file__).parent
 CameraName = Literal["rgb_static", "rgb_gripper"]
+Cameras = Annotated[tuple[CameraName, ...], checked(different_cameras)]
 SIZES: dict[str, int] = {"rgb_static": 200, "rgb_gripper": 84}
 """Height and width in pixels of what the recorded demonstrations and the official simulator show."""
 TRAINED_ON = {"ABC_D": ("A", "B", "C"), "ABCD_D": ("A", "B", "C", "D"), "D_D": ("D",)}
@@ -58,7 +63,7 @@ class Calvin(BenchmarkComponent):
     ordinal: ClassVar[str] = "chain length"
     type: Literal["calvin"] = "calvin"
     preset: Literal["ABC_D", "ABCD_D", "D_D"] = "ABC_D"
-    cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
+    cameras: Cameras = Field(get_args(CameraName), min_length=1)
 
     def spaces(self) -> Spaces:
         """Actions as in ``rel_actions``: 1 moves the gripper's target by 2 cm or turns it by 0.05 rad (Euler angles
@@ -120,6 +125,46 @@ class Calvin(BenchmarkComponent):
         return published_numbers(FOLDER / "published.yaml")
 
 
+class CalvinNpz(DatasetComponent):
+    """CALVIN's recordings as they are published: one ``.npz`` file for every frame, and annotations.
+
+    An episode is an annotated segment: up to 65 frames of free play in which one task is done, with a sentence. Frames
+    that belong to no segment are not read. The split ``validation`` is the data set's own, where it is there: segments
+    on table D. Annotations are pickled; they are read without running what is pickled in them.
+
+    Args:
+        path: The folder that holds ``training`` and ``validation``, such as ``task_ABC_D``.
+        cameras: Cameras in the order of the views.
+        annotations: Folder of the annotations inside ``training`` and ``validation``. The data set comes with several
+            that differ in the embeddings of the sentences, which nobody reads here.
+        share: Share of every task's segments that is learned from, chosen by a hash of where they lie (0.1 in the data
+            efficiency of Hu et al. 2024, Table 1, who do not say how they chose).
+        steps_ahead: Windows with actions begin only where at least so many further steps of the segment follow. VPP's
+            code has 21 (``min_window_size`` in ``datasets/disk_dataset.py``), so that the last 21 frames of a
+            segment are never a present one. Clips of video alone begin everywhere.
+        memory_limit: Images are kept in memory when all of them take less than this many gibibytes, else every
+            batch reads its frames from disk.
+    """
+
+    type: Literal["calvin-npz"] = "calvin-npz"
+    path: Path
+    cameras: Cameras = Field(get_args(CameraName), min_length=1)
+    annotations: str = Field("lang_annotations", min_length=1)
+    share: float = Field(1.0, gt=0, le=1)
+    steps_ahead: int = Field(0, ge=0)
+    memory_limit: float = Field(2.0, ge=0)
+
+    def build(self, folder: Path | None) -> Dataset:
+        from vpolicy_calvin.frames.dataset import CalvinDataset
+
+        return CalvinDataset(self, Calvin().spaces())
+
+    def open(self, folder: Path | None, cache: Path, reporter: Reporter) -> Dataset:
+        from vpolicy_calvin.frames.dataset import CalvinDataset
+
+        return CalvinDataset(self, Calvin().spaces(), cache / self.type, reporter)
+
+
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return [Calvin]
+    return [Calvin, CalvinNpz]

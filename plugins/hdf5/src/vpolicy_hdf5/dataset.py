@@ -20,16 +20,22 @@ from videopolicy import (
     Window,
     Windows,
 )
-from videopolicy.errors import listing
-from videopolicy.windows import EpisodeWindows, Frames, field_statistics, held_out
+from videopolicy.windows import (
+    TRAIN,
+    VALIDATION,
+    EpisodeWindows,
+    Frames,
+    FramesInMemory,
+    field_statistics,
+    held_out,
+    known_split,
+)
 from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
-from vpolicy_hdf5.frames import FramesInMemory, FramesOnDisk
+from vpolicy_hdf5.frames import FramesOnDisk
 from vpolicy_hdf5.reading import Recorded, read_file, require_equal
 
 if TYPE_CHECKING:
     from vpolicy_hdf5.components import RobomimicHDF5
-
-TRAIN, VALIDATION = "train", "validation"
 
 
 class HDF5Dataset(Dataset):
@@ -56,7 +62,7 @@ class HDF5Dataset(Dataset):
             VALIDATION: [episode for episode, out in zip(episodes, held, strict=True) if out],
         }
         size = sum(e.steps * height * width * 3 for e in episodes for height, width in e.image_shapes.values())
-        self._store = FramesInMemory if size <= options.memory_limit * 2**30 else FramesOnDisk
+        self._in_memory = size <= options.memory_limit * 2**30
         self._flip = options.orientation == "bottom-up"
         self._frames: dict[str, Frames] = {}
         self._stride = options.window_stride
@@ -90,14 +96,13 @@ class HDF5Dataset(Dataset):
         )
 
     def windows(self, window: Window, split: str = TRAIN) -> Windows:
-        if split not in self.splits:
-            raise DataError(
-                f"The dataset has no split '{split}'; it has {listing(self.splits)}.",
-                "Set `validation` in the recipe's data section to hold episodes out.",
-            )
-        if split not in self._frames:
-            self._frames[split] = self._store(self._episodes[split], self._flip)
+        known_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
         episodes = self._episodes[split]
+        if split not in self._frames:
+            frames: Frames = FramesOnDisk(episodes, self._flip)
+            if self._in_memory:
+                frames = FramesInMemory(frames, episodes[0].image_keys, [episode.steps for episode in episodes])
+            self._frames[split] = frames
         dim = self._spaces.actions.dim
         return EpisodeWindows(
             window,

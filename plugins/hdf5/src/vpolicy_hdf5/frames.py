@@ -1,10 +1,9 @@
-"""Random access to the images of all episodes: from memory, or from disk."""
+"""Random access to the images of all episodes on disk."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 import h5py
@@ -14,31 +13,6 @@ from torch import Tensor
 
 from vpolicy_hdf5.attributes import readable
 from vpolicy_hdf5.reading import Recorded
-
-
-class FramesInMemory:
-    """Everything is read at once, into tensors, so that data-loading workers share them instead of copying."""
-
-    def __init__(self, episodes: Sequence[Recorded], flip: bool) -> None:
-        steps = sum(episode.steps for episode in episodes)
-        self._frames = {
-            camera: torch.empty((steps, 3, *shape), dtype=torch.uint8)
-            for camera, shape in episodes[0].image_shapes.items()
-        }
-        start = 0
-        for path, group in groupby(episodes, key=lambda episode: episode.file):
-            with readable(path), h5py.File(path) as file:
-                for episode in group:
-                    for camera, key in episode.image_keys.items():
-                        with readable(path, f"episode '{episode.demo}', 'obs/{key}'"):
-                            images = file[f"data/{episode.demo}/obs/{key}"][()]
-                        images = np.ascontiguousarray(images[:, ::-1]) if flip else images
-                        self._frames[camera][start : start + episode.steps] = torch.from_numpy(images).movedim(3, 1)
-                    start += episode.steps
-
-    def take(self, camera: str, indices: np.ndarray) -> Tensor:
-        # numpy's take copies whole frames; torch's index_select takes twenty times longer on bytes.
-        return torch.from_numpy(self._frames[camera].numpy().take(indices, axis=0))
 
 
 class FramesOnDisk:

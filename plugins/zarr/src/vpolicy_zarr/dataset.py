@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from videopolicy import Camera, DataError, Dataset, Spaces, StateSpace, Statistics, Window, Windows
-from videopolicy.errors import listing
-from videopolicy.windows import EpisodeWindows, Frames, field_statistics, held_out
+from videopolicy.windows import (
+    TRAIN,
+    VALIDATION,
+    EpisodeWindows,
+    Frames,
+    FramesInMemory,
+    field_statistics,
+    held_out,
+    known_split,
+)
 from vpolicy_zarr.buffer import episode_ends, images, numbers, open_buffer, readable
-from vpolicy_zarr.frames import FramesInMemory, FramesOnDisk
+from vpolicy_zarr.frames import FramesOnDisk
 
 if TYPE_CHECKING:
     from vpolicy_zarr.components import ReplayBufferZarr
-
-TRAIN, VALIDATION = "train", "validation"
 
 
 class ReplayBufferDataset(Dataset):
@@ -61,7 +67,7 @@ class ReplayBufferDataset(Dataset):
         held = np.array(held_out([("", str(number)) for number in range(len(self._ends))], options.validation))
         self._episodes = {TRAIN: np.flatnonzero(~held).tolist(), VALIDATION: np.flatnonzero(held).tolist()}
         size = sum(steps * one.shape[1] * one.shape[2] * 3 for one in stored.values())
-        self._store = FramesInMemory if size <= options.memory_limit * 2**30 else FramesOnDisk
+        self._in_memory = size <= options.memory_limit * 2**30
         self._frames: dict[str, Frames] = {}
         self._digest = hashlib.sha256(self._ends.tobytes() + (b"" if self._state is None else self._state.tobytes()))
         for camera, one in stored.items():
@@ -93,15 +99,14 @@ class ReplayBufferDataset(Dataset):
         )
 
     def windows(self, window: Window, split: str = TRAIN) -> Windows:
-        if split not in self.splits:
-            raise DataError(
-                f"The dataset has no split '{split}'; it has {listing(self.splits)}.",
-                "Set `validation` in the recipe's data section to hold episodes out.",
-            )
+        known_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
         spans = [self._span(episode) for episode in self._episodes[split]]
         if split not in self._frames:
             first, last = np.array(spans).T
-            self._frames[split] = self._store(self._options.path, self._options.cameras, first, last - first)
+            frames: Frames = FramesOnDisk(self._options.path, self._options.cameras, first, last - first)
+            if self._in_memory:
+                frames = FramesInMemory(frames, self._options.cameras, last - first)
+            self._frames[split] = frames
         return EpisodeWindows(
             window,
             self._frames[split],

@@ -1,4 +1,4 @@
-"""Random access to the images of a buffer: from memory, or from disk."""
+"""Random access to the images of a buffer on disk."""
 
 from __future__ import annotations
 
@@ -52,17 +52,3 @@ class FramesOnDisk:
             # A stretch is read several times faster than the same steps one by one.
             values = np.asarray(stored[begin:end] if end - begin == len(steps) else stored.oindex[steps])
         return as_bytes(values, self._path, key)
-
-
-class FramesInMemory:
-    """Everything is read at once, into tensors, so that data-loading workers share them instead of copying."""
-
-    def __init__(self, path: Path, cameras: Mapping[str, str], first: np.ndarray, lengths: np.ndarray) -> None:
-        disk = FramesOnDisk(path, cameras, first, lengths)
-        parts = np.split(np.arange(lengths.sum()), np.cumsum(lengths)[:-1])
-        self._frames = {camera: torch.cat([disk.take(camera, steps) for steps in parts]) for camera in cameras}
-
-    def take(self, camera: str, indices: np.ndarray) -> Tensor:
-        """The images at steps ``(K,)`` of the chosen episodes, as ``(K, 3, height, width)`` uint8."""
-        # numpy's take copies whole frames; torch's index_select takes twenty times longer on bytes.
-        return torch.from_numpy(self._frames[camera].numpy().take(indices, axis=0))

@@ -1,0 +1,94 @@
+"""Stretches of the recordings that have a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from videopolicy import DataError
+from videopolicy.errors import listing
+from vpolicy_calvin.frames.pickled import read_pickled
+
+FILE = "auto_lang_ann.npy"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of consecutive frames in which one task is done.
+
+    Args:
+        task: Which.
+        sentence: How somebody has put it.
+        first, last: Numbers of its frames, both included.
+    """
+
+    task: str
+    sentence: str
+    first: int
+    last: int
+
+    @property
+    def steps(self) -> int:
+        return self.last - self.first + 1
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the recordings."""
+        return f"{self.first}-{self.last}"
+
+
+def annotation_file(split: Path, folder: str) -> Path:
+    """The file of annotations of a split, which early versions of the data set have beside the frames.
+
+    Raises:
+        DataError: There is none; the message names the folders that have one.
+    """
+    for path in (split / folder / FILE, split / FILE):
+        if path.is_file():
+            return path
+    others = sorted(path.parent.name for path in split.glob(f"*/{FILE}"))
+    raise DataError(
+        f"{split} has no annotations: neither {folder}/{FILE} nor {FILE} is there.",
+        f"Set `annotations` in the recipe's data section to one of {listing(others)}."
+        if others
+        else "Name the folder that holds `training` and `validation`, such as task_ABC_D, in `path`.",
+    )
+
+
+def read_segments(path: Path) -> list[Segment]:
+    """All segments of a file of annotations, in its order.
+
+    Raises:
+        DataError: Naming the file and the entry of what is wrong.
+    """
+    content = read_pickled(path)
+    try:
+        sentences, tasks = content["language"]["ann"], content["language"]["task"]
+        spans = content["info"]["indx"]
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{path} lacks {error}: annotations hold language/ann, language/task and info/indx.",
+            "Download the annotations again.",
+        ) from None
+    if not len(sentences) == len(tasks) == len(spans) > 0:
+        raise DataError(
+            f"{path} has {len(sentences)} sentences, {len(tasks)} tasks and {len(spans)} stretches of frames.",
+            "Download the annotations again.",
+        )
+    return [_segment(path, number, *row) for number, row in enumerate(zip(tasks, sentences, spans, strict=True))]
+
+
+def _segment(path: Path, number: int, task: object, sentence: object, span: Sequence[int]) -> Segment:
+    try:
+        first, last = (int(frame) for frame in np.asarray(span).ravel())
+    except (TypeError, ValueError):
+        first, last = 0, -1
+    if not (isinstance(sentence, str) and sentence.strip() and isinstance(task, str) and 0 <= first <= last):
+        raise DataError(
+            f"{path}, entry {number}: task {task!r}, sentence {sentence!r}, frames {span!r} is no annotation.",
+            "Download the annotations again.",
+        )
+    return Segment(str(task), str(sentence).strip(), first, last)

@@ -1,0 +1,144 @@
+"""Annotated segments as training windows."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from videopolicy import Camera, DataError, Dataset, Spaces, Statistics, Window, Windows
+from videopolicy.windows import (
+    TRAIN,
+    VALIDATION,
+    EpisodeWindows,
+    Frames,
+    FramesInMemory,
+    field_statistics,
+    held_out,
+    known_split,
+)
+from vpolicy_calvin.frames.annotations import Segment, annotation_file, read_segments
+from vpolicy_calvin.frames.files import FramesOnDisk, frame_file, image_size
+from vpolicy_calvin.frames.numbers import Numbers, read_numbers
+
+if TYPE_CHECKING:
+    from videopolicy import Reporter
+    from vpolicy_calvin.components import CalvinNpz
+
+FOLDERS = {TRAIN: "training", VALIDATION: "validation"}
+
+
+class CalvinDataset(Dataset):
+    """All numbers are read and checked when the data set is opened, images when windows are first asked for.
+
+    Args:
+        options: What the recipe says.
+        recorded: Spaces of the benchmark: what actions and state mean.
+        cache: Where numbers are kept for the next time; None keeps nothing.
+        reporter: Shows progress.
+
+    Raises:
+        DataError: Naming the file of what is wrong.
+    """
+
+    def __init__(
+        self, options: CalvinNpz, recorded: Spaces, cache: Path | None = None, reporter: Reporter | None = None
+    ) -> None:
+        self._options = options
+        self._segments = {TRAIN: _chosen(read_segments(self._annotations(TRAIN)), options.share)}
+        if self._folder(VALIDATION).is_dir():
+            self._segments[VALIDATION] = read_segments(self._annotations(VALIDATION))
+        first = frame_file(self._folder(TRAIN), self._segments[TRAIN][0].first)
+        self._sizes = {camera: image_size(first, camera) for camera in options.cameras}
+        self._spaces = Spaces(
+            cameras=tuple(Camera(name=name, height=h, width=w) for name, (h, w) in self._sizes.items()),
+            actions=recorded.actions,
+            state=recorded.state,
+        )
+        self._numbers = {split: self._read(split, cache, reporter) for split in self._segments}
+        steps = sum(segment.steps for segments in self._segments.values() for segment in segments)
+        size = steps * sum(height * width * 3 for height, width in self._sizes.values())
+        self._in_memory = size <= options.memory_limit * 2**30
+        self._frames: dict[str, Frames] = {}
+
+    def _folder(self, split: str) -> Path:
+        return self._options.path / FOLDERS[split]
+
+    def _annotations(self, split: str) -> Path:
+        return annotation_file(self._folder(split), self._options.annotations)
+
+    def _read(self, split: str, cache: Path | None, reporter: Reporter | None) -> Numbers:
+        frames = np.unique(self._steps(split))
+        arguments = self._folder(split), frames, self._options.cameras, cache
+        if reporter is None:
+            return read_numbers(*arguments)
+        with reporter.stage(f"read {FOLDERS[split]} frames of {self._options.path}", len(frames)) as progress:
+            return read_numbers(*arguments, progress.advance)
+
+    def _steps(self, split: str) -> np.ndarray:
+        """Numbers of the frames of all segments, one segment after the other."""
+        return np.concatenate([np.arange(one.first, one.last + 1) for one in self._segments[split]])
+
+    def _rows(self, split: str) -> np.ndarray:
+        """Where the steps of all segments stand among the numbers."""
+        return np.searchsorted(self._numbers[split].frames, self._steps(split))
+
+    @property
+    def spaces(self) -> Spaces:
+        return self._spaces
+
+    @property
+    def splits(self) -> dict[str, int]:
+        return {split: len(segments) for split, segments in self._segments.items()}
+
+    def fingerprint(self, actions: bool = True) -> str:
+        content = hashlib.sha256(self._spaces.model_dump_json().encode())
+        for split, segments in self._segments.items():
+            content.update("\n".join([split, *map(repr, segments)]).encode())
+            numbers = self._numbers[split]
+            for values in (numbers.frames, numbers.images, numbers.states, *([numbers.actions] if actions else [])):
+                content.update(values.tobytes())
+        if actions:
+            content.update(str(self._options.steps_ahead).encode())
+        return content.hexdigest()
+
+    def statistics(self) -> Statistics:
+        rows, numbers = self._rows(TRAIN), self._numbers[TRAIN]
+        return Statistics(actions=field_statistics(numbers.actions[rows]), state=field_statistics(numbers.states[rows]))
+
+    def windows(self, window: Window, split: str = TRAIN) -> Windows:
+        known_split(split, self.splits, f"Put the data set's `{FOLDERS[VALIDATION]}` folder beside `{FOLDERS[TRAIN]}`.")
+        segments, numbers, rows = self._segments[split], self._numbers[split], self._rows(split)
+        lengths = [segment.steps for segment in segments]
+        if split not in self._frames:
+            frames: Frames = FramesOnDisk(self._folder(split), self._steps(split), self._sizes)
+            self._frames[split] = FramesInMemory(frames, self._sizes, lengths) if self._in_memory else frames
+        ends = np.cumsum(lengths)[:-1]
+        windows = EpisodeWindows(
+            window,
+            self._frames[split],
+            cameras=self._options.cameras,
+            instructions=[segment.sentence for segment in segments],
+            actions=np.split(numbers.actions[rows], ends),
+            state=np.split(numbers.states[rows], ends),
+            ahead=self._options.steps_ahead,
+        )
+        if not len(windows):
+            raise DataError(
+                f"None of the {len(segments)} segments in {self._folder(split)} is longer than the "
+                f"{self._options.steps_ahead} steps of `steps_ahead`.",
+                "Lower `steps_ahead` in the recipe's data section.",
+            )
+        return windows
+
+    def initial_states(self) -> frozenset[str]:
+        """Chains are evaluated from states that were composed for it; none of them was recorded."""
+        return frozenset()
+
+
+def _chosen(segments: list[Segment], share: float) -> list[Segment]:
+    """A share of every task's segments, chosen by a hash of where they lie."""
+    left_out = held_out([(segment.task, segment.place) for segment in segments], 1 - share)
+    return [segment for segment, out in zip(segments, left_out, strict=True) if not out]

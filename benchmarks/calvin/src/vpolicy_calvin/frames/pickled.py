@@ -1,0 +1,89 @@
+"""Reads what ``numpy.save`` has pickled, without running it.
+
+A pickle is a program: it names functions, and unpickling calls them. CALVIN's annotations are pickled, and hold nothing
+but containers, strings, numbers and arrays; a file that names anything else is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videopolicy import DataError
+
+
+class _RefusedError(Exception):
+    pass
+
+
+class _Function:
+    """A permitted function that can be called and not be altered: a pickle may set attributes of what it names."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+
+_ARRAY_TYPE = object()
+
+
+def _empty_array(kind: Any, shape: Any, dtype: Any) -> np.ndarray:
+    if kind is not _ARRAY_TYPE:
+        raise _RefusedError("a subclass of numpy's array")
+    return np.ndarray(shape, dtype)
+
+
+def _number(dtype: np.dtype, *content: bytes) -> Any:
+    if dtype.hasobject:
+        raise _RefusedError("a number that is an object")
+    return np.frombuffer(content[0], dtype, count=1)[0]
+
+
+_PERMITTED: dict[tuple[str, str], Any] = {
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Function(_empty_array) for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _Function(_number) for core in ("core", "_core")},
+    ("numpy", "dtype"): _Function(np.dtype),
+    ("numpy", "ndarray"): _ARRAY_TYPE,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        # Exact names only: a dotted one would reach through a permitted object to something else.
+        if (module, name) not in _PERMITTED:
+            raise _RefusedError(f"{module}.{name}")
+        return _PERMITTED[module, name]
+
+
+def read_pickled(path: Path) -> Any:
+    """The one object in a file that ``numpy.save`` wrote with ``allow_pickle``.
+
+    Raises:
+        DataError: The file is damaged, holds something else, or would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, dtype = read_header[version](file)
+            if shape or not dtype.hasobject:
+                raise ValueError(f"an array of shape {shape} and type {dtype}, not one object")
+            return _Unpickler(file).load().item()
+    except _RefusedError as error:
+        raise DataError(
+            f"{path} was not read: it names {error}, which annotations do not need and which could run code.",
+            "Get the annotations from the benchmark's publishers.",
+        ) from None
+    except Exception as error:  # numpy and pickle raise nearly every type on damaged files
+        raise DataError(
+            f"{path} is damaged or holds something else: {str(error) or repr(error)}",
+            "Download the annotations again.",
+        ) from error
