@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -87,15 +88,29 @@ class Variant:
     recipe: Recipe
 
 
+class LoadedAblation(NamedTuple):
+    """A file of an ablation with the recipes of its rows.
+
+    Args:
+        ablation: The file.
+        variants: The rows, in its order.
+        misfits: Name of every row that cannot be put on another base than the file's, and why not.
+    """
+
+    ablation: Ablation
+    variants: tuple[Variant, ...]
+    misfits: dict[str, str]
+
+
 def is_ablation(source: Source) -> bool:
     """Whether a YAML file is an ablation and no recipe."""
     return "rows" in source.data
 
 
-def load_ablation(
-    path: Path, base: Path | None = None, overrides: list[str] | tuple[str, ...] = ()
-) -> tuple[Ablation, tuple[Variant, ...]]:
+def load_ablation(path: Path, base: Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> LoadedAblation:
     """Read an ablation and check the recipe of every row.
+
+    On another base rows may name what it does not have, such as layers of a larger network: these are left out.
 
     Args:
         path: YAML file.
@@ -103,8 +118,7 @@ def load_ablation(
         overrides: Applied to every row, behind its own.
 
     Raises:
-        RecipeError: Of the file, or of its rows, each with its name; or a row has a recipe of its own and ``base``
-            names another.
+        RecipeError: Of the file; or of its rows, each with its name: of any without ``base``, of all with it.
     """
     path = Path(path)
     source = read_recipe(path)
@@ -116,26 +130,32 @@ def load_ablation(
             f"{path} is not a valid ablation:\n" + "\n".join(f"  {line}" for line in lines),
             "An ablation has base, overrides, source, metric and rows of name, base, overrides and published.",
         ) from None
-    own = [row.name for row in ablation.rows if row.base is not None]
-    if base is not None and own:
-        raise RecipeError(
-            f"{path}: row '{own[0]}' has a recipe of its own, which cannot be put on another base.",
-            "Leave --base out; change values of all rows with overrides such as eval.episodes=10.",
-        )
     prefix = path.stem if base is None else f"{path.stem}-{Path(base).stem}"
-    variants, problems, hint = [], [], ""
+    variants: list[Variant] = []
+    problems: dict[str, RecipeError] = {}
     for row in ablation.rows:
         try:
+            if base is not None and row.base is not None:
+                raise RecipeError(
+                    "it has a recipe of its own, which cannot be put on another base.",
+                    "Leave --base out; change values of all rows with overrides such as eval.episodes=10.",
+                )
             name = f"name={prefix}-{_folder_name(row.name)}"
             recipe = base or path.parent / (row.base or ablation.base or "")
             changes = [name, *ablation.overrides, *row.overrides, *overrides]
             variants.append(Variant(row, load_recipe(recipe, changes)))
         except RecipeError as error:
-            problems.append(f"{path}: row '{row.name}': {error.message}")
-            hint = error.hint
-    if problems:
-        raise RecipeError("\n".join(problems), hint)
-    return ablation, tuple(variants)
+            problems[row.name] = error
+    if problems and (base is None or not variants):
+        told = [f"{path}: row '{name}': {error.message}" for name, error in problems.items()]
+        raise RecipeError("\n".join(told), next(reversed(problems.values())).hint)
+    return LoadedAblation(ablation, tuple(variants), {name: _reason(error) for name, error in problems.items()})
+
+
+def _reason(error: RecipeError) -> str:
+    """What is wrong with a row, in one line: a recipe's first problem stands below the name of its file."""
+    lines = [line.strip() for line in error.message.splitlines()]
+    return lines[min(1, len(lines) - 1)]
 
 
 def _folder_name(row: str) -> str:

@@ -32,7 +32,7 @@ rows:
   overrides: [seed=4]
 """,
     )
-    _, (first, second) = load_ablation(path, overrides=["eval.workers=1"])
+    _, (first, second), _ = load_ablation(path, overrides=["eval.workers=1"])
     assert [one.recipe.name for one in (first, second)] == ["rows-first", "rows-second"]
     assert (first.recipe.policy.type, second.recipe.policy.type) == ("modular", "uva")
     assert [(one.recipe.eval.episodes, one.recipe.seed) for one in (first, second)] == [(7, 3), (7, 4)]
@@ -41,9 +41,33 @@ rows:
 
 def test_a_row_with_its_own_recipe_cannot_be_put_on_another_base(tmp_path: Path):
     path = write(tmp_path, "source: nobody\nrows: [{name: only, base: RECIPES/quickstart.yaml}]\n")
-    with pytest.raises(RecipeError, match="row 'only' has a recipe of its own") as caught:
+    with pytest.raises(RecipeError, match="row 'only': it has a recipe of its own") as caught:
         load_ablation(path, base=RECIPES / "uva_metaworld_small.yaml")
     assert "--base" in caught.value.hint
+
+
+def test_rows_that_do_not_fit_another_base_are_left_out_and_told(tmp_path: Path):
+    path = write(
+        tmp_path,
+        """\
+base: RECIPES/vpp_calvin.yaml
+source: nobody
+rows:
+- name: whole
+- name: last layer
+  overrides: ["policy.extractor.taps=[up3]"]
+- name: own
+  base: RECIPES/quickstart.yaml
+""",
+    )
+    _, variants, misfits = load_ablation(path, base=RECIPES / "quickstart.yaml")
+    assert [variant.recipe.name for variant in variants] == ["rows-quickstart-whole"]
+    assert list(misfits) == ["last layer", "own"]
+    assert "quickstart.yaml:" in misfits["last layer"] and "no tap up3; it has" in misfits["last layer"]
+    assert misfits["own"].startswith("it has a recipe of its own")
+    with pytest.raises(RecipeError, match="there is no such field"):  # a mistake of all rows is no misfit
+        load_ablation(path, base=RECIPES / "quickstart.yaml", overrides=["eval.episods=3"])
+    assert len(load_ablation(path).variants) == 3
 
 
 def test_a_row_without_any_recipe_is_refused(tmp_path: Path):
@@ -53,7 +77,7 @@ def test_a_row_without_any_recipe_is_refused(tmp_path: Path):
 
 
 def test_every_feature_stands_under_every_decoder():
-    _, variants = load_ablation(RECIPES / "ablations" / "features_x_decoders.yaml")
+    _, variants, _ = load_ablation(RECIPES / "ablations" / "features_x_decoders.yaml")
     cells = [tuple(variant.row.name.split(" x ")) for variant in variants]
     features, decoders = (list(dict.fromkeys(cell[side] for cell in cells)) for side in (0, 1))
     assert cells == [(feature, decoder) for feature in features for decoder in decoders]

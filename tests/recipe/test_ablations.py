@@ -21,7 +21,7 @@ BASES = pytest.mark.parametrize("base", [None, SMALL], ids=["paper", "small"])
 
 
 def rows(name: str, base: Path | None):
-    ablation, variants = load_ablation(FOLDER / f"{name}.yaml", base)
+    ablation, variants, _ = load_ablation(FOLDER / f"{name}.yaml", base)
     assert "Liang" in ablation.source
     names = [variant.recipe.name for variant in variants]
     assert len(set(names)) == len(names)
@@ -121,13 +121,13 @@ rows:
 
 
 def test_rows_change_the_base_and_nothing_else(write):
-    ablation, (first, second) = load_ablation(write(TABLE))
+    ablation, (first, second), _ = load_ablation(write(TABLE))
     assert ablation.metric == "success" and first.row.published.episodes == 100
     assert (first.recipe.name, second.recipe.name) == ("table-all-of-it", "table-no-video")
     assert [stage.name for stage in first.recipe.train] == ["video", "act"]
     assert [stage.name for stage in second.recipe.train] == ["act"]
     assert second.recipe.policy.window().horizon == 6
-    _, variants = load_ablation(write(TABLE), overrides=["seed=7", "eval.episodes=3"])
+    _, variants, _ = load_ablation(write(TABLE), overrides=["seed=7", "eval.episodes=3"])
     assert {(v.recipe.seed, v.recipe.eval.episodes) for v in variants} == {(7, 3)}
 
 

@@ -151,7 +151,7 @@ BASES = pytest.mark.parametrize("base", [None, SMALL], ids=["paper", "small"])
 
 
 def rows(name: str, base: Path | None = None):
-    ablation, variants = load_ablation(RECIPES / "ablations" / f"{name}.yaml", base)
+    ablation, variants, _ = load_ablation(RECIPES / "ablations" / f"{name}.yaml", base)
     assert "Li et al., 2025" in ablation.source
     return {variant.row.name: variant for variant in variants}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +361,18 @@ def test_guidance_is_constant_where_asked_for() -> None:
     observation = toy_observation(SPACES, backbone.window)
     video = backbone.predict_video(observation, RowGenerator.from_seeds([0, 1]), steps=2, guidance=2.0)
     assert video.shape == (2, 2, 3, 3, *backbone.options.image_size)
+
+
+def test_the_unet_may_start_anew_while_the_autoencoder_is_pretrained(pipeline_folder: Path, tmp_path: Path) -> None:
+    first = build(latent=TINY_VAE)
+    vae_alone = shutil.copytree(pipeline_folder / "vae", tmp_path / "pipeline" / "vae").parent
+    options = small(latent=TINY_VAE, weights=str(vae_alone), unet_start="random")
+    options.fetch()
+    torch.manual_seed(1)
+    loaded = options.build(SPACES)
+    for name, value in first.latent.state_dict().items():
+        assert torch.equal(loaded.latent.state_dict()[name], value), name
+    assert not torch.equal(loaded.unet.conv_in.weight, first.unet.conv_in.weight)
+    for wrong in ({"latent": TINY_VAE}, {"weights": str(vae_alone)}):
+        with pytest.raises(ValidationError, match="unet_start: random needs weights and a latent of type vae"):
+            small(**wrong, unet_start="random")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -99,6 +99,7 @@ def outcome(
     runs: Path,
     comparisons: Sequence[Comparison],
     other_base: bool,
+    misfits: Mapping[str, str],
 ) -> Outcome:
     """Set what was measured beside what was printed.
 
@@ -109,13 +110,15 @@ def outcome(
         runs: Folder of run folders.
         comparisons: From `measured`.
         other_base: Whether the rows were put on another recipe than the paper's.
+        misfits: Rows that could not be, and why.
     """
     entries = {run.resolve(): entry for one in comparisons for entry in one.entries for run in entry.runs}
     rows = tuple(
         _row(variant, runs, entries.get((runs / variant.recipe.name).resolve()), ablation.metric, other_base)
         for variant in variants
     )
-    warnings = [warning for one in comparisons for warning in one.warnings]
+    warnings = [f"Left out: {name}, which does not fit this base: {why}" for name, why in misfits.items()]
+    warnings += [warning for one in comparisons for warning in one.warnings]
     if len(comparisons) > 1:
         # Letters speak of one table at a time.
         rows = tuple(replace(row, letters="") for row in rows)

@@ -44,7 +44,7 @@ def ablate(
     from videopolicy.errors import VpolicyError
     from videopolicy.progress import Reporter
 
-    ablation, variants = load_ablation(file, base, overrides or [])
+    ablation, variants, misfits = load_ablation(file, base, overrides or [])
     store = Store()
     from rich.console import Console
 
@@ -54,6 +54,8 @@ def ablate(
 
         for part in plan_tables(make_plan(variants, runs, store, Reporter(quiet))):
             Console(highlight=False).print(part)
+        for name, why in misfits.items():
+            print(f"Left out: {name}, which does not fit this base: {why}")
         return
     failed: dict[str, VpolicyError] = {}
     if not no_run:
@@ -70,7 +72,7 @@ def ablate(
 
     title = file.stem if base is None else f"{file.stem} on {base.stem}"
     comparison = measured(variants, runs)
-    write(outcome(title, ablation, variants, runs, comparison, base is not None), comparison, form, output)
+    write(outcome(title, ablation, variants, runs, comparison, base is not None, misfits), comparison, form, output)
     if failed:
         name, error = next(iter(failed.items()))
         raise VpolicyError(

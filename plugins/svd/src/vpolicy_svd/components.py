@@ -136,6 +136,8 @@ class Svd(BackboneComponent):
         weights: Hub id or local folder of a Stable Video Diffusion pipeline (subfolders ``unet`` and, for
             the ``vae`` latent, ``vae``). None trains from scratch; the ``vae`` latent then is random,
             which only tests want.
+        unet_start: What the UNet begins with where ``weights`` are named: these, or random numbers, so that nothing but
+            the autoencoder is pretrained (VPP's Table 4, "w/o SVD Pretrain").
         image_size: Height and width that images are resized to.
         frames: T, frames of every view, the present one included.
         stride: Environment steps between frames. 0: every frame is the present one, and the model learns to
@@ -178,6 +180,7 @@ class Svd(BackboneComponent):
 
     type: Literal["svd"] = "svd"
     weights: str | None = None
+    unet_start: Literal["weights", "random"] = "weights"
     image_size: tuple[int, int] = (256, 256)
     frames: int = Field(16, ge=2)
     stride: int = Field(2, ge=0)
@@ -218,6 +221,10 @@ class Svd(BackboneComponent):
             raise ValueError("position_encode needs all text tokens, of even width")
         if self.pad_frame and self.views == "independent":
             raise ValueError("pad_frame stands before all views of one clip: it needs views: concatenated")
+        if self.unet_start == "random" and not (self.weights and isinstance(self.latent, VaeLatent)):
+            raise ValueError(
+                "unet_start: random needs weights and a latent of type vae, which then is all they are for"
+            )
         if self.level_min >= self.level_max:
             raise ValueError(f"level_min {self.level_min} must be below level_max {self.level_max}")
         return self
@@ -275,10 +282,10 @@ class Svd(BackboneComponent):
         if self.weights is not None:
             from vpolicy_svd.loading import files_of, pretrained_folder
 
-            parts = ("unet", "vae") if isinstance(self.latent, VaeLatent) else ("unet",)
-            pretrained_folder(
-                self.weights, "Stable Video Diffusion", [file for part in parts for file in files_of(part)]
-            )
+            unet = ["unet"] if self.unet_start == "weights" else []
+            vae = ["vae"] if isinstance(self.latent, VaeLatent) else []
+            files = [file for part in (*unet, *vae) for file in files_of(part)]
+            pretrained_folder(self.weights, "Stable Video Diffusion", files)
 
     def build(self, spaces: Spaces) -> SvdBackbone:
         from vpolicy_svd.backbone import SvdBackbone

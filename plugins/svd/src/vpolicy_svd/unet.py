@@ -42,7 +42,8 @@ def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
         projection_class_embeddings_input_dim=3 * shape.time_ids_width,
         num_frames=options.frames,
     )
-    load_part(model, options.weights, "unet", "The UNet", ("num_attention_heads", "addition_time_embed_dim"))
+    weights = options.weights if options.unet_start == "weights" else None
+    load_part(model, weights, "unet", "The UNet", ("num_attention_heads", "addition_time_embed_dim"))
     if shape.norm_epsilon == "sgm":
         for name, module in model.named_modules():
             if isinstance(module, nn.GroupNorm) and ".attentions." not in name:
