@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,68 +11,18 @@ from torch import Tensor
 
 from videopolicy.artifacts import digest, storage_errors, write_json
 from videopolicy.contracts.dataset import Dataset, Windows
-from videopolicy.contracts.learner import Learner
-from videopolicy.contracts.policy import Policy, PredictsVideo
+from videopolicy.contracts.policy import Policy
+from videopolicy.forecasting import Forecaster
 from videopolicy.normalization import Normalizer
 from videopolicy.order import derived_seed
 from videopolicy.progress import Reporter
 from videopolicy.quality.model import FILE, VideoQuality, quality_of, read_facts
 from videopolicy.quality.networks import Networks
 from videopolicy.recipe import Recipe
-from videopolicy.types import RowGenerator, Window
-from videopolicy.views import stack_views, to_bytes
 
 CLIPS, ROWS = 64, 8
 TREND = 500
 """Videos below which a Fréchet distance between 400-dimensional features says little beyond a trend."""
-
-
-@dataclass(frozen=True)
-class _Forecaster:
-    """A video model and what it has to be told.
-
-    Args:
-        model: The first part of the policy that predicts video.
-        window: What is observed, and the real frames at the offsets of the predicted ones.
-        frames: Which of the model's frames lie in the future.
-        cameras: Those that it predicts, None for all.
-    """
-
-    model: Any
-    window: Window
-    frames: list[int]
-    cameras: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, policy: Policy) -> _Forecaster | None:
-        """None for a policy that predicts no video."""
-        model: Any = next((module for module in policy.modules() if isinstance(module, PredictsVideo)), None)
-        offsets = model.clip_offsets if model is not None else ()
-        frames = [t for t, offset in enumerate(offsets) if offset > 0]
-        if not frames:
-            return None
-        own = (model if isinstance(model, Learner) else policy).window
-        # A model of what actions do is told those that were executed; a policy predicts what itself would do.
-        horizon = 0 if isinstance(model, Policy) else own.horizon
-        window = Window(own.observed, tuple(offsets[t] for t in frames), horizon, own.past_actions)
-        return cls(model, window, frames, getattr(model, "predicted_cameras", None))
-
-    def predict(
-        self, windows: Windows, indices: list[int], normalizer: Normalizer, device: torch.device
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Predicted and real frames ``(B, V, F, 3, H, W)`` uint8 at the model's size, the present frame, and the mask
-        ``(B, F)`` of those that the episodes had."""
-        batch = windows.batch(indices)
-        assert batch.future_mask is not None
-        if batch.actions is not None and batch.action_mask is not None:
-            batch.actions = batch.actions.masked_fill(~batch.action_mask[..., None], torch.nan)
-        told = normalizer.batch(batch.to(device))
-        noise = RowGenerator.from_seeds([derived_seed("quality", index) for index in indices])
-        clip = self.model.predict_video(told.observation, noise, actions=told.actions).cpu()[:, :, self.frames]
-        names = self.cameras or tuple(batch.future)
-        frames = {name: torch.cat([batch.observation.images[name][:, -1:], batch.future[name]], 1) for name in names}
-        real = to_bytes(stack_views(frames, (int(clip.shape[-2]), int(clip.shape[-1]))))
-        return clip, real[:, :, 1:], real[:, :, :1], batch.future_mask
 
 
 def measure_quality(
@@ -111,7 +60,7 @@ def measure_quality(
         WeightsError: A network's file cannot be read, is something else, or is not trusted.
         VpolicyError: A network cannot take the frames of this model.
     """
-    forecaster = _Forecaster.of(policy)
+    forecaster = Forecaster.of(policy)
     if forecaster is None or dataset is None:
         return None
     splits = [name for name, episodes in dataset.splits.items() if name != "train" and episodes]
@@ -141,7 +90,7 @@ def measure_quality(
     with reporter.stage("predict held-out clips", count) as progress, torch.inference_mode():
         for start in range(0, count, ROWS):
             chosen = indices[start : start + ROWS]
-            frames = forecaster.predict(windows, chosen, normalizer, device)
+            frames = _futures(forecaster, windows, chosen, normalizer, device)
             meters.update(*frames)
             progress.advance(len(chosen))
     episodes = dataset.splits[splits[0]]
@@ -165,6 +114,24 @@ def measure_quality(
     assert quality is not None
     reporter.line(f"video quality: {described(quality)}")
     return quality
+
+
+def _futures(
+    forecaster: Forecaster, windows: Windows, indices: list[int], normalizer: Normalizer, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Predicted and real frames ``(B, V, F, 3, H, W)`` uint8 at the model's size, the present frame, and the mask
+    ``(B, F)`` of those that the episodes had."""
+    batch = windows.batch(indices)
+    assert batch.future_mask is not None
+    if batch.actions is not None and batch.action_mask is not None:
+        batch.actions = batch.actions.masked_fill(~batch.action_mask[..., None], torch.nan)
+    told = normalizer.batch(batch.to(device))
+    clip = forecaster.predict(told, [derived_seed("quality", index) for index in indices])
+    happened = {
+        name: torch.cat([batch.observation.images[name][:, -1:], seen], 1) for name, seen in batch.future.items()
+    }
+    real = forecaster.real(happened, clip)
+    return clip[:, :, forecaster.frames], real[:, :, 1:], real[:, :, :1], batch.future_mask
 
 
 def described(quality: VideoQuality) -> str:

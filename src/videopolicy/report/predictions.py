@@ -20,9 +20,9 @@ from videopolicy.report.run_folder import read_run
 from videopolicy.report.videos import first_episode
 
 if TYPE_CHECKING:
-    from videopolicy.contracts.policy import Policy, PredictsVideo
+    from videopolicy.contracts.policy import Policy
+    from videopolicy.forecasting import Forecaster
     from videopolicy.normalization import Normalizer
-    from videopolicy.types import Window
 
 INDEX = "predictions.json"
 _SECONDS_PER_CLIP = 2.0
@@ -63,13 +63,12 @@ def make_predictions(
         normalizer: Scales the state where the prediction uses it.
         workers: Simulator processes.
     """
-    from videopolicy.contracts.learner import Learner
-    from videopolicy.contracts.policy import PredictsVideo
+    from videopolicy.forecasting import Forecaster
 
-    model: Any = next((module for module in policy.modules() if isinstance(module, PredictsVideo)), None)
-    if model is None:
+    forecaster = Forecaster.of(policy)
+    if forecaster is None:
         return
-    window = (model if isinstance(model, Learner) else policy).window
+    offsets = forecaster.offsets
     run = read_run(run_folder, benchmark)
     weights = [stage.get("key") for stage in run.provenance.get("stages") or []]
     weights.append(digest(run.recipe.get("policy")))  # options that matter only when acting are in no stage's key
@@ -78,8 +77,8 @@ def make_predictions(
         record = first_episode(run.records, task.name, True) or first_episode(run.records, task.name, False)
         actions = load_trajectory(run_folder, record) if record else None
         if record is not None and actions is not None:
-            now = max(0, (len(actions) - model.clip_offsets[-1]) // 2)
-            times = {max(0, now + offset) for offset in (*window.observed, 0, *model.clip_offsets)}
+            now = max(0, (len(actions) - offsets[-1]) // 2)
+            times = {max(0, now + offset) for offset in (*forecaster.window.observed, 0, *offsets)}
             job = Replay(record, actions[: max(times)], frozenset(times))
             wanted[task.name] = _Forecast(task, job, now, replay_key(record, actions, now, weights))
     folder = run_folder / "videos"
@@ -94,7 +93,7 @@ def make_predictions(
         problem = job.error
         if not problem and job.initial_state != job.record.initial_state:
             problem = "began in another state, so there is no real future to compare with."
-        if not problem and not any(forecast.now + offset in job.observations for offset in model.clip_offsets):
+        if not problem and not any(forecast.now + offset in job.observations for offset in offsets):
             problem = "ended before the first predicted frame."
         if problem:
             reporter.line(f"The replay of {job.record.task} episode {job.record.episode}: {problem}")
@@ -107,7 +106,7 @@ def make_predictions(
                 "success": job.record.success,
                 "now": forecast.now,
                 "control_rate": rate,
-                **_predict(model, window, forecast, folder, normalizer),
+                **_predict(forecaster, forecast, folder, normalizer),
             }
             write_json(folder / INDEX, index)
         progress.advance(1, forecast.task.name)
@@ -129,7 +128,7 @@ def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
 
 
 def _predict(
-    model: PredictsVideo, window: Window, forecast: _Forecast, folder: Path, normalizer: Normalizer | None
+    forecaster: Forecaster, forecast: _Forecast, folder: Path, normalizer: Normalizer | None
 ) -> dict[str, Any]:
     """Predict, compare, and write the picture and the film of one forecast.
 
@@ -137,7 +136,7 @@ def _predict(
         Offsets of the frames, PSNR of the prediction over all future frames, and PSNR of repeating the present
         frame: what predicting that nothing moves would reach.
     """
-    offsets, predicted, real, present = _both_futures(model, window, forecast, normalizer)
+    offsets, predicted, real, present = _both_futures(forecaster, forecast, normalizer)
     picture, film = (folder / name for name in files_of(forecast.task.name))
     count = min(_SHOWN_FRAMES, len(offsets))
     shown = [round(t) for t in np.linspace(0, len(offsets) - 1, count)]
@@ -158,7 +157,7 @@ def _predict(
 
 
 def _both_futures(
-    model: PredictsVideo, window: Window, forecast: _Forecast, normalizer: Normalizer | None
+    forecaster: Forecaster, forecast: _Forecast, normalizer: Normalizer | None
 ) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """The frames of the prediction and of the replay at the prediction's resolution.
 
@@ -169,34 +168,26 @@ def _both_futures(
     import torch
 
     from videopolicy.acting import Seen, last_actions, stack_observations
-    from videopolicy.contracts.policy import Policy
-    from videopolicy.types import Batch, RowGenerator
-    from videopolicy.views import stack_views, to_bytes
+    from videopolicy.types import Batch
 
-    job, now = forecast.job, forecast.now
+    job, now, window = forecast.job, forecast.now, forecaster.window
     seen = [job.observations[max(0, now + offset)] for offset in window.observed]
     past = last_actions(job.actions[:now], window.past_actions) if window.past_actions else None
     batch = Batch(stack_observations([Seen(seen, forecast.task.instruction, past)]))
-    if window.horizon and not isinstance(model, Policy):
-        # A model of what actions do is told those that were executed; a policy predicts what itself would do.
+    if window.horizon:
         ahead = job.actions[now : now + window.horizon]
         unknown = np.full((window.horizon - len(ahead), ahead.shape[1]), np.nan, np.float32)
         batch.actions = torch.from_numpy(np.concatenate([ahead, unknown]))[None]
-    batch = batch.to(next(model.parameters()).device)  # type: ignore[attr-defined]
+    batch = batch.to(next(forecaster.model.parameters()).device)
     if normalizer is not None:
         batch = normalizer.batch(batch)
-    seed = derived_seed("prediction", forecast.task.name, job.record.episode)
     with torch.inference_mode():
-        noise = RowGenerator.from_seeds([seed])
-        clip = model.predict_video(batch.observation, noise, actions=batch.actions).cpu()  # (1, V, T, 3, H, W)
+        clip = forecaster.predict(batch, [derived_seed("prediction", forecast.task.name, job.record.episode)])
 
-    reached = [t for t, offset in enumerate(model.clip_offsets) if now + offset in job.observations]
-    offsets = [model.clip_offsets[t] for t in reached]
+    reached = [t for t, offset in enumerate(forecaster.offsets) if now + offset in job.observations]
+    offsets = [forecaster.offsets[t] for t in reached]
     happened = [job.observations[now + offset] for offset in (*offsets, 0)]
-    real = stack_observations([Seen(happened, "")]).images
-    cameras = getattr(model, "predicted_cameras", tuple(real))
-    real = {name: real[name] for name in cameras}
-    views = to_bytes(stack_views(real, (int(clip.shape[-2]), int(clip.shape[-1]))))
+    views = forecaster.real(stack_observations([Seen(happened, "")]).images, clip)
     frames = [_side_by_side(view.numpy()) for view in (clip[0][:, reached], views[0])]
     return offsets, frames[0], frames[1][:-1], frames[1][-1]
 

@@ -51,7 +51,7 @@ class CalvinDataset(Dataset):
         if self._folder(VALIDATION).is_dir():
             self._segments[VALIDATION] = read_segments(self._annotations(VALIDATION))
         first = frame_file(self._folder(TRAIN), self._segments[TRAIN][0].first)
-        self._sizes = {camera: image_size(first, camera) for camera in options.cameras}
+        self._sizes: dict[str, tuple[int, int]] = {camera: image_size(first, camera) for camera in options.cameras}
         self._spaces = Spaces(
             cameras=tuple(Camera(name=name, height=h, width=w) for name, (h, w) in self._sizes.items()),
             actions=recorded.actions,

@@ -1,0 +1,70 @@
+"""The part of a policy that predicts video: which it is, what it has to be told, and asking it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from videopolicy.contracts.learner import Learner
+from videopolicy.contracts.policy import Policy, PredictsVideo
+from videopolicy.types import Batch, RowGenerator, Window
+from videopolicy.views import stack_views, to_bytes
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A video model and what it has to be told.
+
+    Args:
+        model: The first part of the policy that predicts video.
+        window: What is observed; the real frames at the offsets of the predicted ones; and the actions that the model
+            is told: one of what actions do needs those that were executed, a policy predicts what itself would do.
+        frames: Which of the model's frames lie in the future.
+        cameras: Those that it predicts, None for all.
+    """
+
+    model: Any
+    window: Window
+    frames: list[int]
+    cameras: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, policy: Policy) -> Forecaster | None:
+        """None for a policy that predicts no video."""
+        model: Any = next((module for module in policy.modules() if isinstance(module, PredictsVideo)), None)
+        offsets = model.clip_offsets if model is not None else ()
+        frames = [t for t, offset in enumerate(offsets) if offset > 0]
+        if not frames:
+            return None
+        own = (model if isinstance(model, Learner) else policy).window
+        horizon = 0 if isinstance(model, Policy) else own.horizon
+        window = Window(own.observed, tuple(offsets[t] for t in frames), horizon, own.past_actions)
+        return cls(model, window, frames, getattr(model, "predicted_cameras", None))
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Steps at which the model's frames stand, the present at 0."""
+        return tuple(self.model.clip_offsets)
+
+    def predict(self, told: Batch, seeds: Sequence[int]) -> Tensor:
+        """Predicted frames ``(B, V, T, 3, H, W)`` uint8 at the model's size, on the CPU.
+
+        Args:
+            told: Observations and actions, scaled, on the model's device.
+            seeds: Of the noise of every row.
+        """
+        noise = RowGenerator.from_seeds(list(seeds))
+        return self.model.predict_video(told.observation, noise, actions=told.actions).cpu()
+
+    def real(self, images: Mapping[str, Tensor], clip: Tensor) -> Tensor:
+        """Real frames of the predicted cameras as ``(B, V, K, 3, H, W)`` uint8 at the size of a predicted clip.
+
+        Args:
+            images: By camera ``(B, K, 3, height, width)``.
+            clip: What was predicted.
+        """
+        chosen = {name: images[name] for name in self.cameras or tuple(images)}
+        return to_bytes(stack_views(chosen, (int(clip.shape[-2]), int(clip.shape[-1]))))
