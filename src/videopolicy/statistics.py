@@ -22,6 +22,16 @@ class Interval(NamedTuple):
     high: float
 
 
+def percent(share: float) -> str:
+    """A share as people read it, without the sign: ``92.5``, with a decimal only where it says something."""
+    return f"{100 * share:.1f}".removesuffix(".0")
+
+
+def span(interval: Interval, dash: str = "-") -> str:
+    """An interval of shares in whole percent, such as ``82-90``."""
+    return f"{100 * interval.low:.0f}{dash}{100 * interval.high:.0f}"
+
+
 def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
     """Wilson's score interval of a proportion (E. B. Wilson, JASA 22, 1927).
 

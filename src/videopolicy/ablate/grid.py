@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from videopolicy.ablate.outcome import MEANINGS, Outcome, RowOutcome
-from videopolicy.compare.grid import span
-from videopolicy.statistics import Interval
+from videopolicy.statistics import Interval, percent, span
 
 _SHARES = "success"
 
@@ -49,7 +48,7 @@ def notes(outcome: Outcome) -> list[str]:
 def _value(value: float | None, metric: str) -> str:
     if value is None:
         return ""
-    return f"{100 * value:.1f}".removesuffix(".0") + " %" if metric.startswith(_SHARES) else f"{value:.3g}"
+    return f"{percent(value)} %" if metric.startswith(_SHARES) else f"{value:.3g}"
 
 
 def _interval(interval: Interval, metric: str) -> str:

@@ -97,11 +97,11 @@ def _success(run: RunFolder) -> Table:
 
 
 def _rate(rate: Rate) -> str:
+    from videopolicy.statistics import percent, span
+
     if rate.value is None:
         return "no episodes"
-    low, high = (100 * end for end in rate.interval)
-    value = f"{100 * rate.value:.1f}".removesuffix(".0")
-    return f"{value} \\[{low:.0f}-{high:.0f}] {rate.episodes}"
+    return f"{percent(rate.value)} \\[{span(rate.interval)}] {rate.episodes}"
 
 
 def _stages(run: RunFolder) -> Table:
@@ -122,11 +122,12 @@ def _stages(run: RunFolder) -> Table:
 
 
 def _published(published: PublishedTable) -> Table:
-    percent = "\N{NO-BREAK SPACE}%"
-    shares = all(value.endswith(percent) for _, values in published.rows for value in values if value)
+    from videopolicy.report.published import SIGN
+
+    shares = all(value.endswith(SIGN) for _, values in published.rows for value in values if value)
     head = f"{published.metric} in %" if shares else published.metric
     table = _table(head, *published.columns, right=published.columns)
     table.columns[0].no_wrap = max(len(name) for name, _ in published.rows) <= _LONG_NAME
     for name, values in published.rows:
-        table.add_row(name, *(value.removesuffix(percent) if shares else value for value in values))
+        table.add_row(name, *(value.removesuffix(SIGN) if shares else value for value in values))
     return table

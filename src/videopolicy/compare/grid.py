@@ -9,7 +9,7 @@ from typing import Literal
 from videopolicy.compare.model import Comparison, Entry, Pair
 from videopolicy.report.published import published_tables
 from videopolicy.results import Rate
-from videopolicy.statistics import Interval
+from videopolicy.statistics import Interval, percent, span
 
 By = Literal["task", "tier"]
 
@@ -170,12 +170,7 @@ def rate_text(rate: Rate | None) -> str:
     """Such as ``86.7 [82-90]``."""
     if rate is None or rate.value is None:
         return ""
-    return f"{_share(rate.value)} [{span(rate.interval)}]"
-
-
-def span(interval: Interval) -> str:
-    """Such as ``82-90``, in percent."""
-    return f"{100 * interval.low:.0f}-{100 * interval.high:.0f}"
+    return f"{percent(rate.value)} [{span(rate.interval)}]"
 
 
 def p_text(value: float) -> str:
@@ -193,12 +188,8 @@ def count_text(count: int | None) -> str:
     return str(count)
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.1f}".removesuffix(".0")
-
-
 def _value_and_span(rate: Rate) -> tuple[str, str]:
-    return ("", "") if rate.value is None else (_share(rate.value), span(rate.interval))
+    return ("", "") if rate.value is None else (percent(rate.value), span(rate.interval))
 
 
 def _score(found: tuple[float, Interval] | None) -> str:

@@ -25,7 +25,7 @@ from videopolicy.report import page as run_page
 from videopolicy.report import predictions
 from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
-from videopolicy.report.published import percent, published_tables
+from videopolicy.report.published import published_tables, with_sign
 from videopolicy.statistics import Interval
 
 PATTERNS = {DIFFER: "methods differ", ALL: "all solved it", NONE: "nobody solved it"}
@@ -62,7 +62,7 @@ def write_page(comparison: Comparison, path: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, span=_span, points=_points, p=_p, duration=duration, grouped=_grouped, seconds=_seconds
+        percent=with_sign, span=_span, points=_points, p=_p, duration=duration, grouped=_grouped, seconds=_seconds
     )
     text = environment.get_template("page.html").render(_context(comparison, films_folder(path)))
     part = path.with_name(f".{path.name}.part")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.report.charts import INK, LINE, PAPER, SERIES, TEXT, drawing
 from videopolicy.results import Rate
+from videopolicy.statistics import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +78,7 @@ def success_by_method(comparison: Comparison) -> str:
         axes.tick_params(axis="y", labelcolor=TEXT)
         for row, entry in enumerate(entries):
             beside = axes.get_yaxis_transform()
-            rate = f"{100 * (entry.mean.value or 0):.1f} %"
+            rate = f"{percent(entry.mean.value or 0)} %"
             axes.text(1.07, row, rate, transform=beside, ha="right", va="center", color=TEXT)
             axes.text(1.085, row, entry.letters, transform=beside, va="center", color=TEXT)
         axes.set_xlabel("mean success over tasks, 95 % interval")

@@ -14,9 +14,10 @@ from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
 from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
-from videopolicy.report.published import percent, published_tables
+from videopolicy.report.published import published_tables, with_sign
 from videopolicy.report.run_folder import RunFolder, read_run
 from videopolicy.results import PolicySummary, Rate
+from videopolicy.statistics import span
 
 POLICY_NOTES = {
     "trained": "after all stages of training",
@@ -64,7 +65,7 @@ def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) 
 
 def _interval(rate: Rate) -> str:
     """Such as ``84-97`` with an en dash, in percent."""
-    return f"{100 * rate.interval.low:.0f}\N{EN DASH}{100 * rate.interval.high:.0f}"
+    return span(rate.interval, "\N{EN DASH}")
 
 
 def _context(run: RunFolder) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def _composition(recipe: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _percent(value: float | None) -> str:
-    return "not measured" if value is None else percent(value)
+    return "not measured" if value is None else with_sign(value)
 
 
 def _span(rate: Rate) -> str:

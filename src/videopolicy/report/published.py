@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from videopolicy.contracts.benchmark import PublishedNumber
+from videopolicy.statistics import percent
 
 _MOST_COLUMNS = 8
 
@@ -29,9 +30,12 @@ class PublishedTable:
     remarks: tuple[str, ...]
 
 
-def percent(value: float) -> str:
-    """Such as ``92.5 %``, with a decimal only where it says something."""
-    return f"{100 * value:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+SIGN = "\N{NO-BREAK SPACE}%"
+
+
+def with_sign(share: float) -> str:
+    """Such as ``92.5 %``, whose parts no line break separates."""
+    return percent(share) + SIGN
 
 
 def published_tables(numbers: Sequence[PublishedNumber]) -> list[PublishedTable]:
@@ -62,5 +66,5 @@ def published_tables(numbers: Sequence[PublishedNumber]) -> list[PublishedTable]
 def _value(number: PublishedNumber) -> str:
     """Success rates in percent, everything else as the paper prints it."""
     if number.metric.startswith("success") and 0 <= number.value <= 1:
-        return percent(number.value)
+        return with_sign(number.value)
     return f"{number.value:g}"
