@@ -4,6 +4,8 @@ PYTHON ?=
 RECIPE ?= recipes/quickstart.yaml
 SIMULATORS ?= metaworld
 ARGS ?=
+# Files of tests go to as many processes as there are cores, four at most; ARGS="-n 0" keeps them in one.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile
 UPGRADE ?=
 
 VPOLICY := .venv/bin/vpolicy
@@ -35,8 +37,8 @@ demo: rendering
 	@if [ -f $(REPORT) ]; then echo '==> Open this in a browser: $(CURDIR)/$(REPORT)'; fi
 
 test: rendering
-	@echo '==> pytest $(ARGS)'
-	@.venv/bin/python -m pytest $(ARGS)
+	@echo '==> pytest $(PARALLEL) $(ARGS)'
+	@.venv/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 check: setup
 	@sh scripts/check.sh
