@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,21 @@ def vpolicy(folder: Path, *arguments: str, code: int = 0) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex: apt-get install texlive-latex-recommended")
+def test_tables_can_be_typeset_and_fit_the_page(tmp_path: Path):
+    write_run(tmp_path / "runs" / "good", GOOD)
+    write_run(tmp_path / "runs" / ("a_name_that_is_" + "very_" * 12 + "long"), POOR, width=2)
+    vpolicy(tmp_path, "--format", "latex", "-o", "table.tex")
+    packages = (tmp_path / "table.tex").read_text().splitlines()[0].removeprefix("% needs ")
+    page = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table}}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "page.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0 and "\n!" not in done.stdout, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_the_command_writes_every_format(tmp_path: Path):

@@ -59,14 +59,14 @@ def _escaped(cell: str) -> str:
 
 
 def latex(comparison: Comparison, by: By) -> str:
-    """Tables for the packages booktabs and caption."""
+    """Tables for the packages booktabs and graphicx."""
     found = [latex_table(s.header, s.rows, s.title, s.notes) for s in sections(comparison, by)]
     comments = "".join(f"% {warning}\n" for warning in comparison.warnings)
-    return "% needs \\usepackage{booktabs}\n" + comments + "\n".join(found)
+    return "% needs \\usepackage{booktabs,graphicx}\n" + comments + "\n".join(found)
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, notes: Sequence[str] = ()) -> str:
-    """A floating table with rules of booktabs; notes become part of the caption."""
+    """A floating table with rules of booktabs, shrunk where it is wider than the text; the caption has the notes."""
     body = []
     for row in rows:
         if row[0] == "mean":
@@ -76,13 +76,14 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: s
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_tex(' '.join([caption.rstrip('.') + '.', *notes]))}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         r"\toprule",
         " & ".join(_tex(name) for name in header) + r" \\",
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
