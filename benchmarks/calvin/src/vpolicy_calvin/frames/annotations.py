@@ -46,6 +46,11 @@ def annotation_file(split: Path, folder: str) -> Path:
     Raises:
         DataError: There is none; the message names the folders that have one.
     """
+    if not split.is_dir():
+        raise DataError(
+            f"There is no folder {split}.",
+            "Name the folder that holds `training` and `validation`, such as task_ABC_D, in `path`.",
+        )
     for path in (split / folder / FILE, split / FILE):
         if path.is_file():
             return path
@@ -54,7 +59,7 @@ def annotation_file(split: Path, folder: str) -> Path:
         f"{split} has no annotations: neither {folder}/{FILE} nor {FILE} is there.",
         f"Set `annotations` in the recipe's data section to one of {listing(others)}."
         if others
-        else "Name the folder that holds `training` and `validation`, such as task_ABC_D, in `path`.",
+        else "Download the annotations too, or name in `path` another folder that holds `training` and `validation`.",
     )
 
 
