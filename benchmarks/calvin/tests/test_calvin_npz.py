@@ -178,7 +178,7 @@ def test_annotations_may_lie_elsewhere(copied):
     assert CalvinNpz(path=copied, annotations="lang_clip_resnet50").build(None).splits == {"train": 3}
     (training / "lang_clip_resnet50" / "auto_lang_ann.npy").rename(training / "auto_lang_ann.npy")
     assert CalvinNpz(path=copied).build(None).splits == {"train": 3}
-    with pytest.raises(DataError, match="There is no folder .*training.training") as caught:
+    with pytest.raises(DataError, match=r"There is no folder .*training.training") as caught:
         CalvinNpz(path=copied / "training").build(None)
     assert "task_ABC_D" in caught.value.hint
     (training / "auto_lang_ann.npy").unlink()
