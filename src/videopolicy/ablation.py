@@ -101,6 +101,11 @@ class LoadedAblation(NamedTuple):
     variants: tuple[Variant, ...]
     misfits: dict[str, str]
 
+    @property
+    def left_out(self) -> list[str]:
+        """One sentence for every row that does not fit."""
+        return [f"Left out: {name}, which does not fit this base: {why}" for name, why in self.misfits.items()]
+
 
 def is_ablation(source: Source) -> bool:
     """Whether a YAML file is an ablation and no recipe."""

@@ -115,9 +115,13 @@ def test_another_base_is_told_and_not_judged(folder: Folder):
     (folder.path / "other.yaml").write_text(RECIPE.replace("steps: 6", "steps: 5"), encoding="utf-8")
     told = folder.ablate("--base", "other.yaml", "--no-run").stdout
     assert told.count("not run") >= 3
-    (folder.path / "rows.yaml").write_text(ROWS.split("- name: Three")[0], encoding="utf-8")
+    rows = ROWS.split("- name: Three")[0].replace("rows:", "metric: length of chains\nrows:")
+    rows += '- name: Another eye\n  overrides: ["policy.extractor.taps=[up7]"]\n'
+    (folder.path / "rows.yaml").write_text(rows, encoding="utf-8")
     table = folder.ablate("--base", "other.yaml", "--format", "markdown", "--quiet").stdout
     assert "other base" in table and "are not to be compared" in table
+    assert "Ours: success, since this base does not measure length of chains." in table and " % |" in table
+    assert "Left out: Another eye, which does not fit this base: other.yaml:" in table and "no tap up7" in table
 
 
 def test_a_row_that_fails_does_not_keep_the_others_from_running(tmp_path: Path):

@@ -141,6 +141,19 @@ def test_numbers_are_read_once_and_again_where_files_have_changed(copied, tmp_pa
     assert len(list(cache.rglob("*.npz"))) == len(parts) + 1  # one part was read anew
 
 
+def test_a_damaged_part_is_read_anew_and_a_full_disk_told(recorded, tmp_path):
+    component, cache = CalvinNpz(path=recorded), tmp_path / "cache"
+    whole = component.open(None, cache, Reporter(quiet=True)).fingerprint()
+    for part in cache.rglob("*.npz"):
+        part.write_bytes(part.read_bytes()[:100])
+    assert component.open(None, cache, Reporter(quiet=True)).fingerprint() == whole
+    assert component.open(None, cache, Reporter(quiet=True)).fingerprint() == whole
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        component.open(None, tmp_path / "taken", Reporter(quiet=True))
+    assert "VPOLICY_HOME" in caught.value.hint
+
+
 def test_being_killed_costs_one_part(recorded, tmp_path, monkeypatch):
     monkeypatch.setattr("vpolicy_calvin.frames.numbers.PART", 5)
 

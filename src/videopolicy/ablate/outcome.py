@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from videopolicy.ablation import Ablation, Variant
+from videopolicy.ablation import LoadedAblation, Variant
 from videopolicy.artifacts import digest
 from videopolicy.compare.comparison import compare
 from videopolicy.compare.model import Comparison, Entry
@@ -15,6 +15,8 @@ from videopolicy.results import EpisodeLog
 from videopolicy.statistics import Interval
 
 Verdict = Literal["inside", "outside", "not run", "not measured", "other base", "no number"]
+
+SUCCESS = "success"
 
 MEANINGS: dict[Verdict, str] = {
     "inside": "the paper's number lies in our 95 % interval",
@@ -64,7 +66,8 @@ class Outcome:
     Args:
         title: Name of the ablation file, and of the base that was put under its rows, if any.
         source: Paper and table.
-        metric: What is compared.
+        metric: What the paper gives.
+        measured: What ours are: the same, or success where another base measures nothing of that name.
         rows: In the paper's order.
         warnings: One sentence each.
     """
@@ -72,6 +75,7 @@ class Outcome:
     title: str
     source: str
     metric: str
+    measured: str
     rows: tuple[RowOutcome, ...]
     warnings: tuple[str, ...] = ()
 
@@ -94,36 +98,34 @@ def measured(variants: Sequence[Variant], runs: Path) -> list[Comparison]:
 
 def outcome(
     title: str,
-    ablation: Ablation,
-    variants: Sequence[Variant],
+    loaded: LoadedAblation,
     runs: Path,
     comparisons: Sequence[Comparison],
     other_base: bool,
-    misfits: Mapping[str, str],
 ) -> Outcome:
     """Set what was measured beside what was printed.
 
     Args:
         title: Of the table.
-        ablation: The file.
-        variants: Its rows.
+        loaded: The file and its rows.
         runs: Folder of run folders.
         comparisons: From `measured`.
         other_base: Whether the rows were put on another recipe than the paper's.
-        misfits: Rows that could not be, and why.
     """
+    ablation = loaded.ablation
     entries = {run.resolve(): entry for one in comparisons for entry in one.entries for run in entry.runs}
+    known = any(_measured(entry, ablation.metric)[0] is not None for entry in entries.values())
+    metric = SUCCESS if other_base and entries and not known else ablation.metric
     rows = tuple(
-        _row(variant, runs, entries.get((runs / variant.recipe.name).resolve()), ablation.metric, other_base)
-        for variant in variants
+        _row(variant, runs, entries.get((runs / variant.recipe.name).resolve()), metric, other_base)
+        for variant in loaded.variants
     )
-    warnings = [f"Left out: {name}, which does not fit this base: {why}" for name, why in misfits.items()]
-    warnings += [warning for one in comparisons for warning in one.warnings]
+    warnings = [*loaded.left_out, *(warning for one in comparisons for warning in one.warnings)]
     if len(comparisons) > 1:
         # Letters speak of one table at a time.
         rows = tuple(replace(row, letters="") for row in rows)
         warnings.append("The rows are evaluated under different protocols, so no test compares them.")
-    return Outcome(title, ablation.source, ablation.metric, rows, tuple(warnings))
+    return Outcome(title, ablation.source, ablation.metric, metric, rows, tuple(warnings))
 
 
 def _row(variant: Variant, runs: Path, entry: Entry | None, metric: str, other_base: bool) -> RowOutcome:
@@ -160,7 +162,7 @@ def _row(variant: Variant, runs: Path, entry: Entry | None, metric: str, other_b
 
 def _measured(entry: Entry, metric: str) -> tuple[float | None, Interval | None]:
     """The value of a metric and its interval, as far as these runs have them."""
-    if metric == "success":
+    if metric == SUCCESS:
         return entry.mean.value, entry.mean.interval
     if metric in entry.scores:
         return entry.scores[metric]

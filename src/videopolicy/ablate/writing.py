@@ -56,10 +56,10 @@ def _text(outcome: Outcome, form: Format) -> str:
     if form == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["row", "run", "metric", "paper", "ours", "low", "high", "n", "errors", "verdict"])
+        writer.writerow(["row", "run", "metric", "paper", "measured", "ours", "low", "high", "n", "errors", "verdict"])
         for row in outcome.rows:
             low, high = row.interval or ("", "")
-            numbers = [_plain(row.paper), _plain(row.ours), low, high, row.episodes, row.errors]
+            numbers = [_plain(row.paper), outcome.measured, _plain(row.ours), low, high, row.episodes, row.errors]
             writer.writerow([row.name, row.run, outcome.metric, *numbers, row.verdict])
         return buffer.getvalue()
     if form == "table":

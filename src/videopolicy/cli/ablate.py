@@ -44,7 +44,8 @@ def ablate(
     from videopolicy.errors import VpolicyError
     from videopolicy.progress import Reporter
 
-    ablation, variants, misfits = load_ablation(file, base, overrides or [])
+    loaded = load_ablation(file, base, overrides or [])
+    variants = loaded.variants
     store = Store()
     from rich.console import Console
 
@@ -54,8 +55,8 @@ def ablate(
 
         for part in plan_tables(make_plan(variants, runs, store, Reporter(quiet))):
             Console(highlight=False).print(part)
-        for name, why in misfits.items():
-            print(f"Left out: {name}, which does not fit this base: {why}")
+        for remark in loaded.left_out:
+            print(remark)
         return
     failed: dict[str, VpolicyError] = {}
     if not no_run:
@@ -72,7 +73,7 @@ def ablate(
 
     title = file.stem if base is None else f"{file.stem} on {base.stem}"
     comparison = measured(variants, runs)
-    write(outcome(title, ablation, variants, runs, comparison, base is not None, misfits), comparison, form, output)
+    write(outcome(title, loaded, runs, comparison, base is not None), comparison, form, output)
     if failed:
         name, error = next(iter(failed.items()))
         raise VpolicyError(

@@ -50,15 +50,16 @@ def _check_ablation(path: Path, overrides: list[str]) -> None:
 
     bases = [text.removeprefix("base=") for text in overrides if text.startswith("base=")]
     rest = [text for text in overrides if not text.startswith("base=")]
-    ablation, variants, misfits = load_ablation(path, Path(bases[-1]) if bases else None, rest)
+    loaded = load_ablation(path, Path(bases[-1]) if bases else None, rest)
+    ablation, variants = loaded.ablation, loaded.variants
     recipe = bases[-1] if bases else ablation.base or "recipes of their own"
     print(f"{path} is valid: {len(variants)} rows on {recipe} ({ablation.source}).")
     for variant in variants:
         stages = ", ".join(f"{stage.name} ({stage.steps} steps)" for stage in variant.recipe.train)
         number = None if bases else variant.row.published  # measured with the paper's own recipe
         print(f"  {variant.row.name}: {stages}" + (f"; {ablation.metric} {number.value:g} published" if number else ""))
-    for name, why in misfits.items():
-        print(f"  {name}: left out, it does not fit this base: {why}")
+    for remark in loaded.left_out:
+        print(f"  {remark}")
 
 
 def _check_component(name: str, options: list[str]) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,17 +79,28 @@ _FIELDS = ("actions", "states", "images")
 def _part(split: Path, frames: np.ndarray, cameras: Sequence[str], cache: Path | None) -> dict[str, np.ndarray]:
     place = None if cache is None else cache / f"{_key(split, frames, cameras)}.npz"
     if place is not None and place.is_file():
-        with np.load(place, allow_pickle=False) as kept:
+        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error), np.load(place) as kept:
             return {name: kept[name] for name in _FIELDS}
     with ThreadPoolExecutor(THREADS) as pool:
         rows = list(pool.map(lambda frame: _row(frame_file(split, int(frame)), cameras), frames))
     found = {name: np.stack(column) for name, column in zip(_FIELDS, zip(*rows, strict=True), strict=True)}
     if place is not None:
+        _keep(place, found)
+    return found
+
+
+def _keep(place: Path, found: dict[str, np.ndarray]) -> None:
+    """Write a part so that others see all of it or nothing."""
+    try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:
             np.savez(file, allow_pickle=False, **found)
         Path(file.name).replace(place)
-    return found
+    except OSError as error:
+        raise DataError(
+            f"{place} cannot be written: {error.strerror}.",
+            "Free some space on that disk, or set VPOLICY_HOME to a folder on another one.",
+        ) from error
 
 
 def _key(split: Path, frames: np.ndarray, cameras: Sequence[str]) -> str:
