@@ -15,16 +15,20 @@ from videopolicy.compare import Format
 from videopolicy.compare.model import Comparison
 from videopolicy.compare.texts import deliver, latex_table, markdown_table
 from videopolicy.errors import VpolicyError
+from videopolicy.progress import Reporter
 
 
-def write(outcome: Outcome, comparisons: Sequence[Comparison], form: Format, output: Path | None) -> None:
+def write(
+    outcome: Outcome, comparisons: Sequence[Comparison], form: Format, output: Path | None, reporter: Reporter
+) -> None:
     """Write the table to the terminal or a file.
 
     Args:
         outcome: The table.
         comparisons: Of its rows, for the page.
-        form: The format. ``html`` is the page of a comparison of the rows.
+        form: The format. ``html`` is the page of a comparison of the rows, with films.
         output: The file; None for the terminal (``html`` needs a file, by default one beside the runs).
+        reporter: Shows progress while films are made.
 
     Raises:
         VpolicyError: There is no page, since nothing was run or the rows are under several protocols.
@@ -34,10 +38,10 @@ def write(outcome: Outcome, comparisons: Sequence[Comparison], form: Format, out
         if len(comparisons) != 1:
             why = "no row has run" if not comparisons else "the rows are under several protocols"
             raise VpolicyError(f"There is no page to write: {why}.", "Choose another --format.")
-        from videopolicy.compare_page.page import write_page
+        from videopolicy.compare_page.filmed import write_filmed_page
 
         path = output or outcome.rows[0].run.parent / f"{outcome.title.replace(' ', '-')}.html"
-        print(write_page(comparisons[0], path))
+        print(write_filmed_page(comparisons[0], path, reporter))
         return
     if form == "table" and output is None:
         from rich.console import Console

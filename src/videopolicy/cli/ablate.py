@@ -73,7 +73,7 @@ def ablate(
 
     title = file.stem if base is None else f"{file.stem} on {base.stem}"
     comparison = measured(variants, runs)
-    write(outcome(title, loaded, runs, comparison, base is not None), comparison, form, output)
+    write(outcome(title, loaded, runs, comparison, base is not None), comparison, form, output, Reporter(quiet))
     if failed:
         name, error = next(iter(failed.items()))
         raise VpolicyError(

@@ -62,7 +62,10 @@ def compare(
         gc.freeze()
         gc.enable()
     if form == "html":
-        _page(comparison, output or Path("comparison.html"), films, quiet)
+        from videopolicy.compare_page.filmed import write_filmed_page
+        from videopolicy.progress import Reporter
+
+        print(write_filmed_page(comparison, output or Path("comparison.html"), Reporter(quiet), films))
         return
     if form == "table" and output is None:
         from rich.console import Console
@@ -98,18 +101,3 @@ def _text(comparison: Comparison, form: Format, by: Literal["task", "tier"]) -> 
     console = Console(file=io.StringIO(), width=100, highlight=False)
     console.print(comparison_tables(comparison, by, console))
     return console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def _page(comparison: Comparison, path: Path, films: bool, quiet: bool) -> None:
-    from videopolicy.compare_page.films import films_folder, make_films
-    from videopolicy.compare_page.page import write_page
-    from videopolicy.errors import VpolicyError
-    from videopolicy.progress import Reporter
-
-    if films and comparison.entries:
-        reporter = Reporter(quiet)
-        try:
-            make_films(comparison, films_folder(path), reporter)
-        except VpolicyError as error:  # the numbers do not need a simulator
-            reporter.line(f"No films: {error.message} {error.hint}")
-    print(write_page(comparison, path))
