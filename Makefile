@@ -4,8 +4,8 @@ PYTHON ?=
 RECIPE ?= recipes/quickstart.yaml
 SIMULATORS ?= metaworld
 ARGS ?=
-# Files of tests go to as many processes as there are cores, four at most; ARGS="-n 0" keeps them in one.
-PARALLEL = -n auto --maxprocesses 4 --dist loadfile
+# Files of tests go to as many processes as there are cores, four at most, the slow ones first; ARGS="-n 0" keeps one.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 UPGRADE ?=
 
 VPOLICY := .venv/bin/vpolicy
