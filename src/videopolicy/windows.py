@@ -150,15 +150,14 @@ class EpisodeWindows:
         }
 
 
-def known_split(split: str, splits: Iterable[str], hint: str) -> str:
-    """The same split.
+def require_split(split: str, splits: Iterable[str], hint: str) -> None:
+    """Refuse a split that a dataset does not have.
 
     Raises:
         DataError: The dataset has none of this name.
     """
     if split not in splits:
         raise DataError(f"The dataset has no split '{split}'; it has {listing(splits)}.", hint)
-    return split
 
 
 def held_out(episodes: Sequence[tuple[str, str]], fraction: float) -> list[bool]:

@@ -28,7 +28,7 @@ from videopolicy.windows import (
     FramesInMemory,
     field_statistics,
     held_out,
-    known_split,
+    require_split,
 )
 from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
 from vpolicy_hdf5.frames import FramesOnDisk
@@ -96,7 +96,7 @@ class HDF5Dataset(Dataset):
         )
 
     def windows(self, window: Window, split: str = TRAIN) -> Windows:
-        known_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
+        require_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
         episodes = self._episodes[split]
         if split not in self._frames:
             frames: Frames = FramesOnDisk(episodes, self._flip)

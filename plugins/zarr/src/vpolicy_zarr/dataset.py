@@ -16,7 +16,7 @@ from videopolicy.windows import (
     FramesInMemory,
     field_statistics,
     held_out,
-    known_split,
+    require_split,
 )
 from vpolicy_zarr.buffer import episode_ends, images, numbers, open_buffer, readable
 from vpolicy_zarr.frames import FramesOnDisk
@@ -99,7 +99,7 @@ class ReplayBufferDataset(Dataset):
         )
 
     def windows(self, window: Window, split: str = TRAIN) -> Windows:
-        known_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
+        require_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
         spans = [self._span(episode) for episode in self._episodes[split]]
         if split not in self._frames:
             first, last = np.array(spans).T

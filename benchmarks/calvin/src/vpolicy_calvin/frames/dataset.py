@@ -17,7 +17,7 @@ from videopolicy.windows import (
     FramesInMemory,
     field_statistics,
     held_out,
-    known_split,
+    require_split,
 )
 from vpolicy_calvin.frames.annotations import Segment, annotation_file, read_segments
 from vpolicy_calvin.frames.files import FramesOnDisk, frame_file, image_size
@@ -109,7 +109,9 @@ class CalvinDataset(Dataset):
         return Statistics(actions=field_statistics(numbers.actions[rows]), state=field_statistics(numbers.states[rows]))
 
     def windows(self, window: Window, split: str = TRAIN) -> Windows:
-        known_split(split, self.splits, f"Put the data set's `{FOLDERS[VALIDATION]}` folder beside `{FOLDERS[TRAIN]}`.")
+        require_split(
+            split, self.splits, f"Put the data set's `{FOLDERS[VALIDATION]}` folder beside `{FOLDERS[TRAIN]}`."
+        )
         segments, numbers, rows = self._segments[split], self._numbers[split], self._rows(split)
         lengths = [segment.steps for segment in segments]
         if split not in self._frames:

@@ -20,6 +20,13 @@ def frame_file(split: Path, frame: int) -> Path:
     return split / f"episode_{frame:07d}.npz"
 
 
+def missing(path: Path) -> DataError:
+    """What to say of a frame that is not there."""
+    return DataError(
+        f"The frame {path} is missing.", "Download this part of the data set again, or unpack it completely."
+    )
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """A frame's file, with one clear error for whatever is wrong with it or what is read from it."""
@@ -29,9 +36,7 @@ def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
                 raise ValueError("not an npz archive")
             yield content
     except FileNotFoundError:
-        raise DataError(
-            f"The frame {path} is missing.", "Download this part of the data set again, or unpack it completely."
-        ) from None
+        raise missing(path) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or repr(error)
         raise DataError(

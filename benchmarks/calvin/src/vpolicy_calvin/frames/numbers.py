@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from videopolicy import DataError
-from vpolicy_calvin.frames.files import frame_file, opened
+from vpolicy_calvin.frames.files import frame_file, missing, opened
 
 PART = 4096
 """Frames of a part: some seconds of work, which is what being killed costs."""
@@ -110,9 +110,7 @@ def _key(split: Path, frames: np.ndarray, cameras: Sequence[str]) -> str:
         try:
             facts = path.stat()
         except OSError:
-            raise DataError(
-                f"The frame {path} is missing.", "Download this part of the data set again, or unpack it completely."
-            ) from None
+            raise missing(path) from None
         content.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
     return content.hexdigest()[:32]
 
