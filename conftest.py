@@ -2,7 +2,7 @@
 
 import os
 
-from videopolicy.threads import wait_briefly
+from videopolicy.console.threads import wait_briefly
 
 wait_briefly()
 if "PYTEST_XDIST_WORKER" in os.environ:

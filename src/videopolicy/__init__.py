@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from videopolicy.component import (
+from videopolicy.components.hookspecs import hookimpl
+from videopolicy.components.kinds import (
     AnyBackbone,
     AnyBenchmark,
     AnyDataset,
@@ -34,11 +35,11 @@ from videopolicy.component import (
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError, VpolicyError, WeightsError
-from videopolicy.hookspecs import hookimpl
 from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
 from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
 
 if TYPE_CHECKING:
+    from videopolicy.console.progress import Reporter
     from videopolicy.contracts.backbone import Clip, Denoised, VideoBackbone
     from videopolicy.contracts.dataset import Dataset, Episode, EpisodeWriter, FieldStatistics, Statistics, Windows
     from videopolicy.contracts.decoder import ActionDecoder
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
-    from videopolicy.progress import Reporter
     from videopolicy.views import stack_views, to_bytes
 
 _LAZY = {
@@ -65,7 +65,7 @@ _LAZY = {
     "Learner": "contracts.learner",
     "Policy": "contracts.policy",
     "PredictsVideo": "contracts.policy",
-    "Reporter": "progress",
+    "Reporter": "console.progress",
     "StaticStream": "contracts.extractor",
     "Statistics": "contracts.dataset",
     "TextEncoder": "contracts.text",

@@ -10,18 +10,18 @@ from typing import Any
 
 import yaml
 
-from videopolicy.artifacts import Store, digest, locked, storage_errors
+from videopolicy.console.monitor import MemoryMonitor
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
-from videopolicy.distributed import rank, refuse_other_numbers, wait_for
-from videopolicy.environments import interpreter
+from videopolicy.data.preparation import open_data, prepare_data
 from videopolicy.errors import StorageError
 from videopolicy.executors.engine import Executor
-from videopolicy.monitor import MemoryMonitor
-from videopolicy.preparation import open_data, prepare_data
-from videopolicy.progress import Reporter
-from videopolicy.provenance import Provenance
-from videopolicy.recipe import Recipe
-from videopolicy.results import EpisodeLog
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.results.records import EpisodeLog
+from videopolicy.simulators.environments import interpreter
+from videopolicy.storage.provenance import Provenance
+from videopolicy.storage.store import Store, digest, locked, storage_errors
+from videopolicy.training.distributed import rank, refuse_other_numbers, wait_for
 
 
 def run(
@@ -62,12 +62,12 @@ def run(
         for component in recipe.components():
             component.fetch()
         # These need torch: everything that can be refused without it has been.
-        from videopolicy import stages
-        from videopolicy.evaluation import device_for_acting, evaluate
+        from videopolicy.evaluation.evaluate import device_for_acting, evaluate
         from videopolicy.executors.sharding import evaluate_in_units
         from videopolicy.executors.waves import train_planned
         from videopolicy.quality import measure_quality
         from videopolicy.report import make_predictions, make_videos, write_report
+        from videopolicy.training import stages
 
         stages.refuse_missing_weights(recipe)
         python = interpreter(recipe.benchmark.launch(), say=reporter.line) if recipe.eval.episodes else None
@@ -113,8 +113,8 @@ def _join(recipe: Recipe, store: Store) -> None:
     """What every process but the first does: train with it, on what it has prepared."""
     for component in recipe.components():
         component.fetch()
-    from videopolicy import stages
-    from videopolicy.evaluation import device_for_acting
+    from videopolicy.evaluation.evaluate import device_for_acting
+    from videopolicy.training import stages
 
     stages.refuse_missing_weights(recipe)
     quiet = Reporter(quiet=True)
@@ -176,7 +176,7 @@ def _compare(folder: Path, ours: dict[str, Any], names: tuple[str, ...]) -> None
 
 def _write_curves(folder: Path, planned: list[Any]) -> None:
     """Put the curves of all stages into ``train.csv``."""
-    from videopolicy.curves import read_curves
+    from videopolicy.training.curves import read_curves
 
     with storage_errors(folder):
         part = folder / ".train.csv.part"

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from videopolicy import stages
-from videopolicy.artifacts import Store
 from videopolicy.bench import Settings, bench, sweep
 from videopolicy.bench.results import BenchResult
 from videopolicy.bench.subject import trained_stages
 from videopolicy.cli.main import main
-from videopolicy.preparation import prepare_data
-from videopolicy.progress import Reporter
-from videopolicy.recipe import load_recipe
+from videopolicy.console.progress import Reporter
+from videopolicy.data.preparation import prepare_data
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.storage.store import Store
+from videopolicy.training import stages
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ["--warmup", "1", "--calls", "3", "--quiet", "--device", "cpu"]

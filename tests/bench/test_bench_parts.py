@@ -14,7 +14,7 @@ from videopolicy.bench.counting import operations, parameters_by_part
 from videopolicy.bench.parts import ACTION, ENCODE, FORMER, OTHER, TEXT, VIDEO, Account, split
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Episode, Subject
-from videopolicy.recipe import load_recipe
+from videopolicy.recipes.recipe import load_recipe
 from videopolicy.types import Window
 
 

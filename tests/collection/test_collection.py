@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videopolicy.collection import collect
-from videopolicy.component import DemonstrationRequest
+from videopolicy.components.kinds import DemonstrationRequest
+from videopolicy.console.progress import Reporter
+from videopolicy.data.collection import collect
 from videopolicy.errors import SimulationError
-from videopolicy.progress import Reporter
-from videopolicy.simulation import WorkerPool
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from videopolicy import registry
 from videopolicy.cli import data, env
-from videopolicy.collection import collect
-from videopolicy.component import DatasetComponent
+from videopolicy.components import registry
+from videopolicy.components.kinds import DatasetComponent
+from videopolicy.components.plugins import file_plugin
+from videopolicy.components.registry import Registry, current_registry
+from videopolicy.console.progress import Reporter
+from videopolicy.data.collection import collect
 from videopolicy.errors import DataError, PluginError
-from videopolicy.plugins import file_plugin
-from videopolicy.progress import Reporter
-from videopolicy.registry import Registry, current_registry
 from videopolicy.testing import toy_benchmark
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 

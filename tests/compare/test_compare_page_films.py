@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from videopolicy.compare.model import Comparison, Entry
-from videopolicy.compare_page.films import films_folder, make_films, scenes
-from videopolicy.compare_page.page import write_page
-from videopolicy.environments import interpreter
-from videopolicy.progress import Reporter
-from videopolicy.results import EpisodeRecord, summarise
-from videopolicy.simulation import WorkerPool
+from videopolicy.compare.page.films import films_folder, make_films, scenes
+from videopolicy.compare.page.page import write_page
+from videopolicy.console.progress import Reporter
+from videopolicy.results.records import EpisodeRecord, summarise
+from videopolicy.simulators.environments import interpreter
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 
 

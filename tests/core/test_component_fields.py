@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from videopolicy import AnyBackbone, ExtractorComponent
-from videopolicy.component import KINDS
-from videopolicy.modular import Modular
-from videopolicy.plugins import Plugin
-from videopolicy.registry import Registry
+from videopolicy.components.kinds import KINDS
+from videopolicy.components.modular import Modular
+from videopolicy.components.plugins import Plugin
+from videopolicy.components.registry import Registry
 from videopolicy.testing import toys
 
 

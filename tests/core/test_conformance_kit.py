@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from videopolicy.components.plugins import Plugin, file_plugin
+from videopolicy.components.registry import Registry
+from videopolicy.components.text import WordText
 from videopolicy.errors import PluginError, RecipeError
-from videopolicy.plugins import Plugin, file_plugin
-from videopolicy.registry import Registry
 from videopolicy.testing import (
     BackboneContract,
     BenchmarkContract,
@@ -20,7 +21,6 @@ from videopolicy.testing import (
     toys,
 )
 from videopolicy.testing.toy_benchmark import ToyBenchmark
-from videopolicy.text import WordText
 
 
 class TestToyBackbone(BackboneContract):
@@ -50,7 +50,7 @@ class TestToyPolicy(PolicyContract):
 class TestModularPolicy(PolicyContract):
     @pytest.fixture
     def component(self):
-        from videopolicy.modular import Modular
+        from videopolicy.components.modular import Modular
 
         return Modular(extractor=toys.ToyExtractor(), decoder=toys.ToyDecoder())
 

@@ -9,11 +9,11 @@ from typing import Literal
 
 import pytest
 
-from videopolicy import plugins
-from videopolicy.component import Component, DecoderComponent
+from videopolicy.components import plugins
+from videopolicy.components.kinds import Component, DecoderComponent
+from videopolicy.components.plugins import Plugin, file_plugin, installed_plugins
+from videopolicy.components.registry import Registry
 from videopolicy.errors import PluginError
-from videopolicy.plugins import Plugin, file_plugin, installed_plugins
-from videopolicy.registry import Registry
 from videopolicy.testing import toys
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from videopolicy import testing
-from videopolicy.component import KINDS
-from videopolicy.plugins import file_plugin
+from videopolicy.components.kinds import KINDS
+from videopolicy.components.plugins import file_plugin
 from videopolicy.testing import DecoderContract
 from videopolicy.types import FeatureLayout
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from videopolicy.artifacts import Store
+from videopolicy.console.progress import Reporter
 from videopolicy.executors.choosing import executor_from
 from videopolicy.executors.engine import ExecutionError
-from videopolicy.progress import Reporter
-from videopolicy.recipe import load_recipe
-from videopolicy.results import EpisodeLog
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run
+from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark, toys
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

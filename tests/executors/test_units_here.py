@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from videopolicy.artifacts import Store
 from videopolicy.cli.main import app
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.choosing import executor_from
 from videopolicy.executors.engine import ExecutionError, LocalExecutor, succeeded
 from videopolicy.executors.units import EvaluationUnit, Workplace, perform
 from videopolicy.executors.waves import train_stages
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe, load_recipe
-from videopolicy.results import EpisodeLog
+from videopolicy.recipes.recipe import Recipe, load_recipe
+from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run
+from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark, toys
 
 RECIPE = f"""\

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from videopolicy import Checkpoint
-from videopolicy.plugins import file_plugin
+from videopolicy.components.plugins import file_plugin
 from videopolicy.testing import ImporterContract
 
 IMPORTER = next(

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from videopolicy.cli.main import main
-from videopolicy.plugins import file_plugin
-from videopolicy.registry import Registry
+from videopolicy.components.plugins import file_plugin
+from videopolicy.components.registry import Registry
 
 PARTS = Path(__file__).with_name("parts.py")
 RECIPE = f"""\
@@ -33,7 +33,7 @@ def vpolicy(
     """Runs a command in a folder of its own; gives the exit code and all that was said."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("videopolicy.registry.current_registry", lambda: Registry([file_plugin(PARTS)]))
+    monkeypatch.setattr("videopolicy.components.registry.current_registry", lambda: Registry([file_plugin(PARTS)]))
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["vpolicy", *arguments])

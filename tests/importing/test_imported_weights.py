@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from videopolicy import FieldStatistics, Statistics
-from videopolicy.artifacts import Store
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject, trained_stages
-from videopolicy.checkpoints import save_weights
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import RecipeError, WeightsError
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Normalization, Recipe, load_recipe
+from videopolicy.recipes.recipe import Normalization, Recipe, load_recipe
 from videopolicy.run import run
-from videopolicy.stages import build_learner, load_policy, load_sources, plan, refuse_missing_weights, train
+from videopolicy.storage.store import Store
+from videopolicy.training.checkpoints import save_weights
+from videopolicy.training.stages import build_learner, load_policy, load_sources, plan, refuse_missing_weights, train
 
 PARTS = Path(__file__).with_name("parts.py")
 HEAD = f"""\

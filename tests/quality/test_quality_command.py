@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from videopolicy.cli.quality import quality
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import DataError, VpolicyError
-from videopolicy.progress import Reporter
 from videopolicy.quality import read_quality
-from videopolicy.recipe import load_recipe
+from videopolicy.recipes.recipe import load_recipe
 from videopolicy.run import run
 from videopolicy.testing import toy_benchmark, toys
 

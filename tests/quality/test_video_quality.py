@@ -13,17 +13,17 @@ from scipy import linalg
 from torch import nn
 
 from videopolicy import Policy, Window
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError, WeightsError
-from videopolicy.normalization import Normalizer, statistics_for
-from videopolicy.progress import Reporter
+from videopolicy.parts.windows import EpisodeWindows
 from videopolicy.quality import measure_quality, read_quality
 from videopolicy.quality.meters import frechet_distance
 from videopolicy.quality.networks import Networks
-from videopolicy.recipe import load_recipe
+from videopolicy.recipes.recipe import load_recipe
 from videopolicy.testing import toy_benchmark, toys
-from videopolicy.windows import EpisodeWindows
+from videopolicy.training.normalization import Normalizer, statistics_for
 
 SIZE, STEPS, OFFSETS = 40, 30, (0, 2, 4)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from videopolicy import RecipeError
-from videopolicy.ablation import load_ablation
+from videopolicy.recipes.ablation import load_ablation
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

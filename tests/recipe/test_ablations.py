@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from videopolicy import RecipeError
-from videopolicy.ablation import load_ablation
-from videopolicy.recipe import load_recipe
-from videopolicy.stages import build_learner
+from videopolicy.recipes.ablation import load_ablation
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.training.stages import build_learner
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "recipes" / "ablations"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from videopolicy.ablation import load_ablation
-from videopolicy.recipe import load_recipe
-from videopolicy.stages import build_learner
+from videopolicy.recipes.ablation import load_ablation
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.training.stages import build_learner
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TABLES = sorted((RECIPES / "ablations").glob("vpp_table*.yaml"))

@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
-from videopolicy.artifacts import Store
 from videopolicy.contracts.dataset import Dataset
-from videopolicy.recipe import load_recipe
-from videopolicy.stages import plan
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.storage.store import Store
+from videopolicy.training.stages import plan
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from videopolicy import PluginError, RecipeError
-from videopolicy.recipe import Recipe, load_recipe
+from videopolicy.recipes.recipe import Recipe, load_recipe
 
 RECIPE = """\
 plugins: [./parts.py]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from videopolicy import Policy
-from videopolicy.recipe import load_recipe
-from videopolicy.stages import build_learner, plan
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.training.stages import build_learner, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted([*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "docs" / "examples").rglob("*.yaml")])
@@ -26,7 +26,7 @@ def test_the_recipes_are_found():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_builds_on_the_meta_device(path, tmp_path):
-    from videopolicy.artifacts import Store
+    from videopolicy.storage.store import Store
 
     recipe = load_recipe(path)
     with torch.device("meta"):
@@ -67,7 +67,7 @@ def test_the_papers_sizes(tmp_path):
 
 
 def test_stages_that_compute_the_same_share_a_key(tmp_path):
-    from videopolicy.artifacts import Store
+    from videopolicy.storage.store import Store
 
     path = ROOT / "recipes" / "quickstart.yaml"
     keys = {}
@@ -89,7 +89,7 @@ def test_stages_that_compute_the_same_share_a_key(tmp_path):
 
 def test_compositions_share_one_video_model(tmp_path):
     """What is learned from videos depends neither on the parts around it nor on how actions are scaled."""
-    from videopolicy.artifacts import Store
+    from videopolicy.storage.store import Store
 
     names = ("quickstart", "video_policy_metaworld_small", "every_step_dit_metaworld_small")
     recipes = [

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from videopolicy.errors import RecipeError
-from videopolicy.recipe import load_recipe
-from videopolicy.stages import build_learner
+from videopolicy.recipes.recipe import load_recipe
 from videopolicy.testing import toy_batch
+from videopolicy.training.stages import build_learner
 from videopolicy.types import RowGenerator
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from videopolicy.ablation import load_ablation
-from videopolicy.artifacts import Store
-from videopolicy.recipe import Recipe, load_recipe
-from videopolicy.stages import build_learner, plan
+from videopolicy.recipes.ablation import load_ablation
+from videopolicy.recipes.recipe import Recipe, load_recipe
+from videopolicy.storage.store import Store
+from videopolicy.training.stages import build_learner, plan
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 NAMES = ("uva_libero10", "uva_robocasa", "uva_pusht", "uva_pusht_multitask", "uva_toolhang")

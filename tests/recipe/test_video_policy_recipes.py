@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from videopolicy.recipe import load_recipe
-from videopolicy.stages import build_learner
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.training.stages import build_learner
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -14,7 +14,7 @@ import pytest
 
 from videopolicy import ActionSpace, BenchmarkComponent, Camera, PublishedNumber, Spaces, Task
 from videopolicy.report.media import enlarge, write_mp4, write_png
-from videopolicy.results import EpisodeLog, EpisodeRecord
+from videopolicy.results.records import EpisodeLog, EpisodeRecord
 
 TASKS = {
     "drawer-close-v3": ("easy", "close the drawer", 20),

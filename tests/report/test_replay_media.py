@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from videopolicy import Learner, Observation, Policy, Window
-from videopolicy.environments import interpreter
-from videopolicy.progress import Reporter
+from videopolicy.console.progress import Reporter
 from videopolicy.report.predictions import make_predictions, psnr
 from videopolicy.report.videos import make_videos
-from videopolicy.results import EpisodeLog, EpisodeRecord
-from videopolicy.simulation import WorkerPool
+from videopolicy.results.records import EpisodeLog, EpisodeRecord
+from videopolicy.simulators.environments import interpreter
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 
 TASKS = ("red", "blue")

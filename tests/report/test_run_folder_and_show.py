@@ -12,7 +12,7 @@ from videopolicy.cli.show import renderables, show
 from videopolicy.errors import VpolicyError
 from videopolicy.report.page import write_report
 from videopolicy.report.run_folder import read_run
-from videopolicy.results import EpisodeLog
+from videopolicy.results.records import EpisodeLog
 
 
 def printed(run) -> str:

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 import pytest
 
 from videopolicy import BenchmarkComponent, PublishedNumber
-from videopolicy.plugins import installed_plugins
+from videopolicy.components.plugins import installed_plugins
 
 BENCHMARKS = {
     component.name(): component

@@ -42,9 +42,9 @@ def test_every_recipe_is_read_without_torch():
     code = "\n".join(
         [
             "from pathlib import Path",
-            "from videopolicy.recipe import load_recipe",
+            "from videopolicy.recipes.recipe import load_recipe",
             f"for path in {[str(path) for path in RECIPES]!r}: print(load_recipe(Path(path)).benchmark.type)",
-            "from videopolicy.ablation import load_ablation",
+            "from videopolicy.recipes.ablation import load_ablation",
             f"for path in {[str(path) for path in ABLATIONS]!r}: print(load_ablation(Path(path))[0].source)",
         ]
     )

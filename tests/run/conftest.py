@@ -51,9 +51,9 @@ tracking: []
 # Ctrl-C is ignored; the program under test must not.
 PROGRAM = """
 import signal
-import videopolicy.training, videopolicy.cli.main
+import videopolicy.training.lightning_loop, videopolicy.cli.main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
+videopolicy.training.lightning_loop.SECONDS_BETWEEN_CHECKPOINTS = 0.3
 videopolicy.cli.main.main()
 """
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from videopolicy.checkpoints import load_normalizer
 from videopolicy.cli.main import app
+from videopolicy.training.checkpoints import load_normalizer
 
 CAMERAS = ("robot0_eye_in_hand", "robot0_agentview_left", "robot0_agentview_right")
 TASKS = ("OpenDrawer", "CloseDrawer")

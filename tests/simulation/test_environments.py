@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import uv
 
-from videopolicy import environments
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError
+from videopolicy.simulators import environments
 
 UV = """#!/bin/sh
 echo "$@" >>"{log}"

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from videopolicy import Observation, Policy, RowGenerator, Window, normal_noise
-from videopolicy.acting import PolicyActor, last_actions
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
-from videopolicy.normalization import Normalizer
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Evaluation, Normalization
-from videopolicy.results import EpisodeLog
-from videopolicy.rollout import Rollout
-from videopolicy.simulation import WorkerPool
+from videopolicy.evaluation.acting import PolicyActor, last_actions
+from videopolicy.evaluation.rollout import Rollout
+from videopolicy.recipes.recipe import Evaluation, Normalization
+from videopolicy.results.records import EpisodeLog
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
+from videopolicy.training.normalization import Normalizer
 
 SCALE = 2.0
 """Of the actions: 1 of the policy is 2 of the simulator, whose bound is 1."""

@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
-from videopolicy import simulation
 from videopolicy.errors import SimulationError
-from videopolicy.simulation import WorkerPool
+from videopolicy.simulators import workers as simulation
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 
 PYTHON = Path(sys.executable)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from videopolicy.components.text import ClipText, WordText
+from videopolicy.components.text_encoders import word_buckets
 from videopolicy.errors import WeightsError
 from videopolicy.testing import TextContract
-from videopolicy.text import ClipText, WordText
-from videopolicy.text_encoders import word_buckets
 
 
 class TestWordText(TextContract):

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from videopolicy import Observation, RecipeError, Window
-from videopolicy.artifacts import Store
-from videopolicy.checkpoints import load_normalizer, save_normalization
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
-from videopolicy.normalization import Normalizer, statistics_for
-from videopolicy.recipe import load_recipe
-from videopolicy.stages import plan
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.storage.store import Store
 from videopolicy.testing import toy_batch
+from videopolicy.training.checkpoints import load_normalizer, save_normalization
+from videopolicy.training.normalization import Normalizer, statistics_for
+from videopolicy.training.stages import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"  # actions dx, dy, dz, gripper; state hand_x .. gripper_opening

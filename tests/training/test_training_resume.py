@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from videopolicy import Batch, Learner, Observation, VpolicyError, Window, training
+from videopolicy import Batch, Learner, Observation, VpolicyError, Window
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
-from videopolicy.curves import read_curves
-from videopolicy.normalization import Normalizer
-from videopolicy.order import Order, derived_seed
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Normalization, Stage
+from videopolicy.recipes.recipe import Normalization, Stage
+from videopolicy.seeds import Order, derived_seed
+from videopolicy.training import lightning_loop as training
+from videopolicy.training.curves import read_curves
+from videopolicy.training.normalization import Normalizer
 
 
 class Regression(Learner):

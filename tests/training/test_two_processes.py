@@ -16,14 +16,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from videopolicy.artifacts import Store
-from videopolicy.curves import read_curves
-from videopolicy.distributed import refuse_other_numbers
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import RecipeError
-from videopolicy.progress import Reporter
-from videopolicy.recipe import load_recipe
+from videopolicy.recipes.recipe import load_recipe
 from videopolicy.run import run
+from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark
+from videopolicy.training.curves import read_curves
+from videopolicy.training.distributed import refuse_other_numbers
 
 # A policy without any draw of its own: what two processes learn from half a batch each, one must learn from the whole.
 LINES = """\
@@ -84,7 +84,7 @@ eval: {{episodes: 2, execute: 2, workers: 1, batch_size: 2}}
 tracking: []
 """
 SLOWLY = """
-import time, videopolicy.training as training, videopolicy.cli.main
+import time, videopolicy.training.lightning_loop as training, videopolicy.cli.main
 training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 end = training._Watch.on_train_batch_end
 training._Watch.on_train_batch_end = lambda *given: (end(*given), time.sleep(0.05))[0]

@@ -18,7 +18,7 @@ from vpolicy_calvin.frames.numbers import read_numbers
 from vpolicy_calvin.frames.pickled import read_pickled
 
 from videopolicy import DataError, Window
-from videopolicy.progress import Reporter
+from videopolicy.console.progress import Reporter
 from videopolicy.testing import DatasetContract
 
 _SPEC = importlib.util.spec_from_file_location("calvin_files", Path(__file__).with_name("calvin_files.py"))

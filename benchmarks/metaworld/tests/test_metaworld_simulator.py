@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from vpolicy_metaworld.components import MetaWorld
 
-from videopolicy.artifacts import Store
-from videopolicy.environments import interpreter
 from videopolicy.errors import SimulationError
-from videopolicy.simulation import WorkerPool
+from videopolicy.simulators.environments import interpreter
+from videopolicy.simulators.workers import WorkerPool
+from videopolicy.storage.store import Store
 
 pytestmark = [pytest.mark.simulator, pytest.mark.timeout(300)]
 

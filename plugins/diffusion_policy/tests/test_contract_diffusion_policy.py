@@ -4,8 +4,8 @@ import pytest
 from vpolicy_diffusion_policy.components import Image, TransformerDiffusion, UNetDiffusion
 from vpolicy_diffusion_policy.options import Average, ClassToken, ColorJitter, Diffusion, Grid, ResNet, Timm
 
+from videopolicy.components.text import WordText
 from videopolicy.testing import DecoderContract, ExtractorContract
-from videopolicy.text import WordText
 
 SMALL = ResNet(layers=(1, 1), channels=(16, 32), strides=(1, 2))
 TEXT = WordText(width=16, buckets=64)

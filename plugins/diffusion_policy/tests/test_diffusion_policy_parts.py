@@ -25,10 +25,10 @@ from vpolicy_diffusion_policy.options import (
 )
 
 from videopolicy import AnyDecoder, Branch, FeatureLayout, FeatureStream, Observation, RecipeError, RowGenerator
+from videopolicy.components.modular import Modular
+from videopolicy.components.text import WordText
 from videopolicy.errors import WeightsError
-from videopolicy.modular import Modular
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
-from videopolicy.text import WordText
 from videopolicy.types import Window
 
 SPACES = toy_spaces(32)

@@ -3,8 +3,8 @@
 import pytest
 from vpolicy_svd.components import SpaceToDepthLatent, Svd, UNet, VaeLatent
 
+from videopolicy.components.text import WordText
 from videopolicy.testing import BackboneContract
-from videopolicy.text import WordText
 
 TINY = {
     "frames": 2,

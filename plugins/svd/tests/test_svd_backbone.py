@@ -16,8 +16,8 @@ from vpolicy_svd.latents import SpaceToDepth
 from vpolicy_svd.unet import reading
 
 from videopolicy import Observation, RowGenerator, WeightsError
+from videopolicy.components.text import ClipText, WordText
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
-from videopolicy.text import ClipText, WordText
 from videopolicy.types import Window
 
 SPACES = toy_spaces(32)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from vpolicy_uva.components import ActionHead, Head, KlLatent, SpaceToDepthLatent, Transformer, Uva, UvaAction, UvaJoint
 
+from videopolicy.components.text import WordText
 from videopolicy.testing import LearnerContract, PolicyContract
-from videopolicy.text import WordText
 
 SMALL = {
     "image_size": (32, 32),

@@ -16,9 +16,9 @@ from vpolicy_uva.components import Uva, UvaJoint
 from vpolicy_uva.importing import UvaImporter
 
 from videopolicy import ActionSpace, Camera, Checkpoint, Imported, Spaces, StateSpace, WeightsError
-from videopolicy.checkpoints import refuse_misfit
 from videopolicy.importing.folder import refuse_incomplete, refuse_other_policy
-from videopolicy.recipe import load_recipe
+from videopolicy.recipes.recipe import load_recipe
+from videopolicy.training.checkpoints import refuse_misfit
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -18,14 +18,14 @@ from vpolicy_uva.importing import UvaImporter
 from vpolicy_uva.importing import names as renaming
 
 from videopolicy import Checkpoint, RowGenerator
-from videopolicy.artifacts import Store
+from videopolicy.console.progress import Reporter
 from videopolicy.importing.folder import refuse_incomplete
 from videopolicy.importing.reading import read_checkpoint
-from videopolicy.normalization import Normalizer
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Normalization, load_recipe
-from videopolicy.stages import build_learner, load_policy, plan, train
+from videopolicy.recipes.recipe import Normalization, load_recipe
+from videopolicy.storage.store import Store
 from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation
+from videopolicy.training.normalization import Normalizer
+from videopolicy.training.stages import build_learner, load_policy, plan, train
 
 spec = importlib.util.spec_from_file_location("uva_official_files", Path(__file__).with_name("uva_official_files.py"))
 files = sys.modules["uva_official_files"] = importlib.util.module_from_spec(spec)

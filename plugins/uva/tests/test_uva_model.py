@@ -21,8 +21,8 @@ from vpolicy_uva.latents import build_latents
 from vpolicy_uva.masking import left_hidden, mask_ratio, masked_cells
 
 from videopolicy import ActionSpace, Batch, Camera, Observation, RecipeError, RowGenerator, Spaces
+from videopolicy.components.text import WordText
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
-from videopolicy.text import WordText
 
 MODES = ("policy", "video", "forward", "inverse", "full")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep, SamplingLevels, TrainingLevels
 
 from videopolicy import Batch, Branch, FeatureLayout, Observation, RecipeError, RowGenerator, StaticStream, Window
-from videopolicy.modular import Modular
+from videopolicy.components.modular import Modular
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 from videopolicy.testing.toys import ToyBackbone
 

@@ -17,7 +17,7 @@ from vpolicy_video_policy.adapter import CnnAdapter
 from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep
 
 from videopolicy import BackboneComponent, Branch, RecipeError, RowGenerator
-from videopolicy.modular import Modular
+from videopolicy.components.modular import Modular
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 from videopolicy.testing.toys import ToyBackbone
 

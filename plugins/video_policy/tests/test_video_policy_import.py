@@ -15,12 +15,12 @@ from vpolicy_video_policy.importing import OpenClipTextImporter, VideoPolicyImpo
 from vpolicy_video_policy.importing import names as renaming
 
 from videopolicy import Checkpoint, Imported, WeightsError
-from videopolicy.checkpoints import load_weights
 from videopolicy.importing.folder import refuse_incomplete, refuse_other_policy, write_imported
 from videopolicy.importing.reading import read_checkpoint
-from videopolicy.recipe import Recipe, load_recipe
-from videopolicy.stages import build_learner
+from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation
+from videopolicy.training.checkpoints import load_weights
+from videopolicy.training.stages import build_learner
 from videopolicy.types import RowGenerator
 
 ROOT = Path(__file__).resolve().parents[3]

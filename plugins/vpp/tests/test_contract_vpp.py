@@ -3,9 +3,9 @@
 import pytest
 from vpolicy_vpp.components import DitDiffusion, Linear, OneStep, SamplingLevels, VideoFormer, VideoFormer2D
 
+from videopolicy.components.text import WordText
 from videopolicy.testing import DecoderContract, ExtractorContract
 from videopolicy.testing.toys import ToyBackbone
-from videopolicy.text import WordText
 
 FORMER = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8, "latents_per_frame": 3}
 TEXT = WordText(width=16, buckets=64)

@@ -22,10 +22,10 @@ from vpolicy_vpp.components import (
 from vpolicy_vpp.decoder import sample_levels
 
 from videopolicy import Branch, FeatureLayout, FeatureStream, Observation, RecipeError, RowGenerator, StaticStream
-from videopolicy.modular import Modular
+from videopolicy.components.modular import Modular
+from videopolicy.components.text import WordText
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 from videopolicy.testing.toys import ToyBackbone
-from videopolicy.text import WordText
 from videopolicy.types import Window
 
 SPACES = toy_spaces(16)

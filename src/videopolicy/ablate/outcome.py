@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from videopolicy.ablation import LoadedAblation, Variant
-from videopolicy.artifacts import digest
 from videopolicy.compare.comparison import compare
 from videopolicy.compare.model import Comparison, Entry
-from videopolicy.results import EpisodeLog
-from videopolicy.statistics import Interval
+from videopolicy.recipes.ablation import LoadedAblation, Variant
+from videopolicy.results.intervals import Interval
+from videopolicy.results.records import EpisodeLog
+from videopolicy.storage.store import digest
 
 Verdict = Literal["inside", "outside", "not run", "not measured", "other base", "no number"]
 

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videopolicy.ablation import Variant
-from videopolicy.artifacts import Store, digest
 from videopolicy.bench.learning import StageSize, stage_sizes
 from videopolicy.compare.runs import find_runs
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.data.preparation import open_data
 from videopolicy.errors import DataError
-from videopolicy.preparation import open_data
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe
-from videopolicy.results import EpisodeLog
-from videopolicy.stages import plan
+from videopolicy.recipes.ablation import Variant
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.results.records import EpisodeLog
+from videopolicy.storage.store import Store, digest
+from videopolicy.training.stages import plan
 
 _WEIGHT_BYTES = 4
 _MOMENTS = 2

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from videopolicy.ablation import Variant
-from videopolicy.artifacts import Store
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.engine import Executor
 from videopolicy.executors.waves import train_stages
-from videopolicy.progress import Reporter
+from videopolicy.recipes.ablation import Variant
 from videopolicy.run import run
+from videopolicy.storage.store import Store
 
 
 def run_rows(

@@ -11,7 +11,7 @@ from videopolicy.ablate.grid import cells, notes
 from videopolicy.ablate.outcome import Outcome
 from videopolicy.ablate.planning import Plan, StagePlan
 from videopolicy.compare.grid import count_text
-from videopolicy.progress import duration
+from videopolicy.console.progress import duration
 
 _MANY = 4
 

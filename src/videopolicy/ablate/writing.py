@@ -14,8 +14,8 @@ from videopolicy.ablate.outcome import Outcome
 from videopolicy.compare import Format
 from videopolicy.compare.model import Comparison
 from videopolicy.compare.texts import deliver, latex_table, markdown_table
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
-from videopolicy.progress import Reporter
 
 
 def write(
@@ -38,7 +38,7 @@ def write(
         if len(comparisons) != 1:
             why = "no row has run" if not comparisons else "the rows are under several protocols"
             raise VpolicyError(f"There is no page to write: {why}.", "Choose another --format.")
-        from videopolicy.compare_page.filmed import write_filmed_page
+        from videopolicy.compare.page.filmed import write_filmed_page
 
         path = output or outcome.rows[0].run.parent / f"{outcome.title.replace(' ', '-')}.html"
         print(write_filmed_page(comparisons[0], path, reporter))

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from videopolicy.bench.subject import Subject, Trained
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Windows
-from videopolicy.order import derived_seed
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.seeds import derived_seed
 from videopolicy.types import RowGenerator
 
 WINDOWS, ROWS = 128, 16

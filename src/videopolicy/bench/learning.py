@@ -11,12 +11,12 @@ from videopolicy.bench.counting import count_parameters
 from videopolicy.bench.settings import DTYPES, Settings
 from videopolicy.bench.subject import build, unit_normalizer
 from videopolicy.bench.timing import Timing, peak_memory, timed
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.extractor import CachesFeatures
 from videopolicy.contracts.learner import Learner
-from videopolicy.optimization import make_optimizer
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe, Stage
+from videopolicy.recipes.recipe import Recipe, Stage
 from videopolicy.testing import toy_batch
+from videopolicy.training.optimization import make_optimizer
 from videopolicy.types import RowGenerator, with_features
 
 _AUTOCAST = {"16-mixed": "float16", "bf16-mixed": "bfloat16", "bf16-true": "bfloat16"}

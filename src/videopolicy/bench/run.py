@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from videopolicy.artifacts import Store
 from videopolicy.bench.accuracy import ErrorMeter
 from videopolicy.bench.compiling import compile_modules
 from videopolicy.bench.counting import operations, parameters_by_part
@@ -29,10 +28,11 @@ from videopolicy.bench.results import (
 from videopolicy.bench.settings import DTYPES, Settings
 from videopolicy.bench.subject import Episode, Subject, Trained, trained_stages
 from videopolicy.bench.timing import Timing, peak_memory, peak_rate, synchronize, timed
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
-from videopolicy.progress import Reporter
-from videopolicy.provenance import machine
-from videopolicy.recipe import Recipe, load_recipe
+from videopolicy.recipes.recipe import Recipe, load_recipe
+from videopolicy.storage.provenance import machine
+from videopolicy.storage.store import Store
 from videopolicy.types import RowGenerator
 
 SPLIT_CALLS = 10

@@ -10,21 +10,21 @@ from typing import cast
 
 import torch
 
-from videopolicy.acting import PolicyActor
-from videopolicy.artifacts import Store
 from videopolicy.bench.settings import Settings
-from videopolicy.checkpoints import load_normalizer
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset, FieldStatistics, Statistics
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
+from videopolicy.data.preparation import open_data
 from videopolicy.errors import VpolicyError, WeightsError
-from videopolicy.normalization import Normalizer, statistics_for
-from videopolicy.preparation import open_data
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe
+from videopolicy.evaluation.acting import PolicyActor
+from videopolicy.recipes.recipe import Recipe
 from videopolicy.spaces import Spaces
-from videopolicy.stages import PlannedStage, build_learner, load_stages, plan, refuse_missing_weights
+from videopolicy.storage.store import Store
 from videopolicy.testing import toy_observation
+from videopolicy.training.checkpoints import load_normalizer
+from videopolicy.training.normalization import Normalizer, statistics_for
+from videopolicy.training.stages import PlannedStage, build_learner, load_stages, plan, refuse_missing_weights
 from videopolicy.types import Observation, RowGenerator
 from videopolicy.weights import random_weights
 

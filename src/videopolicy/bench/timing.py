@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from videopolicy.monitor import MemoryMonitor
-from videopolicy.progress import Reporter
+from videopolicy.console.monitor import MemoryMonitor
+from videopolicy.console.progress import Reporter
 
 SECONDS = 5.0
 """How long adaptive timing aims to take for one figure."""

@@ -39,10 +39,10 @@ def ablate(
     hours: scaling.HoursOption = 24.0,
 ) -> None:
     """Run the rows of a paper's table that are missing, and print paper, ours, n, interval and verdict."""
-    from videopolicy.ablation import load_ablation
-    from videopolicy.artifacts import Store
+    from videopolicy.console.progress import Reporter
     from videopolicy.errors import VpolicyError
-    from videopolicy.progress import Reporter
+    from videopolicy.recipes.ablation import load_ablation
+    from videopolicy.storage.store import Store
 
     loaded = load_ablation(file, base, overrides or [])
     variants = loaded.variants
@@ -61,8 +61,8 @@ def ablate(
     failed: dict[str, VpolicyError] = {}
     if not no_run:
         from videopolicy.ablate.running import run_rows
-        from videopolicy.distributed import rank
         from videopolicy.executors.choosing import executor_from
+        from videopolicy.training.distributed import rank
 
         engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
         failed = run_rows(variants, runs, store, engine, Reporter(quiet or rank() > 0))

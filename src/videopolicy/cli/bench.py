@@ -37,7 +37,7 @@ def bench(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Measure a recipe's policy: latency, throughput, memory, parameters, operations, training speed."""
-    from videopolicy.recipe import load_recipe
+    from videopolicy.recipes.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     varied = None if vary is None else parse_variation(vary)
@@ -48,7 +48,7 @@ def bench(
     from videopolicy.bench import bench as measure
     from videopolicy.bench.settings import parse_sizes
     from videopolicy.bench.tables import bench_tables, sweep_tables
-    from videopolicy.progress import Reporter
+    from videopolicy.console.progress import Reporter
 
     sizes = parse_sizes(batch_sizes)
     settings = Settings(device, dtype, compiled, threads, sizes, warmup, calls, not no_training, meta)
@@ -70,7 +70,7 @@ def bench(
 def _write(result: BenchResult | SweepResult, path: Path) -> None:
     import dataclasses
 
-    from videopolicy.artifacts import storage_errors, write_json
+    from videopolicy.storage.store import storage_errors, write_json
 
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,9 +24,9 @@ def check(
 
 
 def _check_recipe(path: Path, overrides: list[str]) -> None:
-    from videopolicy.ablation import is_ablation
-    from videopolicy.recipe import load_recipe
-    from videopolicy.recipe_source import read_recipe
+    from videopolicy.recipes.ablation import is_ablation
+    from videopolicy.recipes.recipe import load_recipe
+    from videopolicy.recipes.source import read_recipe
 
     if is_ablation(read_recipe(path)):
         _check_ablation(path, overrides)
@@ -46,7 +46,7 @@ def _check_recipe(path: Path, overrides: list[str]) -> None:
 
 def _check_ablation(path: Path, overrides: list[str]) -> None:
     """All rows of an ablation; ``base=RECIPE`` among the overrides puts them on another recipe."""
-    from videopolicy.ablation import load_ablation
+    from videopolicy.recipes.ablation import load_ablation
 
     bases = [text.removeprefix("base=") for text in overrides if text.startswith("base=")]
     rest = [text for text in overrides if not text.startswith("base=")]
@@ -65,10 +65,10 @@ def _check_ablation(path: Path, overrides: list[str]) -> None:
 def _check_component(name: str, options: list[str]) -> None:
     import yaml
 
-    from videopolicy.component import KINDS
+    from videopolicy.components.kinds import KINDS
+    from videopolicy.components.registry import current_registry
     from videopolicy.errors import PluginError, did_you_mean, listing
-    from videopolicy.recipe_source import Source, override
-    from videopolicy.registry import current_registry
+    from videopolicy.recipes.source import Source, override
 
     registry = current_registry()
     kinds = [kind for kind in KINDS if name in registry.names(kind)]

@@ -62,8 +62,8 @@ def compare(
         gc.freeze()
         gc.enable()
     if form == "html":
-        from videopolicy.compare_page.filmed import write_filmed_page
-        from videopolicy.progress import Reporter
+        from videopolicy.compare.page.filmed import write_filmed_page
+        from videopolicy.console.progress import Reporter
 
         print(write_filmed_page(comparison, output or Path("comparison.html"), Reporter(quiet), films))
         return

@@ -12,9 +12,9 @@ from videopolicy.cli.interrupts import interruptible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from videopolicy.component import DatasetComponent
+    from videopolicy.components.kinds import DatasetComponent
+    from videopolicy.console.progress import Reporter
     from videopolicy.contracts.dataset import Dataset
-    from videopolicy.progress import Reporter
 
 app = typer.Typer(no_args_is_help=True)
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and results only.")]
@@ -30,11 +30,11 @@ def collect(
     quiet: Quiet = False,
 ) -> None:
     """Collect the demonstrations that a recipe asks for, or go on with it."""
-    from videopolicy.artifacts import Store
+    from videopolicy.console.progress import Reporter
+    from videopolicy.data.preparation import prepare_data
     from videopolicy.errors import RecipeError
-    from videopolicy.preparation import prepare_data
-    from videopolicy.progress import Reporter
-    from videopolicy.recipe import load_recipe
+    from videopolicy.recipes.recipe import load_recipe
+    from videopolicy.storage.store import Store
 
     loaded = load_recipe(recipe, overrides or [])
     if loaded.required_data().demonstrations() is None:
@@ -58,7 +58,7 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
-    from videopolicy.progress import Reporter
+    from videopolicy.console.progress import Reporter
 
     reporter = Reporter(quiet)
     dataset = _open(path, type_, options or [], reporter)
@@ -80,9 +80,9 @@ def info(
 
 
 def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Dataset:
-    from videopolicy.artifacts import Store
+    from videopolicy.data.preparation import CACHE
     from videopolicy.errors import DataError, PluginError, listing
-    from videopolicy.preparation import CACHE
+    from videopolicy.storage.store import Store
 
     if not path.exists():
         raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
@@ -111,10 +111,10 @@ def _fitting(path: Path, name: str, options: list[str]) -> list[DatasetComponent
     """The dataset types that the options fit, with them."""
     from pydantic import ValidationError
 
-    from videopolicy.component import DatasetComponent
+    from videopolicy.components.kinds import DatasetComponent
+    from videopolicy.components.registry import current_registry
     from videopolicy.errors import DataError, PluginError, listing
-    from videopolicy.recipe_source import Source, override
-    from videopolicy.registry import current_registry
+    from videopolicy.recipes.source import Source, override
 
     registry = current_registry()
     source = Source({"path": str(path)})

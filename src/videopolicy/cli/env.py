@@ -9,7 +9,7 @@ import typer
 from videopolicy.cli.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from videopolicy.component import BenchmarkComponent
+    from videopolicy.components.kinds import BenchmarkComponent
 
 app = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of a benchmark.", show_default=False)]
@@ -24,9 +24,9 @@ def list_environments() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from videopolicy.environments import environment_folder, is_ready, override_variable
+    from videopolicy.components.registry import current_registry
     from videopolicy.errors import SimulationError
-    from videopolicy.registry import current_registry
+    from videopolicy.simulators.environments import environment_folder, is_ready, override_variable
 
     table = Table(box=None, pad_edge=False)
     for column in ("benchmark", "state", "where"):
@@ -51,7 +51,7 @@ def list_environments() -> None:
 @interruptible
 def create(name: Name) -> None:
     """Make the environment of a benchmark's simulator, if it is not there."""
-    from videopolicy.environments import interpreter
+    from videopolicy.simulators.environments import interpreter
 
     spec = _benchmark(name).launch()
     print(f"The simulator of '{name}' runs with {interpreter(spec, say=print)}")
@@ -66,8 +66,8 @@ def check(name: Name) -> None:
 
     import numpy as np
 
-    from videopolicy.environments import check_rendering, interpreter
-    from videopolicy.simulation import WorkerPool
+    from videopolicy.simulators.environments import check_rendering, interpreter
+    from videopolicy.simulators.workers import WorkerPool
 
     benchmark = _benchmark(name)
     spec = benchmark.launch()
@@ -90,8 +90,8 @@ def check(name: Name) -> None:
 
 def _benchmark(name: str) -> BenchmarkComponent:
     """A benchmark with default options."""
-    from videopolicy.component import BenchmarkComponent
-    from videopolicy.registry import current_registry
+    from videopolicy.components.kinds import BenchmarkComponent
+    from videopolicy.components.registry import current_registry
 
     benchmark = current_registry().get("benchmark", name).model_validate({"type": name})
     assert isinstance(benchmark, BenchmarkComponent)

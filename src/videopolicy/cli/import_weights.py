@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from videopolicy.component import ImporterComponent
+    from videopolicy.components.kinds import ImporterComponent
+    from videopolicy.components.registry import Registry
+    from videopolicy.console.progress import Reporter
     from videopolicy.contracts.dataset import Statistics
     from videopolicy.contracts.importer import Imported
-    from videopolicy.progress import Reporter
-    from videopolicy.recipe import Normalization, Recipe
-    from videopolicy.registry import Registry
+    from videopolicy.recipes.recipe import Normalization, Recipe
 
 
 def import_weights(
@@ -29,9 +29,9 @@ def import_weights(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors and the summary only.")] = False,
 ) -> None:
     """Turn published weights into a folder that recipes can start from. Nothing pickled is run without --trust."""
-    from videopolicy.progress import Reporter
-    from videopolicy.recipe import load_recipe
-    from videopolicy.registry import current_registry
+    from videopolicy.components.registry import current_registry
+    from videopolicy.console.progress import Reporter
+    from videopolicy.recipes.recipe import load_recipe
 
     loaded = load_recipe(recipe) if recipe else None
     importer = _importer(type_, options or [], loaded.registry if loaded else current_registry())
@@ -59,9 +59,9 @@ def import_weights(
 def _importer(name: str, options: list[str], registry: Registry) -> ImporterComponent:
     from pydantic import ValidationError
 
-    from videopolicy.component import ImporterComponent
+    from videopolicy.components.kinds import ImporterComponent
     from videopolicy.errors import RecipeError
-    from videopolicy.recipe_source import Source, override
+    from videopolicy.recipes.source import Source, override
 
     cls = registry.get("importer", name)
     source = Source({"type": name})
@@ -80,10 +80,10 @@ def _importer(name: str, options: list[str], registry: Registry) -> ImporterComp
 
 def _scaling(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> tuple[Normalization, Statistics] | None:
     """How vectors are scaled: as the checkpoint says, or from the recipe's data, which only a whole policy needs."""
-    from videopolicy.artifacts import Store
-    from videopolicy.normalization import statistics_for
-    from videopolicy.preparation import prepare_data
-    from videopolicy.recipe import Normalization
+    from videopolicy.data.preparation import prepare_data
+    from videopolicy.recipes.recipe import Normalization
+    from videopolicy.storage.store import Store
+    from videopolicy.training.normalization import statistics_for
 
     if imported.statistics is not None:
         return Normalization.model_validate(imported.normalization), imported.statistics

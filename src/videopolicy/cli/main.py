@@ -22,8 +22,8 @@ from videopolicy.cli import (
     show,
 )
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.console.threads import wait_briefly
 from videopolicy.errors import VpolicyError
-from videopolicy.threads import wait_briefly
 
 wait_briefly()  # before torch is imported
 

@@ -8,7 +8,7 @@ def plugins() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from videopolicy.registry import current_registry
+    from videopolicy.components.registry import current_registry
 
     registry = current_registry()
     table = Table(box=None, pad_edge=False)

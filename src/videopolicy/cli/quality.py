@@ -21,21 +21,21 @@ def quality(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare a run's predicted videos with real ones on held-out episodes: PSNR, SSIM, LPIPS, FVD."""
-    from videopolicy.artifacts import Store
     from videopolicy.errors import DataError, VpolicyError
-    from videopolicy.recipe import load_recipe
+    from videopolicy.recipes.recipe import load_recipe
+    from videopolicy.storage.store import Store
 
     if not (run / "recipe.yaml").is_file():
         raise VpolicyError(f"{run} is no run folder: it has no recipe.yaml.", "Name a folder such as runs/NAME.")
     recipe, store = load_recipe(run / "recipe.yaml"), Store()
     # These need torch: everything that can be refused without it has been.
     from videopolicy.bench.subject import trained_stages
-    from videopolicy.evaluation import device_for_acting
-    from videopolicy.preparation import open_data
-    from videopolicy.progress import Reporter
+    from videopolicy.console.progress import Reporter
+    from videopolicy.data.preparation import open_data
+    from videopolicy.evaluation.evaluate import device_for_acting
     from videopolicy.quality.measure import described, measure_quality
     from videopolicy.quality.networks import Networks
-    from videopolicy.stages import load_policy
+    from videopolicy.training.stages import load_policy
 
     reporter = Reporter(quiet)
     dataset = open_data(recipe, store, reporter) if recipe.data else None

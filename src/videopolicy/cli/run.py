@@ -28,7 +28,7 @@ def run(
     hours: scaling.HoursOption = 24.0,
 ) -> None:
     """Do what a recipe says, and nothing that was done before: data, training, evaluation, report."""
-    from videopolicy.recipe import load_recipe
+    from videopolicy.recipes.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
@@ -37,10 +37,10 @@ def run(
         print(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, width=100), end="")
         return
     from videopolicy.cli.show import show
-    from videopolicy.distributed import rank
+    from videopolicy.console.progress import Reporter
     from videopolicy.executors.choosing import executor_from
-    from videopolicy.progress import Reporter
     from videopolicy.run import run as run_recipe
+    from videopolicy.training.distributed import rank
 
     engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
     folder = run_recipe(loaded, runs, Reporter(quiet or rank() > 0), executor=engine)

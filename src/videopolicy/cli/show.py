@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from videopolicy.report.published import PublishedTable
     from videopolicy.report.run_folder import RunFolder
-    from videopolicy.results import Rate
+    from videopolicy.results.published import PublishedTable
+    from videopolicy.results.records import Rate
 
 _LONG_NAME = 24
 """Names of rows up to here are never cut, so that published columns stay narrow instead."""
@@ -37,7 +37,7 @@ def renderables(run: RunFolder) -> list[RenderableType]:
     """The parts of the output, from top to bottom; they fit 80 columns."""
     from rich.text import Text
 
-    from videopolicy.report.published import published_tables
+    from videopolicy.results.published import published_tables
 
     found: list[RenderableType] = [_headline(run)]
     if run.summaries:
@@ -60,7 +60,7 @@ def renderables(run: RunFolder) -> list[RenderableType]:
 def _headline(run: RunFolder) -> Text:
     from rich.text import Text
 
-    from videopolicy.progress import duration
+    from videopolicy.console.progress import duration
 
     facts = [run.name]
     if (seconds := run.provenance.get("seconds")) is not None:
@@ -97,7 +97,7 @@ def _success(run: RunFolder) -> Table:
 
 
 def _rate(rate: Rate) -> str:
-    from videopolicy.statistics import percent, span
+    from videopolicy.results.intervals import percent, span
 
     if rate.value is None:
         return "no episodes"
@@ -105,7 +105,7 @@ def _rate(rate: Rate) -> str:
 
 
 def _stages(run: RunFolder) -> Table:
-    from videopolicy.progress import duration
+    from videopolicy.console.progress import duration
 
     table = _table("stage", "trains", "steps", "time", "final losses", right=("steps", "time"))
     for name in run.stage_names:
@@ -122,7 +122,7 @@ def _stages(run: RunFolder) -> Table:
 
 
 def _published(published: PublishedTable) -> Table:
-    from videopolicy.report.published import SIGN
+    from videopolicy.results.published import SIGN
 
     shares = all(value.endswith(SIGN) for _, values in published.rows for value in values if value)
     head = f"{published.metric} in %" if shares else published.metric

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from videopolicy import significance
 from videopolicy.compare.model import Comparison, Entry, Pair, SetApart
 from videopolicy.compare.runs import MeasuredRun, find_runs
 from videopolicy.compare.selection import CHANCE, DEFAULT_POLICIES, Method, Selection, select
-from videopolicy.component import BenchmarkComponent
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
 from videopolicy.quality import read_quality
-from videopolicy.results import mean_rate, task_rate
+from videopolicy.results import significance
+from videopolicy.results.records import mean_rate, task_rate
 
 SUCCESS = "success"
 
@@ -80,7 +80,7 @@ def _only_benchmark(runs: Sequence[MeasuredRun]) -> str:
     if counts:
         found = listing([f"{name} ({count} runs)" for name, count in counts.items()])
         raise VpolicyError(f"The runs are on several benchmarks: {found}.", "Name one with --benchmark.")
-    from videopolicy.registry import current_registry
+    from videopolicy.components.registry import current_registry
 
     raise VpolicyError(
         "There are no runs to compare.",
@@ -91,7 +91,7 @@ def _only_benchmark(runs: Sequence[MeasuredRun]) -> str:
 
 def _installed(name: str) -> BenchmarkComponent:
     """The benchmark with its defaults."""
-    from videopolicy.registry import current_registry
+    from videopolicy.components.registry import current_registry
 
     return current_registry().get("benchmark", name).model_validate({"type": name})  # type: ignore[return-value]
 

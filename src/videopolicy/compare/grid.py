@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from videopolicy.compare.model import Comparison, Entry, Pair
-from videopolicy.report.published import published_tables
-from videopolicy.results import Rate
-from videopolicy.statistics import Interval, percent, span
+from videopolicy.results.intervals import Interval, percent, span
+from videopolicy.results.published import published_tables
+from videopolicy.results.records import Rate
 
 By = Literal["task", "tier"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from videopolicy.contracts.benchmark import PublishedNumber
 from videopolicy.quality.model import VideoQuality as VideoQuality
-from videopolicy.results import EpisodeRecord, Rate
-from videopolicy.statistics import Interval
+from videopolicy.results.intervals import Interval
+from videopolicy.results.records import EpisodeRecord, Rate
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from videopolicy.compare.model import Cost
-from videopolicy.component import BenchmarkComponent
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
-from videopolicy.results import EpisodeLog, EpisodeRecord
+from videopolicy.results.records import EpisodeLog, EpisodeRecord
 
 _SECTION = re.compile(r"^(?=[A-Za-z_]+:)", re.MULTILINE)
 _OF_THE_RUN = ("name", "seed")
@@ -172,8 +172,8 @@ def benchmark_component(run: MeasuredRun) -> tuple[BenchmarkComponent | None, st
     """The benchmark as a run's recipe configures it, or None and why it cannot be had here."""
     from pydantic import ValidationError
 
-    from videopolicy.plugins import file_plugin
-    from videopolicy.registry import current_registry
+    from videopolicy.components.plugins import file_plugin
+    from videopolicy.components.registry import current_registry
 
     section = _value(run.sections, "benchmark")
     files = _value(run.sections, "plugins") or []

@@ -13,9 +13,9 @@ from typing import Any
 
 from videopolicy.compare.model import SetApart
 from videopolicy.compare.runs import MeasuredRun, benchmark_component
-from videopolicy.component import BenchmarkComponent
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
-from videopolicy.results import EpisodeRecord, mean_rate, task_rate
+from videopolicy.results.records import EpisodeRecord, mean_rate, task_rate
 
 DEFAULT_POLICIES = ("trained", "random")
 CHANCE = "random"

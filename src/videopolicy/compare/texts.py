@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from videopolicy.artifacts import storage_errors
 from videopolicy.compare.grid import By, sections
 from videopolicy.compare.model import Comparison, Entry
-from videopolicy.results import Rate
+from videopolicy.results.records import Rate
+from videopolicy.storage.store import storage_errors
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

@@ -1,6 +1,6 @@
 """What a robot benchmark declares: its tasks, how its simulator is started, and numbers from papers.
 
-The benchmark itself is a `videopolicy.component.BenchmarkComponent`. No simulator is imported in the core:
+The benchmark itself is a `videopolicy.components.kinds.BenchmarkComponent`. No simulator is imported in the core:
 it runs in a worker process in an environment of its own.
 """
 

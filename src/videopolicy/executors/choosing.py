@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 
-from videopolicy.artifacts import Store
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.engine import Executor, LocalExecutor
+from videopolicy.storage.store import Store
 
 
 def executor_from(

@@ -7,9 +7,9 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.units import Outcome, Unit, perform, write_output
-from videopolicy.progress import Reporter
 
 _HOPELESS = 3
 """Failures, before anything has succeeded, after which the rest is not tried: the nodes miss what all units need."""

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from videopolicy.console.progress import Reporter
 from videopolicy.executors.engine import ExecutionError
 from videopolicy.executors.units import Outcome, Unit, perform
-from videopolicy.progress import Reporter
 
 _RETRIES = 4
 """How often a unit is sent again whose node or process has died."""

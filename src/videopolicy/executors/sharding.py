@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from videopolicy.artifacts import Store, storage_errors
-from videopolicy.evaluation import facts_of, report_success
+from videopolicy.console.progress import Reporter
+from videopolicy.evaluation.evaluate import facts_of, report_success
 from videopolicy.executors.engine import Executor, succeeded
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe
-from videopolicy.results import EpisodeLog, EpisodeRecord
-from videopolicy.stages import PlannedStage
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.results.records import EpisodeLog, EpisodeRecord
+from videopolicy.storage.store import Store, storage_errors
+from videopolicy.training.stages import PlannedStage
 
 
 def evaluate_in_units(
@@ -27,7 +27,7 @@ def evaluate_in_units(
     store: Store,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Run all episodes that are missing on an engine; what `videopolicy.evaluation.evaluate` does in this process.
+    """Run all missing episodes on an engine; `videopolicy.evaluation.evaluate.evaluate` does it in this process.
 
     The records are the same, up to wall times: an episode's noise and its row in the batch follow from its number.
 
@@ -41,7 +41,7 @@ def evaluate_in_units(
         reporter: Shows progress.
 
     Returns:
-        As `videopolicy.evaluation.evaluate`.
+        As `videopolicy.evaluation.evaluate.evaluate`.
 
     Raises:
         ExecutionError: Units have failed for good; the episodes of all others are in the log.

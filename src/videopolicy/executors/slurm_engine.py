@@ -8,9 +8,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from videopolicy.console.progress import Reporter
 from videopolicy.executors.engine import ExecutionError
 from videopolicy.executors.units import Outcome, Unit, perform
-from videopolicy.progress import Reporter
 
 _ATTEMPTS = 3
 """How often a unit is submitted whose job ends without a result: its node died, or it was preempted."""

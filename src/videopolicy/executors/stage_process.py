@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
+from videopolicy.console.progress import Reporter
+from videopolicy.console.threads import wait_briefly
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.units import StageUnit, Workplace
-from videopolicy.progress import Reporter
-from videopolicy.threads import wait_briefly
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from videopolicy.artifacts import Store, digest, storage_errors
+from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError, VpolicyError
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe, load_recipe
+from videopolicy.recipes.recipe import Recipe, load_recipe
+from videopolicy.storage.store import Store, digest, storage_errors
 
 # What a launcher on the node has set for its own processes: a unit is not one of them.
 _OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
@@ -162,10 +162,10 @@ class EvaluationUnit(Unit):
             StorageError: The trained stages are not on this node.
             SimulationError: The simulator cannot start here.
         """
-        from videopolicy.environments import interpreter
-        from videopolicy.evaluation import device_for_acting, make_rollout, simulators
-        from videopolicy.results import EpisodeLog
-        from videopolicy.stages import PlannedStage
+        from videopolicy.evaluation.evaluate import device_for_acting, make_rollout, simulators
+        from videopolicy.results.records import EpisodeLog
+        from videopolicy.simulators.environments import interpreter
+        from videopolicy.training.stages import PlannedStage
 
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
         stages = zip(recipe.train, self.stages, strict=True)
@@ -198,7 +198,7 @@ class Shard:
     """What the episodes of a unit have come to.
 
     Args:
-        records: Fields of `videopolicy.results.EpisodeRecord`.
+        records: Fields of `videopolicy.results.records.EpisodeRecord`.
         trajectories: Files with the executed actions, by name.
         chunk_seconds: Wall time of every forward pass.
         logs: What the simulators have printed.
@@ -247,9 +247,9 @@ class StageUnit(Unit):
         """
         if self.processes > 1:
             self._in_a_process_of_its_own(reporter)
-        from videopolicy import stages
-        from videopolicy.evaluation import device_for_acting
-        from videopolicy.preparation import open_data
+        from videopolicy.data.preparation import open_data
+        from videopolicy.evaluation.evaluate import device_for_acting
+        from videopolicy.training import stages
 
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
         for component in recipe.components():

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from videopolicy import stages
-from videopolicy.artifacts import Store
+from videopolicy.console.progress import Reporter
+from videopolicy.data.preparation import prepare_data
 from videopolicy.executors.engine import ExecutionError, Executor, succeeded
 from videopolicy.executors.units import StageUnit, Workplace, recipe_text
-from videopolicy.preparation import prepare_data
-from videopolicy.progress import Reporter
-from videopolicy.recipe import Recipe
-from videopolicy.stages import PlannedStage
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.storage.store import Store
+from videopolicy.training import stages
+from videopolicy.training.stages import PlannedStage
 
 
 def train_stages(

@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videopolicy.artifacts import storage_errors, write_json
-from videopolicy.checkpoints import CONFIG, NORMALIZATION, WEIGHTS, refuse_misfit, save_normalization
 from videopolicy.contracts.dataset import Statistics
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import RecipeError, StorageError, WeightsError
-from videopolicy.recipe import Normalization, Recipe
-from videopolicy.stages import build_learner
+from videopolicy.recipes.recipe import Normalization, Recipe
+from videopolicy.storage.store import storage_errors, write_json
+from videopolicy.training.checkpoints import CONFIG, NORMALIZATION, WEIGHTS, refuse_misfit, save_normalization
+from videopolicy.training.stages import build_learner
 from videopolicy.weights import refuse_differences
 
 IMPORT = "import.json"

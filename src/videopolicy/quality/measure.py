@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videopolicy.artifacts import digest, storage_errors, write_json
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.contracts.policy import Policy
-from videopolicy.forecasting import Forecaster
-from videopolicy.normalization import Normalizer
-from videopolicy.order import derived_seed
-from videopolicy.progress import Reporter
+from videopolicy.evaluation.forecasting import Forecaster
 from videopolicy.quality.model import FILE, VideoQuality, quality_of, read_facts
 from videopolicy.quality.networks import Networks
-from videopolicy.recipe import Recipe
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.seeds import derived_seed
+from videopolicy.storage.store import digest, storage_errors, write_json
+from videopolicy.training.normalization import Normalizer
 
 CLIPS, ROWS = 64, 8
 TREND = 500

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videopolicy.artifacts import storage_errors
+from videopolicy.storage.store import storage_errors
 
 _SHORTEST_SIDE = 224
 """Frames with a shorter side below this many pixels are enlarged by whole factors, so that pixels stay visible."""

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from videopolicy.artifacts import storage_errors
-from videopolicy.component import BenchmarkComponent
-from videopolicy.progress import duration
+from videopolicy.components.kinds import BenchmarkComponent
+from videopolicy.console.progress import duration
 from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
 from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
-from videopolicy.report.published import published_tables, with_sign
 from videopolicy.report.run_folder import RunFolder, read_run
-from videopolicy.results import PolicySummary, Rate
-from videopolicy.statistics import span
+from videopolicy.results.intervals import span
+from videopolicy.results.published import published_tables, with_sign
+from videopolicy.results.records import PolicySummary, Rate
+from videopolicy.storage.store import storage_errors
 
 POLICY_NOTES = {
     "trained": "after all stages of training",

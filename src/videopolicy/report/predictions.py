@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videopolicy.artifacts import digest, write_json
-from videopolicy.component import BenchmarkComponent
+from videopolicy.components.kinds import BenchmarkComponent
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.benchmark import Task
-from videopolicy.order import derived_seed
-from videopolicy.progress import Reporter
 from videopolicy.report.made import keep_current
 from videopolicy.report.media import enlarge, write_mp4, write_png
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
 from videopolicy.report.run_folder import read_run
 from videopolicy.report.videos import first_episode
+from videopolicy.seeds import derived_seed
+from videopolicy.storage.store import digest, write_json
 
 if TYPE_CHECKING:
     from videopolicy.contracts.policy import Policy
-    from videopolicy.forecasting import Forecaster
-    from videopolicy.normalization import Normalizer
+    from videopolicy.evaluation.forecasting import Forecaster
+    from videopolicy.training.normalization import Normalizer
 
 INDEX = "predictions.json"
 _SECONDS_PER_CLIP = 2.0
@@ -63,7 +63,7 @@ def make_predictions(
         normalizer: Scales the state where the prediction uses it.
         workers: Simulator processes.
     """
-    from videopolicy.forecasting import Forecaster
+    from videopolicy.evaluation.forecasting import Forecaster
 
     forecaster = Forecaster.of(policy)
     if forecaster is None:
@@ -167,7 +167,7 @@ def _both_futures(
     """
     import torch
 
-    from videopolicy.acting import Seen, last_actions, stack_observations
+    from videopolicy.evaluation.acting import Seen, last_actions, stack_observations
     from videopolicy.types import Batch
 
     job, now, window = forecast.job, forecast.now, forecaster.window

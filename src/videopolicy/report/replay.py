@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from videopolicy.component import BenchmarkComponent
-from videopolicy.environments import interpreter
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import SimulationError
-from videopolicy.results import EpisodeRecord
-from videopolicy.simulation import WorkerPool
+from videopolicy.results.records import EpisodeRecord
+from videopolicy.simulators.environments import interpreter
+from videopolicy.simulators.workers import WorkerPool
 
 _ACTIONS_PER_CALL = 25
 """A call must end well within a worker's timeout, also when every step of it is rendered."""

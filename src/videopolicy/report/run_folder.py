@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from videopolicy.component import BenchmarkComponent
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
-from videopolicy.results import EpisodeLog, EpisodeRecord, PolicySummary, summarise
+from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 """Per stage and metric rows of step and value, ascending."""
@@ -140,7 +140,7 @@ def _mapping(path: Path, text: str, problems: list[str]) -> dict[str, Any]:
 
 
 def _benchmark(path: Path, problems: list[str]) -> BenchmarkComponent | None:
-    from videopolicy.recipe import load_recipe
+    from videopolicy.recipes.recipe import load_recipe
 
     try:
         return load_recipe(path).benchmark

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from videopolicy.artifacts import digest, write_json
-from videopolicy.component import BenchmarkComponent
-from videopolicy.progress import Reporter
+from videopolicy.components.kinds import BenchmarkComponent
+from videopolicy.console.progress import Reporter
 from videopolicy.report.made import keep_current
 from videopolicy.report.media import enlarge, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
-from videopolicy.results import EpisodeLog, EpisodeRecord
+from videopolicy.results.records import EpisodeLog, EpisodeRecord
+from videopolicy.storage.store import digest, write_json
 
 INDEX = "videos.json"
 _FRAMES_PER_SECOND = 20

@@ -13,9 +13,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from videopolicy.component import Component
-from videopolicy.plugins import Plugin
-from videopolicy.registry import Registry
+from videopolicy.components.kinds import Component
+from videopolicy.components.plugins import Plugin
+from videopolicy.components.registry import Registry
 from videopolicy.spaces import Spaces
 from videopolicy.testing.toy_data import toy_spaces
 from videopolicy.types import Batch, Observation, RowGenerator

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from videopolicy.component import BenchmarkComponent, DatasetComponent
+from videopolicy.components.kinds import BenchmarkComponent, DatasetComponent
+from videopolicy.console.progress import Reporter
 from videopolicy.contracts.benchmark import PublishedNumber, WorkerSpec
 from videopolicy.contracts.dataset import Dataset
-from videopolicy.environments import interpreter, is_ready
 from videopolicy.errors import SimulationError, VpolicyError
-from videopolicy.progress import Reporter
-from videopolicy.simulation import WorkerPool
+from videopolicy.simulators.environments import interpreter, is_ready
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.spaces import Spaces
 from videopolicy.testing.component_contract import ComponentContract, equal
 from videopolicy.testing.toy_data import toy_episode

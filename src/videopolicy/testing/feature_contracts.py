@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videopolicy.component import DecoderComponent, ExtractorComponent
+from videopolicy.components.kinds import DecoderComponent, ExtractorComponent
 from videopolicy.contracts.decoder import ActionDecoder
 from videopolicy.contracts.extractor import CachesFeatures, FeatureExtractor, StaticStream
 from videopolicy.spaces import Spaces

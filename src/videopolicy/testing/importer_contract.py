@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videopolicy.component import ImporterComponent
+from videopolicy.components.kinds import ImporterComponent
 from videopolicy.contracts.importer import Checkpoint
 from videopolicy.errors import WeightsError
 from videopolicy.testing.component_contract import ComponentContract

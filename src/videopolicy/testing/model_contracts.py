@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from videopolicy.component import BackboneComponent, LearnerComponent, PolicyComponent, TextComponent
+from videopolicy.components.kinds import BackboneComponent, LearnerComponent, PolicyComponent, TextComponent
 from videopolicy.contracts.backbone import Denoised, VideoBackbone
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from videopolicy.component import KINDS
+from videopolicy.components.kinds import KINDS
+from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import PluginError, RecipeError
-from videopolicy.registry import Registry, current_registry
 
 CONTRACTS = {
     "backbone": ("model_contracts.py", "BackboneContract"),

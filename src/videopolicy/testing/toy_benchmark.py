@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from videopolicy.component import BenchmarkComponent, Component
+from videopolicy.components.hookspecs import hookimpl
+from videopolicy.components.kinds import BenchmarkComponent, Component
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
-from videopolicy.hookspecs import hookimpl
 from videopolicy.spaces import Spaces
 from videopolicy.testing.toy_simulator import spaces
 

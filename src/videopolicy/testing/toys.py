@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from videopolicy.component import (
+from videopolicy.components.hookspecs import hookimpl
+from videopolicy.components.kinds import (
     BackboneComponent,
     Component,
     DecoderComponent,
     ExtractorComponent,
     PolicyComponent,
 )
-from videopolicy.hookspecs import hookimpl
 from videopolicy.spaces import Spaces
 from videopolicy.types import FeatureLayout, Window
 

@@ -24,7 +24,7 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import checked, different_cameras, published_numbers
+from videopolicy.parts.catalogue import checked, different_cameras, published_numbers
 
 if TYPE_CHECKING:
     from videopolicy import Dataset, Reporter

@@ -21,8 +21,8 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import chosen_tasks, different, published_numbers
 from videopolicy.errors import did_you_mean
+from videopolicy.parts.catalogue import chosen_tasks, different, published_numbers
 
 FOLDER = Path(__file__).parent
 SEEDING = 1

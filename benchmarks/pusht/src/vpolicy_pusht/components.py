@@ -21,7 +21,7 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import published_numbers
+from videopolicy.parts.catalogue import published_numbers
 
 FOLDER = Path(__file__).parent
 TASKS = {"fixed": "pusht", "random": "pusht-m"}

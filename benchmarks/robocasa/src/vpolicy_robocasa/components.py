@@ -20,8 +20,8 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import checked, chosen_tasks, different_cameras, published_numbers
 from videopolicy.errors import SimulationError
+from videopolicy.parts.catalogue import checked, chosen_tasks, different_cameras, published_numbers
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["robot0_eye_in_hand", "robot0_agentview_left", "robot0_agentview_right"]

@@ -20,7 +20,7 @@ from videopolicy import (
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.catalogue import checked, chosen_tasks, different_cameras, published_numbers
+from videopolicy.parts.catalogue import checked, chosen_tasks, different_cameras, published_numbers
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["sideview", "robot0_eye_in_hand"]

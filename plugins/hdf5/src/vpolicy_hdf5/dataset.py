@@ -20,7 +20,7 @@ from videopolicy import (
     Window,
     Windows,
 )
-from videopolicy.windows import (
+from videopolicy.parts.windows import (
     TRAIN,
     VALIDATION,
     EpisodeWindows,

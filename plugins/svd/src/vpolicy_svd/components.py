@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from videopolicy import AnyText, BackboneComponent, Component, FeatureLayout, Spaces, WhenActing, Window, hookimpl
-from videopolicy.text import ClipText
+from videopolicy.components.text import ClipText
 
 if TYPE_CHECKING:
     from vpolicy_svd.backbone import SvdBackbone

@@ -22,7 +22,7 @@ from videopolicy import (
     Window,
     hookimpl,
 )
-from videopolicy.text import ClipText
+from videopolicy.components.text import ClipText
 from vpolicy_uva.guided_component import ModelGuided
 from vpolicy_uva.importing import KlF16Importer, MarImporter, UvaImporter
 

@@ -22,7 +22,7 @@ from videopolicy import (
     Window,
     hookimpl,
 )
-from videopolicy.text import ClipText
+from videopolicy.components.text import ClipText
 
 if TYPE_CHECKING:
     from vpolicy_vpp.decoder import DiffusionDecoder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from videopolicy import Camera, DataError, Dataset, Spaces, StateSpace, Statistics, Window, Windows
-from videopolicy.windows import (
+from videopolicy.parts.windows import (
     TRAIN,
     VALIDATION,
     EpisodeWindows,

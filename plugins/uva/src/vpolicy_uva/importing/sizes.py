@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from videopolicy import ActionSpace, Camera, Spaces, StateSpace, WeightsError
-from videopolicy.text import WordText
+from videopolicy.components.text import WordText
 from vpolicy_uva.components import KlLatent, Uva, UvaAction, UvaJoint
 from vpolicy_uva.importing.names import count
 

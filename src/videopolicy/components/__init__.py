@@ -1,0 +1,1 @@
+"""The parts that a recipe names, and who provides them."""

@@ -1,0 +1,366 @@
+"""A component: one named, swappable part of a recipe, written as a strict pydantic model.
+
+The class is the plugin's public face: ``type`` is its name, its base class its kind, its fields are its
+options, and ``build`` imports the heavy code. Field types such as ``AnyBackbone`` accept whatever the
+registry knows under the ``type`` that the recipe gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
+from videopolicy.errors import PluginError
+from videopolicy.spaces import Spaces
+from videopolicy.types import FeatureLayout, Window
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from videopolicy.console.progress import Reporter
+    from videopolicy.contracts.backbone import VideoBackbone
+    from videopolicy.contracts.dataset import Dataset, EpisodeWriter
+    from videopolicy.contracts.decoder import ActionDecoder
+    from videopolicy.contracts.extractor import FeatureExtractor
+    from videopolicy.contracts.importer import Checkpoint, Imported
+    from videopolicy.contracts.learner import Learner
+    from videopolicy.contracts.policy import Policy
+    from videopolicy.contracts.text import TextEncoder
+
+
+class WhenActing:
+    """Marks an option that matters only once a model acts or predicts, such as a number of sampling steps.
+
+    Written ``steps: Annotated[int, WhenActing()] = 10``. Stages of training that differ in nothing else are one.
+    """
+
+
+class Component(BaseModel):
+    """Base of all components. Subclass one of the kinds below, not this class.
+
+    A subclass declares ``type: Literal["my-name"] = "my-name"`` and its options as fields.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: ClassVar[str] = ""
+    type: str
+
+    @classmethod
+    def name(cls) -> str:
+        """The name by which recipes ask for this component."""
+        values = get_args(cls.model_fields["type"].annotation)
+        if len(values) != 1 or not isinstance(values[0], str):
+            raise PluginError(
+                f"{cls.__module__}.{cls.__qualname__} has no single name.",
+                'Declare `type: Literal["my-name"] = "my-name"` on the class.',
+            )
+        return values[0]
+
+    def fetch(self) -> None:
+        """Make sure that what this component needs from elsewhere is on this machine, or say what is missing.
+
+        Called before anything expensive begins. Parts are asked on their own.
+
+        Raises:
+            WeightsError: Pretrained weights cannot be had.
+        """
+
+    def parts(self) -> dict[str, Component]:
+        """The components directly inside this one, by field name."""
+        return {name: value for name in type(self).model_fields if isinstance(value := getattr(self, name), Component)}
+
+
+class TextComponent(Component):
+    """Turns sentences into tokens and one vector."""
+
+    kind: ClassVar[str] = "text"
+
+    @property
+    def dim(self) -> int:
+        """Width of every token."""
+        raise NotImplementedError
+
+    @property
+    def length(self) -> int:
+        """Number of tokens of every sentence."""
+        raise NotImplementedError
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of the vector for the whole sentence."""
+        raise NotImplementedError
+
+    def build(self) -> TextEncoder:
+        raise NotImplementedError
+
+
+class LearnerComponent(Component):
+    """Something that a stage can train on its own: a policy, a video model, or another part of a policy."""
+
+    kind: ClassVar[str] = "learner"
+
+    def window(self) -> Window:
+        """The frames and actions that training needs; the horizon is 0 where it needs no actions."""
+        raise NotImplementedError
+
+    def check(self, spaces: Spaces) -> list[str]:
+        """Say what does not fit the spaces or inside the part, one sentence each."""
+        return []
+
+    def build(self, spaces: Spaces) -> Learner:
+        raise NotImplementedError
+
+
+class BackboneComponent(LearnerComponent):
+    """A video model whose insides can be read; its window has the frames that one clip spans."""
+
+    kind: ClassVar[str] = "backbone"
+
+    def taps(self) -> dict[str, FeatureLayout]:
+        """Readable feature maps by name: channels as ``dim``, axes frames, height, width (for one view)."""
+        raise NotImplementedError
+
+    def chosen_taps(self, names: Sequence[str]) -> list[FeatureLayout]:
+        """Some of the taps, in this order.
+
+        Raises:
+            ValueError: There is no such tap; for the validators of whoever reads them.
+        """
+        known = self.taps()
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(f"backbone '{self.type}' has no tap {', '.join(unknown)}; it has {', '.join(known)}")
+        return [known[name] for name in names]
+
+    def build(self, spaces: Spaces) -> VideoBackbone:
+        raise NotImplementedError
+
+
+class ExtractorComponent(Component):
+    """Turns observations into features."""
+
+    kind: ClassVar[str] = "extractor"
+
+    def window(self) -> Window:
+        """Observed frames, and future frames where training needs them; the horizon is 0."""
+        raise NotImplementedError
+
+    def layout(self, spaces: Spaces) -> FeatureLayout:
+        """Width and unfolding of the tokens that the stream will yield."""
+        raise NotImplementedError
+
+    def check(self, spaces: Spaces) -> list[str]:
+        """Say what does not fit the spaces, one sentence each."""
+        return []
+
+    def build(self, spaces: Spaces) -> FeatureExtractor:
+        raise NotImplementedError
+
+
+class DecoderComponent(Component):
+    """Turns features into action chunks."""
+
+    kind: ClassVar[str] = "decoder"
+
+    horizon: int
+
+    def check(self, layout: FeatureLayout, spaces: Spaces) -> list[str]:
+        """Say what this decoder misses in the features or spaces, one sentence each."""
+        return []
+
+    def build(self, layout: FeatureLayout, spaces: Spaces) -> ActionDecoder:
+        raise NotImplementedError
+
+
+class PolicyComponent(LearnerComponent):
+    """A whole policy."""
+
+    kind: ClassVar[str] = "policy"
+
+    def build(self, spaces: Spaces) -> Policy:
+        raise NotImplementedError
+
+
+class DatasetComponent(Component):
+    """Recorded episodes on disk."""
+
+    kind: ClassVar[str] = "dataset"
+
+    def demonstrations(self) -> DemonstrationRequest | None:
+        """What a benchmark must collect before this dataset can be opened; None when it exists already."""
+        return None
+
+    def build(self, folder: Path | None) -> Dataset:
+        """Open the dataset.
+
+        Args:
+            folder: Where the collected demonstrations lie, when ``demonstrations`` asked for some.
+        """
+        raise NotImplementedError
+
+    def open(self, folder: Path | None, cache: Path, reporter: Reporter) -> Dataset:
+        """What everybody calls to open the dataset. Override it where ``build`` takes long enough to be waited for.
+
+        Args:
+            folder: As for ``build``.
+            cache: Folder for what was found on the way and makes the next time quick. Any number of processes use it
+                at once, and it may vanish.
+            reporter: Told how it is getting on.
+        """
+        return self.build(folder)
+
+    def writer(self, folder: Path, spaces: Spaces) -> EpisodeWriter:
+        """A writer of this dataset's layout, for collecting demonstrations into ``folder``."""
+        raise PluginError(
+            f"Dataset '{self.type}' can be read but not written.",
+            "Name the path of existing data in the recipe, or use a dataset type that can be collected.",
+        )
+
+
+class DemonstrationRequest(BaseModel):
+    """Demonstrations that a benchmark's own experts are asked for.
+
+    Args:
+        episodes_per_task: Successful episodes to keep of every task.
+        action_noise: Standard deviation of Gaussian noise added to the executed action, in units of the
+            action bounds; the dataset keeps the expert's own action.
+        first_attempt: Index of the first initial state tried; attempts go upwards from here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    episodes_per_task: int = 50
+    action_noise: float = 0.0
+    first_attempt: int = 0
+
+
+class BenchmarkComponent(Component):
+    """A benchmark. The component is itself the contract: nothing heavy has to be built.
+
+    ``ordinal`` names the score of an episode where it says more than success, such as a chain length or a
+    coverage; it is empty where it does not.
+    """
+
+    kind: ClassVar[str] = "benchmark"
+    ordinal: ClassVar[str] = ""
+
+    def spaces(self) -> Spaces:
+        """Cameras, state and actions of the simulator as configured."""
+        raise NotImplementedError
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The chosen tasks, in the order in which they are reported."""
+        raise NotImplementedError
+
+    def launch(self) -> WorkerSpec:
+        """How to start a simulator worker."""
+        raise NotImplementedError
+
+    def protocol(self) -> dict[str, Any]:
+        """Everything that must be equal for two results to be comparable; hashed into a fingerprint."""
+        raise NotImplementedError
+
+    def metrics(self, records: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """Further numbers over the finished episodes of one task or of all, by name.
+
+        Args:
+            records: Lines of ``episodes.jsonl`` without those that ended in an error.
+        """
+        return {}
+
+    def published(self) -> tuple[PublishedNumber, ...]:
+        """Numbers from papers on this benchmark, with their source."""
+        return ()
+
+    def closeup(self) -> BenchmarkComponent:
+        """The same benchmark with cameras fit for people's eyes, for videos in reports."""
+        return self
+
+
+class ImporterComponent(Component):
+    """Reads weights that the authors of a method have published; ``vpolicy import`` asks for it by name."""
+
+    kind: ClassVar[str] = "importer"
+
+    def convert(self, checkpoint: Checkpoint) -> Imported:
+        """Put the tensors of a checkpoint under the names of our modules.
+
+        Raises:
+            WeightsError: The checkpoint is of something else.
+        """
+        raise NotImplementedError
+
+
+KINDS: dict[str, type[Component]] = {
+    cls.kind: cls
+    for cls in (
+        TextComponent,
+        LearnerComponent,
+        BackboneComponent,
+        ExtractorComponent,
+        DecoderComponent,
+        PolicyComponent,
+        DatasetComponent,
+        BenchmarkComponent,
+        ImporterComponent,
+    )
+}
+
+
+def _resolve(kind: str) -> WrapValidator:
+    def validate(value: Any, handler: Any, info: ValidationInfo) -> Component:
+        if isinstance(value, Component):
+            if not isinstance(value, KINDS[kind]):
+                raise PydanticCustomError("component", f"'{value.type}' is a {value.kind}, not a {kind}")
+            return value
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            raise PydanticCustomError("component", f"a {kind} is a mapping with a 'type', such as {{type: name}}")
+        from videopolicy.components.registry import current_registry
+
+        registry = (info.context or {}).get("registry") or current_registry()
+        try:
+            cls = registry.get(kind, value["type"])
+        except PluginError as error:
+            raise PydanticCustomError("component", "{text}", {"text": error.message}) from error
+        return cls.model_validate(value, context=info.context)
+
+    return WrapValidator(validate)
+
+
+AnyText = Annotated[SerializeAsAny[TextComponent], _resolve("text")]
+AnyBackbone = Annotated[SerializeAsAny[BackboneComponent], _resolve("backbone")]
+AnyExtractor = Annotated[SerializeAsAny[ExtractorComponent], _resolve("extractor")]
+AnyDecoder = Annotated[SerializeAsAny[DecoderComponent], _resolve("decoder")]
+AnyLearner = Annotated[SerializeAsAny[LearnerComponent], _resolve("learner")]
+AnyPolicy = Annotated[SerializeAsAny[PolicyComponent], _resolve("policy")]
+AnyBenchmark = Annotated[SerializeAsAny[BenchmarkComponent], _resolve("benchmark")]
+AnyDataset = Annotated[SerializeAsAny[DatasetComponent], _resolve("dataset")]
+
+__all__ = [
+    "KINDS",
+    "AnyBackbone",
+    "AnyBenchmark",
+    "AnyDataset",
+    "AnyDecoder",
+    "AnyExtractor",
+    "AnyLearner",
+    "AnyPolicy",
+    "AnyText",
+    "BackboneComponent",
+    "BenchmarkComponent",
+    "Component",
+    "DatasetComponent",
+    "DecoderComponent",
+    "DemonstrationRequest",
+    "ExtractorComponent",
+    "ImporterComponent",
+    "LearnerComponent",
+    "PolicyComponent",
+    "TextComponent",
+    "WhenActing",
+]

@@ -1,0 +1,116 @@
+"""Finds plugins: installed packages with an entry point in group ``vpolicy``, and single files named by a recipe.
+
+A plugin that fails to import is kept with its exception, so that asking for one of its names can explain it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from videopolicy.components import hookspecs
+from videopolicy.components.kinds import Component
+from videopolicy.errors import PluginError
+
+
+@dataclass
+class Plugin:
+    """One source of components.
+
+    Args:
+        name: The entry point's name, or the file's path.
+        distribution: Name and version of the installed package, or ``file``.
+        components: What it provides.
+        error: Why it could not be loaded, if it could not.
+        source_hash: Hash of a single file's text; empty for installed packages.
+    """
+
+    name: str
+    distribution: str
+    components: list[type[Component]] = field(default_factory=list)
+    error: Exception | None = None
+    source_hash: str = ""
+
+
+def _components(manager: pluggy.PluginManager, module: Any) -> list[type[Component]]:
+    caller = manager.subset_hook_caller(
+        "vpolicy_components",
+        remove_plugins=[plugin for plugin in manager.get_plugins() if plugin is not module],
+    )
+    return [component for components in caller() for component in components]
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hookspecs.ENTRY_POINT_GROUP)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def installed_plugins() -> list[Plugin]:
+    """Load every installed plugin, the core's own included, in order of name."""
+    manager, found = _manager(), []
+    for point in sorted(entry_points(group=hookspecs.ENTRY_POINT_GROUP), key=lambda p: p.name):
+        distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+        plugin = Plugin(point.name, distribution)
+        try:
+            module = point.load()
+            manager.register(module, point.name)
+            plugin.components = _components(manager, module)
+        except Exception as error:  # kept, and explained when one of its names is asked for
+            plugin.error = error
+        found.append(plugin)
+    return found
+
+
+def file_plugin(path: Path) -> Plugin:
+    """Load one Python file as a plugin.
+
+    The file may implement the hook; without it, every component class that it defines is taken.
+
+    Raises:
+        PluginError: The file is missing, cannot be imported, or provides nothing.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise PluginError(f"The plugin file {path} does not exist.", "Give a path relative to the recipe's folder.")
+    name = f"vpolicy_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    module = sys.modules.get(name) or _import_file(name, path)
+    manager = _manager()
+    manager.register(module, name)
+    components = _components(manager, module) or [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Component)
+        and value.__module__ == name
+        and "type" in value.model_fields
+        and value.model_fields["type"].default
+    ]
+    if not components:
+        raise PluginError(
+            f"The plugin file {path} defines no component.",
+            "Subclass one of videopolicy's component kinds in it, or implement vpolicy_components().",
+        )
+    return Plugin(str(path), "file", components, source_hash=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _import_file(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file.", "Name a file that ends with .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise PluginError(f"The plugin file {path} cannot be imported: {error!r}", "Correct the file.") from error
+    return module

@@ -1,0 +1,1 @@
+"""What a person in front of the terminal sees, and how the machine is used."""

@@ -1,0 +1,1 @@
+"""The data of a recipe: opened, or collected first."""

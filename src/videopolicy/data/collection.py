@@ -1,0 +1,191 @@
+"""Demonstrations from a benchmark's own experts.
+
+Which episodes are kept depends on nothing but the request: the first successes of every task in order of attempt,
+whatever the number of workers, and however often collection was killed on the way.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videopolicy.components.kinds import BenchmarkComponent, DemonstrationRequest
+from videopolicy.console.progress import Reporter
+from videopolicy.contracts.benchmark import Task
+from videopolicy.contracts.dataset import Episode, EpisodeWriter
+from videopolicy.errors import SimulationError
+from videopolicy.simulators.workers import WorkerPool
+
+TRIES_PER_ATTEMPT = 2
+"""How often an attempt is begun before a worker that dies on it makes it a failed one."""
+ATTEMPTS_PER_EPISODE = 10
+"""Attempts per wanted episode after which an expert counts as unable."""
+ERRORS_IN_A_ROW = 6
+"""Workers that die one after the other, with no answer between them, after which collection gives up."""
+
+_DIED: dict[str, Any] = {
+    "images": {},
+    "actions": np.zeros((0, 0)),
+    "state": None,
+    "initial_state": "",
+    "success": False,
+}
+
+
+@dataclass
+class Collected:
+    """What was collected.
+
+    Args:
+        folder: Where the dataset lies.
+        episodes: Kept episodes by task.
+        steps: Environment steps rendered now, those of failed attempts included; 0 if all was there already.
+    """
+
+    folder: Path
+    episodes: dict[str, int]
+    steps: int
+
+
+def collect(
+    benchmark: BenchmarkComponent,
+    request: DemonstrationRequest,
+    writer: EpisodeWriter,
+    python: Path,
+    workers: int,
+    log_folder: Path,
+    reporter: Reporter,
+) -> Collected:
+    """Collect demonstrations, or go on with it: attempts that the writer has already are not repeated.
+
+    Args:
+        benchmark: Whose experts are asked.
+        request: How many, and how.
+        writer: Where episodes go, each of them safely on disk before the next.
+        python: Interpreter of the simulator.
+        workers: Simulator processes.
+        log_folder: For their output.
+        reporter: Shows progress.
+
+    Raises:
+        SimulationError: The simulator cannot be started or keeps dying, or an expert fails too often.
+    """
+    plans = {task.name: _Plan(task, request) for task in benchmark.tasks()}
+    for name, attempts in writer.present().items():
+        if name in plans:
+            plans[name].known.update(attempts)
+    total = request.episodes_per_task * len(plans)
+    done = sum(len(plan.chosen()) for plan in plans.values())
+    steps = 0
+    if done < total:
+        with (
+            WorkerPool(benchmark.launch(), python, min(workers, total - done), log_folder, benchmark.spaces()) as pool,
+            reporter.stage("collect demonstrations", total, done) as progress,
+        ):
+            pool.start()
+            pool.call(0, "hello")  # whatever keeps the simulator from starting is an error, not a failed attempt
+            for plan, attempt, answer in _attempts(pool, plans, request.action_noise):
+                episode = _episode(plan.task, attempt, answer)
+                writer.add(episode)
+                plan.known[attempt] = episode.success
+                steps += len(episode.actions)
+                progress.advance(int(episode.success), plan.task.name)
+    chosen = {name: plan.chosen() for name, plan in plans.items()}
+    return Collected(writer.finish(chosen), {name: len(attempts) for name, attempts in chosen.items()}, steps)
+
+
+class _Plan:
+    """What is known and under way for one task."""
+
+    def __init__(self, task: Task, request: DemonstrationRequest) -> None:
+        self.task = task
+        self.wanted = request.episodes_per_task
+        self.first = request.first_attempt
+        self.known: dict[int, bool] = {}
+        self.running: set[int] = set()
+
+    def chosen(self) -> list[int]:
+        return [attempt for attempt in sorted(self.known) if self.known[attempt] and attempt >= self.first][
+            : self.wanted
+        ]
+
+    def next(self) -> int | None:
+        """The next attempt that is needed even if everything under way succeeds; None for none now.
+
+        One worker after the other would have come to the same attempts, so none is ever superfluous.
+        """
+        attempt, hoped = self.first, 0
+        while hoped < self.wanted:
+            if attempt not in self.known and attempt not in self.running:
+                self._check(attempt)
+                return attempt
+            hoped += self.known.get(attempt, True)
+            attempt += 1
+        return None
+
+    def _check(self, attempt: int) -> None:
+        tried = attempt - self.first
+        if tried >= ATTEMPTS_PER_EPISODE * self.wanted:
+            raise SimulationError(
+                f"The expert of task '{self.task.name}' solved {len(self.chosen())} of {tried} attempts; "
+                f"{self.wanted} episodes are wanted.",
+                "Lower the action noise, raise the step limit, ask for fewer episodes, or leave this task out.",
+            )
+
+
+def _attempts(
+    pool: WorkerPool, plans: dict[str, _Plan], noise: float
+) -> Iterator[tuple[_Plan, int, dict[str, Any] | None]]:
+    """Keep all workers busy; yield (plan, attempt, answer), the answer None where workers died on the attempt."""
+    running: dict[int, tuple[_Plan, int]] = {}
+    last: dict[int, str] = {}
+    tries: defaultdict[tuple[str, int], int] = defaultdict(int)
+    errors = 0
+    while True:
+        for index in range(len(pool)):
+            if index not in running and (plan := _choose(plans, last.get(index))) is not None:
+                attempt = plan.next()
+                assert attempt is not None
+                plan.running.add(attempt)
+                running[index], last[index] = (plan, attempt), plan.task.name
+                tries[plan.task.name, attempt] += 1
+                pool.send(index, "demonstrate", task=plan.task.name, attempt=attempt, action_noise=noise)
+        if not running:
+            return
+        for index, answer in pool.wait():
+            plan, attempt = running.pop(index)
+            plan.running.remove(attempt)
+            if not isinstance(answer, SimulationError):
+                errors = 0
+                yield plan, attempt, answer
+                continue
+            errors += 1
+            if errors >= ERRORS_IN_A_ROW:
+                raise answer
+            if tries[plan.task.name, attempt] >= TRIES_PER_ATTEMPT:
+                yield plan, attempt, None
+
+
+def _choose(plans: dict[str, _Plan], last: str | None) -> _Plan | None:
+    """A task with something to do: the worker's last one, else one that nobody works on, else any."""
+    ready = [plan for plan in plans.values() if plan.next() is not None]
+    return min(ready, key=lambda plan: (plan.task.name != last, len(plan.running)), default=None)
+
+
+def _episode(task: Task, attempt: int, answer: dict[str, Any] | None) -> Episode:
+    facts = answer or _DIED
+    return Episode(
+        task=task.name,
+        instruction=task.instruction,
+        images=facts["images"],
+        actions=facts["actions"],
+        state=facts["state"],
+        initial_state=facts["initial_state"],
+        success=facts["success"],
+        attempt=attempt,
+    )

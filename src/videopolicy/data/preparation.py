@@ -1,0 +1,112 @@
+"""The data of a recipe: opened, or collected first where it asks for demonstrations."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from videopolicy.components.kinds import DemonstrationRequest
+from videopolicy.console.progress import Reporter, duration
+from videopolicy.contracts.dataset import Dataset
+from videopolicy.errors import DataError
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.simulators.environments import interpreter
+from videopolicy.storage.store import Store, digest, identity, locked
+
+CACHE = "dataset-cache"
+"""Folder of the store for what makes datasets quick to open."""
+
+
+def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Dataset, dict[str, Any]]:
+    """Open the recipe's dataset, and collect it first where it asks for demonstrations.
+
+    Returns:
+        The dataset, and facts about its collection (empty for existing data).
+
+    Raises:
+        DataError: The dataset does not fit the benchmark.
+    """
+    data = recipe.required_data()
+    request = data.demonstrations()
+    facts: dict[str, Any] = {}
+    folder = None
+    if request is not None:
+        folder, facts = _collected(recipe, request, store, reporter)
+    dataset = data.open(folder, store.root / CACHE, reporter)
+    spaces = recipe.benchmark.spaces()
+    mismatches = spaces.mismatches(dataset.spaces, f"benchmark '{recipe.benchmark.type}'", "the dataset")
+    if mismatches:
+        raise DataError(
+            "The dataset does not fit the benchmark: " + "; ".join(mismatches) + ".",
+            "Name other data, or change the benchmark's cameras, sizes or conventions to those of the data.",
+        )
+    return dataset, facts
+
+
+def open_data(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | None:
+    """The recipe's dataset where it is there already; None when it would have to be collected first.
+
+    Raises:
+        DataError: There is a dataset, and it cannot be opened.
+    """
+    data = recipe.required_data()
+    request = data.demonstrations()
+    if request is None:
+        return data.open(None, store.root / CACHE, reporter)
+    folder = store.root / "datasets" / _demonstrations_key(recipe, request)
+    facts = store.finished(folder)
+    return None if facts is None else data.open(folder / facts["folder"], store.root / CACHE, reporter)
+
+
+def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
+    data = recipe.required_data()
+    return digest(
+        {
+            "benchmark": identity(recipe.benchmark, recipe.registry),
+            "request": request.model_dump(),
+            "dataset": [data.type, identity(data, recipe.registry)["sources"]],
+        }
+    )
+
+
+def _collected(
+    recipe: Recipe, request: DemonstrationRequest, store: Store, reporter: Reporter
+) -> tuple[Path, dict[str, Any]]:
+    key = _demonstrations_key(recipe, request)
+    folder = store.folder("datasets", key)
+    if (facts := store.finished(folder)) is not None:
+        reporter.line(f"collect demonstrations: done earlier ({sum(facts['episodes'].values())} episodes)")
+        return folder / facts["folder"], {**facts, "reused": True}
+    from videopolicy.data.collection import collect
+
+    python = interpreter(recipe.benchmark.launch(), say=reporter.line)
+    started = time.monotonic()
+    with locked(folder, "collecting these demonstrations"):
+        writer = recipe.required_data().writer(folder, recipe.benchmark.spaces())
+        collected = collect(
+            recipe.benchmark,
+            request,
+            writer,
+            python,
+            min(recipe.eval.workers, os.cpu_count() or 1),
+            folder / "logs",
+            reporter,
+        )
+    seconds = time.monotonic() - started
+    facts = {
+        "key": key,
+        "folder": str(collected.folder.relative_to(folder)),
+        "episodes": collected.episodes,
+        "seconds": seconds,
+        "steps": collected.steps,
+        "steps_per_second": collected.steps / seconds,
+    }
+    store.finish(folder, facts)
+    count = sum(collected.episodes.values())
+    reporter.line(
+        f"collect demonstrations: {count} episodes in {duration(seconds)}, "
+        f"{facts['steps_per_second']:.0f} rendered steps a second"
+    )
+    return collected.folder, {**facts, "reused": False}

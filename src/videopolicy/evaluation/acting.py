@@ -1,0 +1,152 @@
+"""What stands between the episode loop and a policy: units, tensors, and noise that belongs to an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from videopolicy.contracts.policy import Policy
+from videopolicy.spaces import ActionSpace
+from videopolicy.training.normalization import Normalizer
+from videopolicy.types import Observation, RowGenerator
+
+
+class Actor(Protocol):
+    """Chooses chunks of actions for a batch of fixed size."""
+
+    def reset(self, rows: list[int]) -> None:
+        """New episodes begin in these rows."""
+
+    def act(self, observation: Observation, generator: RowGenerator) -> np.ndarray:
+        """Actions ``(B, H, A)`` in the simulator's units, within the bounds."""
+        ...
+
+
+class PolicyActor:
+    """A trained (or untrained) policy in the simulator's units.
+
+    Args:
+        policy: Put into evaluation mode.
+        normalizer: Stored with the policy's weights.
+        actions: For the bounds, to which actions are clipped.
+        device: Where the policy runs.
+    """
+
+    def __init__(self, policy: Policy, normalizer: Normalizer, actions: ActionSpace, device: torch.device) -> None:
+        self.policy = policy.eval().to(device)
+        self.normalizer = normalizer.to(device)
+        self.low, self.high = np.array(actions.low, np.float32), np.array(actions.high, np.float32)
+        self.device = device
+
+    def reset(self, rows: list[int]) -> None:
+        self.policy.reset(rows)
+
+    @torch.inference_mode()
+    def act(self, observation: Observation, generator: RowGenerator) -> np.ndarray:
+        seen = self.normalizer.observation(observation.to(self.device))
+        actions = self.normalizer.physical(self.policy.act(seen, generator))
+        return np.clip(actions.float().cpu().numpy(), self.low, self.high)
+
+
+class RandomActor:
+    """Uniformly random actions within the bounds: what success by chance looks like.
+
+    Args:
+        actions: The bounds.
+        horizon: H.
+    """
+
+    def __init__(self, actions: ActionSpace, horizon: int) -> None:
+        self.low, self.high = torch.tensor(actions.low), torch.tensor(actions.high)
+        self.horizon = horizon
+
+    def reset(self, rows: list[int]) -> None:
+        """Nothing is remembered."""
+
+    def act(self, observation: Observation, generator: RowGenerator) -> np.ndarray:
+        shape = (self.horizon, len(self.low))
+        draws = torch.stack([torch.rand(shape, generator=one) for one in generator.generators])
+        return (self.low + draws * (self.high - self.low)).numpy()
+
+
+class History:
+    """The observations of one episode that a window can still ask for.
+
+    Args:
+        offsets: The window's observed offsets, the last one 0.
+        first: The observation after the reset; it also stands for everything before.
+    """
+
+    def __init__(self, offsets: Sequence[int], first: dict) -> None:
+        self.offsets = offsets
+        self.now = 0
+        self._seen = {0: first}
+
+    def wanted(self, count: int) -> list[int]:
+        """Which of the next ``count`` actions (1-based) must be followed by an observation, given that
+        decisions are taken every ``count`` steps."""
+        reach = -self.offsets[0]
+        decisions = range(self.now + count, self.now + count + reach + 1, count)
+        times = {decision + offset for decision in decisions for offset in self.offsets}
+        return [step for step in range(1, count + 1) if self.now + step in times]
+
+    def add(self, count: int, observations: dict[int, dict]) -> None:
+        """Count executed actions and keep what was seen after them."""
+        for step, observation in observations.items():
+            self._seen[self.now + int(step)] = observation
+        self.now += count
+        oldest = self.now + self.offsets[0]
+        kept = {time: seen for time, seen in self._seen.items() if time >= oldest}
+        before = [time for time in self._seen if time < oldest]
+        if oldest <= 0 and 0 in self._seen:
+            kept[0] = self._seen[0]
+        elif not kept and before:
+            kept[max(before)] = self._seen[max(before)]
+        self._seen = kept
+
+    def observed(self) -> list[dict]:
+        """The observations at the window's offsets."""
+        return [self._seen[max(0, self.now + offset)] for offset in self.offsets]
+
+
+class Seen(NamedTuple):
+    """What one episode tells the policy.
+
+    Args:
+        observations: The T observations of the worker, oldest first.
+        instruction: The task as a sentence.
+        past_actions: ``(P, A)`` from `last_actions`; None where the policy does not ask for any.
+    """
+
+    observations: Sequence[dict]
+    instruction: str
+    past_actions: np.ndarray | None = None
+
+
+def last_actions(executed: np.ndarray, count: int) -> np.ndarray:
+    """The last ``count`` of the executed actions ``(n, A)``, NaN before the first of them."""
+    known = executed[max(0, len(executed) - count) :]
+    before = np.full((count - len(known), executed.shape[1]), np.nan, np.float32)
+    return np.concatenate([before, known], dtype=np.float32)
+
+
+def stack_observations(rows: Sequence[Seen | None]) -> Observation:
+    """Observations of several episodes as one batch; empty rows (None) repeat the first filled one."""
+    filling = next(row for row in rows if row is not None)
+    full = [row or filling for row in rows]
+    first = filling.observations[0]
+    images = {
+        name: torch.stack([torch.from_numpy(np.stack([o["images"][name] for o in row.observations])) for row in full])
+        .permute(0, 1, 4, 2, 3)
+        .contiguous()
+        for name in first["images"]
+    }
+    state = past = None
+    if first.get("state") is not None:
+        state = torch.from_numpy(np.stack([np.stack([o["state"] for o in row.observations]) for row in full])).float()
+    if filling.past_actions is not None:
+        past = torch.from_numpy(np.stack([row.past_actions for row in full if row.past_actions is not None]))
+    return Observation(images, [row.instruction for row in full], state, past_actions=past)

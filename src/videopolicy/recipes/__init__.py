@@ -1,0 +1,1 @@
+"""Recipes and ablations, read and checked."""

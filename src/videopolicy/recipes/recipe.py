@@ -1,0 +1,354 @@
+"""A recipe: one file that says everything about a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from videopolicy.components.kinds import (
+    KINDS,
+    AnyBenchmark,
+    AnyDataset,
+    AnyPolicy,
+    Component,
+    DatasetComponent,
+    LearnerComponent,
+)
+from videopolicy.components.plugins import file_plugin
+from videopolicy.components.registry import Registry, current_registry
+from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing
+from videopolicy.recipes.source import Location, Source, override, read_recipe
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Normalization(_Section):
+    """How vectors are scaled before a model sees them; the statistics are stored with the weights.
+
+    Args:
+        actions, state: To [-1, 1] between the extremes (``minmax``), to mean 0 and deviation 1 (``standard``), or not.
+        unscaled: Names of dimensions of actions or state that are left as they are, such as those of a rotation.
+    """
+
+    actions: Literal["identity", "minmax", "standard"] = "identity"
+    state: Literal["identity", "minmax", "standard"] = "standard"
+    unscaled: tuple[str, ...] = ()
+
+
+class Optimizer(_Section):
+    """AdamW."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    epsilon: float = Field(1e-8, gt=0)
+
+
+class Schedule(_Section):
+    """Learning rate over a stage: linear warm-up, then constant, or a cosine down to ``final`` times the rate."""
+
+    type: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = Field(0, ge=0)
+    final: float = Field(0.0, ge=0, le=1)
+
+
+class Stage(_Section):
+    """One stage of training.
+
+    Args:
+        name: Unique in the recipe.
+        target: What is trained: ``policy``, or a part of it such as ``policy.extractor.backbone``.
+        steps: Optimiser steps. 0: the weights in ``init_from``, and their scaling of vectors where the folder has it,
+            are taken as they are.
+        batch_size: Windows per optimiser step and device; must be given where there are steps.
+        optimizer, schedule: How the weights move.
+        precision: Lightning's name of the numerical precision.
+        gradient_clip: Largest norm of the gradient; None for no clipping.
+        accumulate: Batches per optimiser step.
+        ema_decay: Decay of an exponential moving average of the weights, which then replaces them; None for none.
+        ema_warmup: Let the decay grow with the step n, ``1 - n ** -ema_warmup`` up to ``ema_decay``; 0.75 is usual.
+            None: the same decay from the first step on.
+        cache_features: Compute the target's frozen features once and train on them from disk.
+        init_from: Folder with weights for the target, such as another run's stage or what ``vpolicy import`` wrote.
+        devices: Accelerators to train on (data parallel).
+        data_workers: Processes that load data; 0 loads in the training process.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    target: str = "policy"
+    steps: int = Field(ge=0)
+    batch_size: int = Field(1, ge=1)
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true"] = "32-true"
+    gradient_clip: float | None = Field(None, gt=0)
+    accumulate: int = Field(1, ge=1)
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    ema_warmup: float | None = Field(None, gt=0)
+    cache_features: bool = False
+    init_from: Path | None = None
+    devices: int = Field(1, ge=1)
+    data_workers: int = Field(0, ge=0)
+
+
+class Evaluation(_Section):
+    """How the policy is tried out.
+
+    Args:
+        episodes: Episodes a task, on initial states 0 .. episodes - 1. 0: train only; no simulator is started.
+        execute: Actions of every chunk that are carried out before the policy is asked again.
+        workers: Simulator processes. Results do not depend on it.
+        batch_size: Rows of every forward pass; empty rows are padded, so results depend on nothing else.
+        baselines: Further rows: the same policy before training, and uniformly random actions.
+    """
+
+    episodes: int = Field(20, ge=0)
+    execute: int = Field(1, ge=1)
+    workers: int = Field(2, ge=1)
+    batch_size: int = Field(8, ge=1)
+    baselines: tuple[Literal["untrained", "random"], ...] = ()
+
+
+class Recipe(_Section):
+    """Everything about a run.
+
+    Args:
+        name: Name of the run folder; by default the file's name.
+        seed: All draws of training and evaluation follow from it.
+        plugins: Python files with further components, relative to the recipe.
+        benchmark, policy: Components.
+        data: Component. May be left out where no stage has steps and the weights come with their scaling.
+        normalization: Scaling of actions and state.
+        train: Stages in order; later ones start from what earlier ones have trained.
+        eval: Evaluation.
+        tracking: Where training curves go besides the CSV files.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    seed: int = Field(0, ge=0)
+    plugins: tuple[Path, ...] = ()
+    benchmark: AnyBenchmark
+    data: AnyDataset | None = None
+    policy: AnyPolicy
+    normalization: Normalization = Normalization()
+    train: tuple[Stage, ...] = Field(min_length=1)
+    eval: Evaluation = Evaluation()
+    tracking: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+
+    _registry: Registry = PrivateAttr(default_factory=current_registry)
+
+    @property
+    def registry(self) -> Registry:
+        """Where this recipe's components were looked up, its own plugin files included."""
+        return self._registry
+
+    def required_data(self) -> DatasetComponent:
+        """The data, for what cannot do without.
+
+        Raises:
+            RecipeError: The recipe has none.
+        """
+        if self.data is None:
+            raise RecipeError(f"The recipe '{self.name}' has no data.", "Add `data` to it, with the type of a dataset.")
+        return self.data
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        found: list[tuple[Location, str]] = []
+        names = [stage.name for stage in self.train]
+        for index, stage in enumerate(self.train):
+            if stage.name in names[:index]:
+                found.append((("train", index, "name"), f"an earlier stage is also named '{stage.name}'"))
+            found += [(("train", index, name), text) for name, text in _step_problems(stage)]
+            if problem := self._target_problem(stage):
+                found.append((("train", index, "target"), problem))
+            whole = [earlier for earlier in self.train[:index] if stage.target.startswith(f"{earlier.target}.")]
+            if whole:
+                text = f"stage '{whole[0].name}' has already trained {whole[0].target}, of which this is a part"
+                found.append((("train", index, "target"), text))
+        training = [stage.name for stage in self.train if stage.steps]
+        if self.data is None and training:
+            found.append((("data",), f"this field is required: stage '{training[0]}' trains on it"))
+        spaces = self.benchmark.spaces()
+        known = (*spaces.actions.names, *(spaces.state.names if spaces.state else ()))
+        for name in self.normalization.unscaled:
+            if name not in known:
+                text = f"no action or state is called '{name}'.{did_you_mean(name, known)} Known: {listing(known, 24)}"
+                found.append((("normalization", "unscaled"), text))
+        found += [(("policy",), text) for text in self.policy.check(spaces)]
+        horizon = self.policy.window().horizon
+        if self.eval.execute > horizon:
+            text = f"{self.eval.execute} actions cannot be executed: the policy predicts {horizon}"
+            found.append((("eval", "execute"), text))
+        if found:
+            raise ValidationError.from_exception_data(
+                "Recipe",
+                [
+                    InitErrorDetails(type=PydanticCustomError("fit", "{text}", {"text": text}), loc=at, input={})
+                    for at, text in found
+                ],
+            )
+        return self
+
+    def _target_problem(self, stage: Stage) -> str:
+        try:
+            component = self.part(stage.target)
+        except KeyError as error:
+            return str(error.args[0])
+        if not isinstance(component, LearnerComponent):
+            return f"'{stage.target}' is a {component.kind} and cannot be trained on its own"
+        return ""
+
+    def part(self, path: str) -> Component:
+        """The component at a dotted path that starts with ``policy``.
+
+        Raises:
+            KeyError: There is none; the message names the parts that there are.
+        """
+        first, *rest = path.split(".")
+        component: Component = self.policy
+        if first != "policy":
+            raise KeyError(f"'{path}' does not start with 'policy'")
+        for name in rest:
+            parts = component.parts()
+            if name not in parts:
+                raise KeyError(
+                    f"'{component.type}' has no part '{name}'.{did_you_mean(name, parts)} It has {listing(parts)}"
+                )
+            component = parts[name]
+        return component
+
+    def components(self) -> list[Component]:
+        """All components of the recipe, nested ones included."""
+        found: list[Component] = []
+        queue: list[Component] = [self.benchmark, *([self.data] if self.data else []), self.policy]
+        while queue:
+            component = queue.pop(0)
+            found.append(component)
+            queue += component.parts().values()
+        return found
+
+
+def _step_problems(stage: Stage) -> list[tuple[str, str]]:
+    """What a stage misses for its number of steps: field and sentence."""
+    if stage.steps and "batch_size" not in stage.model_fields_set:
+        return [("batch_size", "this field is required")]
+    if not stage.steps and stage.init_from is None:
+        return [("steps", "0 steps take weights as they are: init_from must name their folder")]
+    return []
+
+
+def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registry: Registry | None = None) -> Recipe:
+    """Read, complete and check a recipe; no weight is allocated.
+
+    Args:
+        path: YAML file.
+        overrides: Assignments such as ``train.video.steps=100``, applied in order.
+        registry: Where components are looked up; the installed plugins by default.
+
+    Raises:
+        RecipeError: With the path in the recipe, the line in the file, and near names.
+        PluginError: A plugin file cannot be used.
+    """
+    path = Path(path)
+    source = read_recipe(path)
+    for text in overrides:
+        override(source, text)
+    source.data.setdefault("name", path.stem)
+    registry = registry or current_registry()
+    files = source.data.get("plugins") or []
+    if isinstance(files, list) and all(isinstance(file, str) for file in files):
+        files = [(path.parent / file).resolve() for file in files]
+        registry = registry.extended([file_plugin(file) for file in files])
+        source.data["plugins"] = [str(file) for file in files]
+    try:
+        recipe = Recipe.model_validate(source.data, context={"registry": registry})
+    except ValidationError as error:
+        # A list with a bad item is also reported as too short: that says nothing new.
+        every = error.errors()
+        told = [
+            d
+            for d in every
+            if d["type"] != "too_short" or not any(e["loc"][: len(d["loc"])] == d["loc"] and e is not d for e in every)
+        ]
+        lines = [_explain(details, source, registry) for details in told]
+        raise RecipeError(
+            f"{path} is not a valid recipe:\n" + "\n".join(f"  {line}" for line in lines),
+            "Correct the recipe; `vpolicy check RECIPE` checks it without running it.",
+        ) from None
+    recipe._registry = registry
+    return recipe
+
+
+def _explain(details: ErrorDetails, source: Source, registry: Registry) -> str:
+    written, model = _walk(details["loc"], source.data, registry)
+    path = ".".join(str(step) for step in written)
+    text = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
+    if details["type"] == "extra_forbidden":
+        fields = list(model.model_fields) if model else []
+        text = f"there is no such field.{did_you_mean(str(details['loc'][-1]), fields)} Known: {listing(fields)}."
+    elif details["type"] == "missing":
+        text = "this field is required"
+    elif not isinstance(details["input"], dict | list | BaseModel) and details["type"] != "value_error":
+        text += f" (it is {details['input']!r})"
+    origin = source.origin(written)
+    return f"{origin}: {path}: {text}" if path else f"{text}"
+
+
+def _walk(location: Location, data: Any, registry: Registry) -> tuple[Location, type[BaseModel] | None]:
+    """Follow a pydantic location through the written data.
+
+    Returns:
+        The location without the union tags that pydantic puts in, and the model around its last step.
+    """
+    written: Location = ()
+    model: type[BaseModel] | None = Recipe
+    node = data
+    for depth, step in enumerate(location):
+        inside = (isinstance(node, dict) and step in node) or (isinstance(node, list) and step in range(len(node)))
+        last = depth == len(location) - 1
+        if not inside and not last:
+            continue  # a union's tag
+        if inside or _is_field(model, step):
+            written = (*written, step)
+        if last:
+            break
+        node = node[step]
+        field = model.model_fields.get(str(step)) if model else None
+        if isinstance(step, str):
+            model = _model_of(field.annotation if field else None, node, registry)
+    return written, model
+
+
+def _is_field(model: type[BaseModel] | None, step: str | int) -> bool:
+    """Whether a step names a field of the model (a missing one is not in the data)."""
+    return model is not None and step in model.model_fields
+
+
+def _model_of(annotation: Any, node: Any, registry: Registry) -> type[BaseModel] | None:
+    """The model that validates ``node``: the component of its type, or the matching member of the annotation."""
+    candidates: list[Any] = [annotation]
+    models: list[type[BaseModel]] = []
+    while candidates:
+        candidate = candidates.pop()
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            models.append(candidate)
+        elif get_origin(candidate) is not None:
+            candidates += get_args(candidate)
+    name = node.get("type") if isinstance(node, dict) else None
+    for model in models:
+        if model in KINDS.values() and isinstance(name, str):
+            try:
+                return registry.get(model.kind, name)  # type: ignore[attr-defined]
+            except PluginError:
+                return None
+        field = model.model_fields.get("type")
+        if len(models) == 1 or (field is not None and field.default == name):
+            return model
+    return None

@@ -1,0 +1,1 @@
+"""Episodes, and what they add up to."""

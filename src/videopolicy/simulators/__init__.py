@@ -1,0 +1,1 @@
+"""Simulators in processes and environments of their own."""

@@ -1,0 +1,169 @@
+"""Simulators' own virtual environments, made by uv on first use and kept."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import vpolicy_worker
+
+from videopolicy.contracts.benchmark import WorkerSpec
+from videopolicy.errors import SimulationError
+from videopolicy.storage.store import Store, storage_errors
+
+_WORKER_NEEDS = ("numpy", "msgpack")
+_LAST_LINES = 12
+
+
+def override_variable(spec: WorkerSpec) -> str:
+    """Name of the environment variable that points to an interpreter which the user already has."""
+    return f"VPOLICY_{spec.environment.upper().replace('-', '_')}_PYTHON"
+
+
+def environment_folder(spec: WorkerSpec, root: Path | None = None) -> Path | None:
+    """Where the environment lies or will lie; None where it is not ours (an override, or no requirements).
+
+    The name carries a hash of the requirements, so that a change of versions makes another environment.
+    """
+    if os.environ.get(override_variable(spec)) or spec.requirements is None:
+        return None
+    content = "\n".join([spec.requirements.read_text(encoding="utf-8"), spec.python, *_WORKER_NEEDS])
+    key = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return Store(root).root / "environments" / f"{spec.environment}-{key}"
+
+
+def is_ready(spec: WorkerSpec, root: Path | None = None) -> bool:
+    """Whether the interpreter is there without anything having to be installed."""
+    folder = environment_folder(spec, root)
+    return folder is None or Store.finished(folder) is not None
+
+
+def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str], None] = lambda text: None) -> Path:
+    """The Python that runs a simulator; its environment is made when it is not there yet.
+
+    An environment that was left half made, by a crash or ``kill -9``, is thrown away and made again. Two
+    processes that want the same one wait for each other.
+
+    Args:
+        spec: What to run. ``VPOLICY_<NAME>_PYTHON`` overrides its environment.
+        root: Folder of artifacts; None: ``VPOLICY_HOME`` or ``.vpolicy`` in the current folder.
+        say: Gets one line when something has to be made.
+
+    Raises:
+        SimulationError: The override does not exist, or uv failed; with its last lines.
+    """
+    override = os.environ.get(override_variable(spec))
+    if override:
+        return _given(Path(override).expanduser(), spec)
+    folder = environment_folder(spec, root)
+    if folder is None:
+        return Path(sys.executable)
+    python = folder / "bin" / "python"
+    if Store.finished(folder):
+        return python
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not Store.finished(folder):
+            say(f"Making the environment of '{spec.environment}' in {folder}")
+            _make(spec, folder, python)
+    return python
+
+
+def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:
+    """Environment variables of a worker process, through which it finds the worker package.
+
+    Args:
+        spec: What to run.
+        folder: An own folder for a link to that package, whose real place may be a site-packages that must not
+            leak into the simulator's environment.
+    """
+    link = folder / "vpolicy_worker"
+    if not link.exists():
+        link.symlink_to(Path(vpolicy_worker.__file__).parent)
+    search = [str(folder), os.environ.get("PYTHONPATH", "")]
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, search))}
+    return {**os.environ, **ours, **spec.variables}
+
+
+def check_rendering(spec: WorkerSpec, python: Path) -> str:
+    """Render one picture for real, and say with what.
+
+    Returns:
+        One line such as ``egl renders``.
+
+    Raises:
+        SimulationError: Nothing renders; the message says what was tried.
+    """
+    command = [str(python), "-m", "vpolicy_worker", "--module", str(spec.module), "--check-rendering"]
+    try:
+        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=spec.start_timeout,
+                env=worker_variables(spec, Path(folder)),
+            )
+    except subprocess.TimeoutExpired:
+        raise SimulationError(
+            f"'{spec.environment}' did not render a picture within {spec.start_timeout:g} s.",
+            "Set MUJOCO_GL=osmesa (or egl) to choose another way to render.",
+        ) from None
+    if done.returncode != 0:
+        raise SimulationError(
+            f"'{spec.environment}' cannot render here.\n{_tail(done.stderr or done.stdout)}",
+            "On Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri (or libosmesa6).",
+        )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _given(python: Path, spec: WorkerSpec) -> Path:
+    name = override_variable(spec)
+    if not python.is_file():
+        raise SimulationError(f"{name} is {python}, which does not exist.", f"Correct {name}, or unset it.")
+    needs = "import " + ", ".join(_WORKER_NEEDS)
+    done = subprocess.run([str(python), "-c", needs], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SimulationError(
+            f"{name} is {python}, which lacks what the worker needs.\n{_tail(done.stderr)}",
+            f"Run: {python} -m pip install {' '.join(_WORKER_NEEDS)}",
+        )
+    return python
+
+
+def _make(spec: WorkerSpec, folder: Path, python: Path) -> None:
+    import uv
+
+    program = str(uv.find_uv_bin())
+    with storage_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    version = spec.python or f"{sys.version_info.major}.{sys.version_info.minor}"
+    _run([program, "venv", "--python", version, str(folder)], spec)
+    needs = ["--requirements", str(spec.requirements), *_WORKER_NEEDS]
+    _run([program, "pip", "install", "--python", str(python), *needs], spec)
+    Store.finish(folder, {"requirements": str(spec.requirements), "python": version})
+
+
+def _run(command: list[str], spec: WorkerSpec) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise SimulationError(
+            f"uv could not make the environment of '{spec.environment}' from {spec.requirements}:\n"
+            f"{_tail(done.stdout)}",
+            f"Check the network and the disk and run this again, or point {override_variable(spec)} to a Python "
+            "that has these packages.",
+        )
+
+
+def _tail(text: str) -> str:
+    return "\n".join(f"  | {line}" for line in text.strip().splitlines()[-_LAST_LINES:])

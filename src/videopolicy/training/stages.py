@@ -1,0 +1,347 @@
+"""The stages of a recipe: what determines each of them, how they build on each other, and training them.
+
+A stage is keyed by its learner's options, its settings, its data and the stages that it starts from, not by the
+recipe's name: recipes that share a video model train it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from videopolicy.components.kinds import LearnerComponent
+from videopolicy.console.monitor import MemoryMonitor
+from videopolicy.console.progress import Reporter, duration
+from videopolicy.contracts.dataset import Dataset, Windows
+from videopolicy.contracts.extractor import CachesFeatures
+from videopolicy.contracts.learner import Learner
+from videopolicy.contracts.policy import Policy
+from videopolicy.errors import RecipeError, WeightsError
+from videopolicy.recipes.recipe import Recipe, Stage
+from videopolicy.seeds import derived_seed
+from videopolicy.storage.provenance import machine
+from videopolicy.storage.store import Store, digest, identity, locked, storage_errors
+from videopolicy.training.checkpoints import (
+    NORMALIZATION,
+    WEIGHTS,
+    check_weights,
+    load_normalizer,
+    load_weights,
+    save_normalization,
+    save_weights,
+)
+from videopolicy.training.distributed import rank, wait_for
+from videopolicy.training.features import CachedWindows, cache_features
+from videopolicy.training.normalization import Normalizer, statistics_for
+
+# Not part of a stage's key: they change where and how fast it runs, not what it computes.
+_INCIDENTAL = {"target", "data_workers"}
+
+
+@dataclass
+class PlannedStage:
+    """A stage, its key, and the earlier stages whose weights it starts from.
+
+    Args:
+        stage: As the recipe has it.
+        key: Identifies the result.
+        folder: Where the result lies or will lie.
+        sources: Earlier stages, each with the path of its target inside this stage's target (empty: the same).
+    """
+
+    stage: Stage
+    key: str
+    folder: Path
+    sources: list[tuple[PlannedStage, str]] = field(default_factory=list)
+
+    @property
+    def facts(self) -> dict[str, Any] | None:
+        """What was recorded when the stage was finished; None when it is not."""
+        return Store.finished(self.folder)
+
+
+def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedStage]:
+    """The stages of a recipe on a dataset, with their keys.
+
+    Args:
+        recipe: The recipe.
+        dataset: What is trained on; None where the recipe has none.
+        store: Where results lie.
+    """
+    planned: list[PlannedStage] = []
+    for stage in recipe.train:
+        sources = [
+            (earlier, earlier.stage.target.removeprefix(stage.target).removeprefix("."))
+            for earlier in planned
+            if f"{earlier.stage.target}.".startswith(f"{stage.target}.")
+        ]
+        # Where initial weights lie says nothing; what they are does.
+        incidental = _INCIDENTAL | ({"init_from"} if stage.init_from else set())
+        scaling = scaling_of(stage)
+        # What is learned from videos alone does not depend on which actions are shown, nor on how they are scaled.
+        window = trained_part(recipe, stage.target).window()
+        actions = window.horizon > 0 or window.past_actions > 0
+        fingerprint = dataset.fingerprint(actions) if dataset else ""
+        key = digest(
+            {
+                "learner": identity(recipe.part(stage.target), recipe.registry, training=True),
+                "stage": stage.model_dump(mode="json", exclude=incidental),
+                "initial": _file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
+                **({"scaling": _file_digest(scaling)} if scaling else {"data": fingerprint}),
+                "normalization": _scaling(recipe, actions),
+                "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
+                "seed": recipe.seed,
+                "sources": [(source.key, where) for source, where in sources],
+            }
+        )
+        planned.append(PlannedStage(stage, key, store.folder("stages", key), sources))
+    return planned
+
+
+def _scaling(recipe: Recipe, actions: bool) -> dict[str, Any]:
+    """How vectors are scaled; without actions, of the state alone."""
+    modes, state = recipe.normalization, recipe.benchmark.spaces().state
+    if actions:
+        return modes.model_dump()
+    names = state.names if state else ()
+    return {"state": modes.state, "unscaled": [name for name in modes.unscaled if name in names]}
+
+
+def scaling_of(stage: Stage) -> Path | None:
+    """The scaling of vectors that a stage without steps takes over with its weights, where it lies beside them."""
+    if stage.steps or stage.init_from is None:
+        return None
+    path = stage.init_from / NORMALIZATION
+    return path if path.is_file() else None
+
+
+def refuse_missing_weights(recipe: Recipe) -> None:
+    """Refuse a recipe whose stages begin with weights that are not there.
+
+    Raises:
+        WeightsError: There are none, or they come without scaling and the recipe has no data to compute it from.
+    """
+    for stage in recipe.train:
+        if stage.init_from is None:
+            continue
+        if not (stage.init_from / WEIGHTS).is_file():
+            raise WeightsError(
+                f"train.{stage.name}.init_from: there are no weights in {stage.init_from}.",
+                f"Name a folder that holds {WEIGHTS}.",
+            )
+    last = recipe.train[-1]
+    if recipe.data is None and scaling_of(last) is None:
+        raise WeightsError(
+            f"train.{last.name}.init_from: {last.init_from} has no {NORMALIZATION}, and the recipe has no data from "
+            "which the scaling of actions could be computed.",
+            "Name the data in the recipe, or import the weights with --recipe.",
+        )
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def trained_part(recipe: Recipe, target: str) -> LearnerComponent:
+    """What a stage trains."""
+    component = recipe.part(target)
+    assert isinstance(component, LearnerComponent)
+    return component
+
+
+def build_learner(recipe: Recipe, target: str, seed: int) -> Learner:
+    """Build what a stage trains, with initial weights that depend on the seed only."""
+    component = trained_part(recipe, target)
+    torch.manual_seed(derived_seed(seed, "build"))
+    return component.build(recipe.benchmark.spaces())
+
+
+def load_sources(learner: Learner, planned: PlannedStage) -> None:
+    """Put the weights of all earlier stages into a learner, in order."""
+    for source, where in planned.sources:
+        _load_stage(learner.get_submodule(where), source)
+
+
+def _load_stage(module: nn.Module, planned: PlannedStage) -> None:
+    """Put the weights that a stage ended with into a module.
+
+    A stage's own folder holds what it trained: what was frozen stays as the stage found it.
+    """
+    if planned.stage.init_from is not None:
+        load_weights(module, planned.stage.init_from)
+    if planned.stage.steps:
+        load_weights(module, planned.folder)
+
+
+def load_stages(learner: Learner, target: str, planned: list[PlannedStage]) -> None:
+    """Put what stages have ended with into a learner, in order.
+
+    Args:
+        learner: Whose weights they are.
+        target: Its path in the recipe; all stages have trained it or a part of it.
+        planned: The stages.
+    """
+    for one in planned:
+        _load_stage(learner.get_submodule(one.stage.target.removeprefix(target).removeprefix(".")), one)
+
+
+def load_policy(recipe: Recipe, planned: list[PlannedStage]) -> tuple[Policy, Normalizer]:
+    """The policy as the stages have left it, and the scaling that belongs to it."""
+    policy = build_learner(recipe, "policy", recipe.seed)
+    load_stages(policy, "policy", planned)
+    return cast(Policy, policy), load_normalizer(planned[-1].folder)
+
+
+def train(
+    recipe: Recipe,
+    planned: PlannedStage,
+    dataset: Dataset | None,
+    store: Store,
+    device: torch.device,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Train one stage, or return what is known of it when it was finished earlier.
+
+    Of several processes that train together the first one keeps what comes out; the others join it where the stage
+    trains on several devices, and wait for it where not.
+
+    Args:
+        recipe: The recipe.
+        planned: The stage.
+        dataset: What it trains on; None where nothing has to be trained or measured.
+        store: Where results lie.
+        device: Where frozen features are computed.
+        reporter: Shows progress.
+
+    Returns:
+        Steps, seconds by the clock, processor seconds over all threads (with those of the frozen features, whoever
+        computed them), parameters, final losses and peak memory.
+
+    Raises:
+        RecipeError: ``cache_features`` is asked of a learner without frozen features.
+    """
+    stage = planned.stage
+    if (facts := planned.facts) is not None:
+        reporter.line(f"train {stage.name}: done earlier ({facts['steps']} steps, {duration(facts['seconds'])})")
+        return {**facts, "reused": True}
+    joins = rank() > 0
+    if joins and (stage.steps == 0 or stage.devices == 1):
+        return wait_for(lambda: planned.facts)
+    if stage.steps == 0:
+        return _take(recipe, planned, dataset, reporter)
+    assert dataset is not None  # a recipe without data has no steps
+    from videopolicy.training.lightning_loop import train_stage  # Lightning takes seconds to import
+
+    lock = nullcontext() if joins else locked(planned.folder, f"stage '{stage.name}'")
+    with lock, MemoryMonitor() as memory:
+        learner = build_learner(recipe, stage.target, recipe.seed)
+        load_sources(learner, planned)
+        if stage.init_from is not None:
+            load_weights(learner, stage.init_from)
+        statistics = statistics_for(recipe, dataset.statistics())
+        normalizer = Normalizer(recipe.normalization, statistics)
+        windows = dataset.windows(learner.window)
+        if len(windows) == 0:
+            raise RecipeError(
+                "The dataset holds no training windows.", "Collect or name episodes with at least one step."
+            )
+        features = 0.0
+        if stage.cache_features:
+            windows = _cached(recipe, planned, learner, normalizer, windows, dataset, store, device, reporter)
+            features = windows.processor_seconds
+        trained = train_stage(
+            learner, normalizer, windows, stage, recipe.seed, planned.folder, reporter, recipe.tracking
+        )
+        if joins:
+            return wait_for(lambda: planned.facts)
+        save_weights(
+            learner,
+            planned.folder,
+            recipe.part(stage.target).model_dump(mode="json"),
+            recipe.normalization,
+            statistics,
+        )
+    facts = {
+        **_facts(planned, learner, trained.accelerator),
+        "seconds": trained.spent["seconds"],
+        "processor_seconds": trained.spent["processor_seconds"] + features,
+        "peak_memory_bytes": memory.peak_bytes,
+        "final_losses": trained.final_losses,
+    }
+    Store.finish(planned.folder, facts)
+    losses = "".join(f", loss {name} {value:.3f}" for name, value in trained.final_losses.items())
+    reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(facts['seconds'])}{losses}")
+    return {**facts, "reused": False}
+
+
+def _take(recipe: Recipe, planned: PlannedStage, dataset: Dataset | None, reporter: Reporter) -> dict[str, Any]:
+    """Finish a stage without steps: its weights stay where they are, and must fit."""
+    stage = planned.stage
+    assert stage.init_from is not None  # a recipe without it is refused
+    with torch.device("meta"):
+        learner = build_learner(recipe, stage.target, recipe.seed)
+    check_weights(learner, stage.init_from)
+    if (scaling := scaling_of(stage)) is not None:
+        with storage_errors(planned.folder):
+            shutil.copyfile(scaling, planned.folder / NORMALIZATION)
+    elif dataset is not None:
+        save_normalization(planned.folder, recipe.normalization, statistics_for(recipe, dataset.statistics()))
+    facts = {**_facts(planned, learner), "seconds": 0.0, "peak_memory_bytes": 0, "final_losses": {}}
+    Store.finish(planned.folder, facts)
+    reporter.line(f"train {stage.name}: weights of {stage.init_from} as they are")
+    return {**facts, "reused": False}
+
+
+def _facts(planned: PlannedStage, learner: Learner, accelerator: bool = False) -> dict[str, Any]:
+    here = machine()
+    return {
+        "name": planned.stage.name,
+        "target": planned.stage.target,
+        "key": planned.key,
+        "steps": planned.stage.steps,
+        "devices": planned.stage.devices,
+        "device": here["accelerator"] if accelerator else here["processor"],
+        "accelerator": accelerator,
+        "parameters": sum(p.numel() for p in learner.parameters()),
+        "trainable_parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
+    }
+
+
+def _cached(
+    recipe: Recipe,
+    planned: PlannedStage,
+    learner: Learner,
+    normalizer: Normalizer,
+    windows: Windows,
+    dataset: Dataset,
+    store: Store,
+    device: torch.device,
+    reporter: Reporter,
+) -> CachedWindows:
+    if not (isinstance(learner, CachesFeatures) and learner.features_are_frozen):
+        raise RecipeError(
+            f"train.{planned.stage.name}.cache_features: '{planned.stage.target}' has no frozen features to compute.",
+            "Set cache_features: false, or freeze the backbone.",
+        )
+    target = recipe.part(planned.stage.target)
+    part = target.parts().get("extractor", target)
+    key = digest(
+        {
+            "extractor": identity(part, recipe.registry),
+            "sources": [(source.key, where) for source, where in planned.sources],
+            "data": dataset.fingerprint(actions=False),
+            "seed": recipe.seed,
+        }
+    )
+    folder = store.folder("features", key)
+    learner.to(device).eval()
+    with locked(folder, "these frozen features", wait=True):  # stages that share them may be trained side by side
+        return cache_features(learner, normalizer.to(device), windows, recipe.seed, folder, device, reporter)
