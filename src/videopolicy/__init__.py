@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from videopolicy.components.hookspecs import hookimpl
-from videopolicy.components.kinds import (
+from videopolicy.components.fields import (
     AnyBackbone,
     AnyBenchmark,
     AnyDataset,
@@ -19,6 +18,9 @@ from videopolicy.components.kinds import (
     AnyLearner,
     AnyPolicy,
     AnyText,
+)
+from videopolicy.components.hookspecs import hookimpl
+from videopolicy.components.kinds import (
     BackboneComponent,
     BenchmarkComponent,
     Component,

@@ -19,8 +19,10 @@ from videopolicy.executors.engine import Executor
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
+from videopolicy.storage.files import locked, storage_errors
+from videopolicy.storage.identity import digest
 from videopolicy.storage.provenance import Provenance
-from videopolicy.storage.store import Store, digest, locked, storage_errors
+from videopolicy.storage.store import Store
 from videopolicy.training.distributed import rank, refuse_other_numbers, wait_for
 
 
@@ -52,7 +54,7 @@ def run(
     with locked(folder, f"run '{recipe.name}'"), MemoryMonitor() as memory:
         started = time.monotonic()
         _refuse_another_run(folder, recipe)
-        provenance = Provenance(folder, recipe)
+        provenance = Provenance(folder, recipe.name, recipe.registry)
         before = provenance.facts["seconds"]
 
         def record(**facts: Any) -> None:

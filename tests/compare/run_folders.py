@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from videopolicy.storage.store import digest
+from videopolicy.storage.identity import digest
 from videopolicy.testing import toy_benchmark
 
 PROTOCOL = {"simulator": "toy 1", "camera": {"height": 16}}

@@ -27,7 +27,7 @@ from videopolicy import (
     Spaces,
     StaticStream,
 )
-from videopolicy.components.kinds import AnyBackbone, AnyDecoder, AnyExtractor
+from videopolicy.components.fields import AnyBackbone, AnyDecoder, AnyExtractor
 from videopolicy.levels import karras
 from videopolicy.types import Batch
 

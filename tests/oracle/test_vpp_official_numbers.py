@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from videopolicy import ActionSpace, Camera, FeatureLayout, Observation, Spaces, StateSpace, StaticStream
-from videopolicy.components.kinds import AnyDecoder, AnyExtractor
+from videopolicy.components.fields import AnyDecoder, AnyExtractor
 from videopolicy.types import Branch
 
 pytestmark = pytest.mark.oracle

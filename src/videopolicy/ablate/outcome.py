@@ -12,7 +12,7 @@ from videopolicy.compare.model import Comparison, Entry
 from videopolicy.recipes.ablation import LoadedAblation, Variant
 from videopolicy.results.intervals import Interval
 from videopolicy.results.records import EpisodeLog
-from videopolicy.storage.store import digest
+from videopolicy.storage.identity import digest
 
 Verdict = Literal["inside", "outside", "not run", "not measured", "other base", "no number"]
 

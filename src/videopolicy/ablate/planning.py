@@ -17,7 +17,8 @@ from videopolicy.errors import DataError
 from videopolicy.recipes.ablation import Variant
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
-from videopolicy.storage.store import Store, digest
+from videopolicy.storage.identity import digest
+from videopolicy.storage.store import Store
 from videopolicy.training.stages import plan
 
 _WEIGHT_BYTES = 4

@@ -70,7 +70,7 @@ def bench(
 def _write(result: BenchResult | SweepResult, path: Path) -> None:
     import dataclasses
 
-    from videopolicy.storage.store import storage_errors, write_json
+    from videopolicy.storage.files import storage_errors, write_json
 
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 from videopolicy.compare.grid import By, sections
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.results.records import Rate
-from videopolicy.storage.store import storage_errors
+from videopolicy.storage.files import storage_errors
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

@@ -1,17 +1,15 @@
 """A component: one named, swappable part of a recipe, written as a strict pydantic model.
 
 The class is the plugin's public face: ``type`` is its name, its base class its kind, its fields are its
-options, and ``build`` imports the heavy code. Field types such as ``AnyBackbone`` accept whatever the
-registry knows under the ``type`` that the recipe gives.
+options, and ``build`` imports the heavy code. `videopolicy.components.fields` has the types of fields that hold one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, WrapValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict
 
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
@@ -310,57 +308,3 @@ KINDS: dict[str, type[Component]] = {
         ImporterComponent,
     )
 }
-
-
-def _resolve(kind: str) -> WrapValidator:
-    def validate(value: Any, handler: Any, info: ValidationInfo) -> Component:
-        if isinstance(value, Component):
-            if not isinstance(value, KINDS[kind]):
-                raise PydanticCustomError("component", f"'{value.type}' is a {value.kind}, not a {kind}")
-            return value
-        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-            raise PydanticCustomError("component", f"a {kind} is a mapping with a 'type', such as {{type: name}}")
-        from videopolicy.components.registry import current_registry
-
-        registry = (info.context or {}).get("registry") or current_registry()
-        try:
-            cls = registry.get(kind, value["type"])
-        except PluginError as error:
-            raise PydanticCustomError("component", "{text}", {"text": error.message}) from error
-        return cls.model_validate(value, context=info.context)
-
-    return WrapValidator(validate)
-
-
-AnyText = Annotated[SerializeAsAny[TextComponent], _resolve("text")]
-AnyBackbone = Annotated[SerializeAsAny[BackboneComponent], _resolve("backbone")]
-AnyExtractor = Annotated[SerializeAsAny[ExtractorComponent], _resolve("extractor")]
-AnyDecoder = Annotated[SerializeAsAny[DecoderComponent], _resolve("decoder")]
-AnyLearner = Annotated[SerializeAsAny[LearnerComponent], _resolve("learner")]
-AnyPolicy = Annotated[SerializeAsAny[PolicyComponent], _resolve("policy")]
-AnyBenchmark = Annotated[SerializeAsAny[BenchmarkComponent], _resolve("benchmark")]
-AnyDataset = Annotated[SerializeAsAny[DatasetComponent], _resolve("dataset")]
-
-__all__ = [
-    "KINDS",
-    "AnyBackbone",
-    "AnyBenchmark",
-    "AnyDataset",
-    "AnyDecoder",
-    "AnyExtractor",
-    "AnyLearner",
-    "AnyPolicy",
-    "AnyText",
-    "BackboneComponent",
-    "BenchmarkComponent",
-    "Component",
-    "DatasetComponent",
-    "DecoderComponent",
-    "DemonstrationRequest",
-    "ExtractorComponent",
-    "ImporterComponent",
-    "LearnerComponent",
-    "PolicyComponent",
-    "TextComponent",
-    "WhenActing",
-]

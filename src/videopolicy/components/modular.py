@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from videopolicy.components.kinds import AnyDecoder, AnyExtractor, PolicyComponent
+from videopolicy.components.fields import AnyDecoder, AnyExtractor
+from videopolicy.components.kinds import PolicyComponent
 from videopolicy.spaces import Spaces
 from videopolicy.types import Window
 

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from videopolicy.components.clip_files import CLIP, CLIP_FILES
 from videopolicy.components.kinds import Component, TextComponent
 
 if TYPE_CHECKING:
     from videopolicy.contracts.text import TextEncoder
-
-
-CLIP = "CLIP's text encoder"
-CLIP_FILES = ("config.json", "model*.safetensors", "pytorch_model.bin", "tokenizer*.json", "vocab.json", "merges.txt")
 
 
 class ClipText(TextComponent):

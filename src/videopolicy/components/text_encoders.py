@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videopolicy.components.text import CLIP, CLIP_FILES
+from videopolicy.components.clip_files import CLIP, CLIP_FILES
 from videopolicy.contracts.text import EncodedText, TextEncoder
 from videopolicy.errors import WeightsError
 from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading

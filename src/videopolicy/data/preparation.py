@@ -13,7 +13,9 @@ from videopolicy.contracts.dataset import Dataset
 from videopolicy.errors import DataError
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.simulators.environments import interpreter
-from videopolicy.storage.store import Store, digest, identity, locked
+from videopolicy.storage.files import locked
+from videopolicy.storage.identity import digest, identity
+from videopolicy.storage.store import Store
 
 CACHE = "dataset-cache"
 """Folder of the store for what makes datasets quick to open."""

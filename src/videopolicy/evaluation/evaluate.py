@@ -18,7 +18,7 @@ from videopolicy.evaluation.rollout import Rollout
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.store import digest
+from videopolicy.storage.identity import digest
 from videopolicy.training.checkpoints import load_normalizer
 from videopolicy.training.stages import PlannedStage, build_learner, load_policy
 

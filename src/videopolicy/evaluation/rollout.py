@@ -25,7 +25,7 @@ from videopolicy.recipes.recipe import Evaluation
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.seeds import derived_seed
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.store import storage_errors
+from videopolicy.storage.files import written_whole
 from videopolicy.types import RowGenerator, Window
 
 
@@ -205,9 +205,8 @@ class Rollout:
         if self.trajectories is None:
             return
         path = self.trajectories / self.policy / f"{episode.job.task.name}-{episode.job.episode}.npy"
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, np.concatenate(episode.actions))
+        with written_whole(path) as part, part.open("wb") as file:
+            np.save(file, np.concatenate(episode.actions))
 
     def _decide(self, live: dict[int, _Live]) -> None:
         """One forward pass for all live episodes, then the next chunk for each of them."""

@@ -14,7 +14,8 @@ from videopolicy.executors.engine import Executor, succeeded
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
-from videopolicy.storage.store import Store, storage_errors
+from videopolicy.storage.files import storage_errors
+from videopolicy.storage.store import Store
 from videopolicy.training.stages import PlannedStage
 
 

@@ -22,7 +22,9 @@ from rich.console import Console
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
-from videopolicy.storage.store import Store, digest, storage_errors
+from videopolicy.storage.files import storage_errors
+from videopolicy.storage.identity import digest
+from videopolicy.storage.store import Store
 
 # What a launcher on the node has set for its own processes: a unit is not one of them.
 _OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")

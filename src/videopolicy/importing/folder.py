@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from videopolicy.contracts.dataset import Statistics
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import RecipeError, StorageError, WeightsError
 from videopolicy.recipes.recipe import Normalization, Recipe
-from videopolicy.storage.store import storage_errors, write_json
+from videopolicy.storage.files import storage_errors, write_json
+from videopolicy.storage.identity import file_digest
 from videopolicy.training.checkpoints import CONFIG, NORMALIZATION, WEIGHTS, refuse_misfit, save_normalization
 from videopolicy.training.stages import build_learner
 from videopolicy.weights import refuse_differences
@@ -113,8 +113,7 @@ def write_imported(
     Returns:
         What ``import.json`` says.
     """
-    with checkpoint.path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    digest = file_digest(checkpoint.path)
     reasons: dict[str, list[str]] = {}
     for name, reason in imported.dropped.items():
         reasons.setdefault(reason, []).append(name)

@@ -17,7 +17,8 @@ from videopolicy.quality.model import FILE, VideoQuality, quality_of, read_facts
 from videopolicy.quality.networks import Networks
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.seeds import derived_seed
-from videopolicy.storage.store import digest, storage_errors, write_json
+from videopolicy.storage.files import storage_errors, write_json
+from videopolicy.storage.identity import digest
 from videopolicy.training.normalization import Normalizer
 
 CLIPS, ROWS = 64, 8

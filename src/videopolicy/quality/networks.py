@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from videopolicy.errors import WeightsError, listing
 from videopolicy.importing.reading import read_checkpoint
+from videopolicy.storage.identity import file_digest
 
 SMALLEST_IMAGE = 32
 """Height and width in pixels below which AlexNet's pooling has nothing left."""
@@ -104,7 +104,6 @@ def fvd_network(path: Path, trust: bool, device: torch.device) -> VideoFeatures:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Give the path of a downloaded file.") from None

@@ -9,15 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from videopolicy.components.kinds import (
-    KINDS,
-    AnyBenchmark,
-    AnyDataset,
-    AnyPolicy,
-    Component,
-    DatasetComponent,
-    LearnerComponent,
-)
+from videopolicy.components.fields import AnyBenchmark, AnyDataset, AnyPolicy
+from videopolicy.components.kinds import KINDS, Component, DatasetComponent, LearnerComponent
 from videopolicy.components.plugins import file_plugin
 from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from videopolicy.storage.store import write_json
+from videopolicy.storage.files import write_json
 
 Index = dict[str, dict[str, Any]]
 """Facts by name; ``key`` among them identifies what the files show."""

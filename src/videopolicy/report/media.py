@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videopolicy.storage.store import storage_errors
+from videopolicy.storage.files import written_whole
 
 _SHORTEST_SIDE = 224
 """Frames with a shorter side below this many pixels are enlarged by whole factors, so that pixels stay visible."""
@@ -49,11 +49,8 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float, crf: int = 
         rate: Frames a second.
         crf: Constant rate factor of the encoder: higher is smaller and coarser.
     """
-    part = path.with_name(f".{path.name}.part")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as part:
         _encode(part, frames, rate, crf)
-        part.replace(path)
 
 
 def _encode(path: Path, frames: Iterable[np.ndarray], rate: float, crf: int) -> None:
@@ -78,9 +75,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """Write ``(height, width, 3)`` uint8."""
     from PIL import Image
 
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path, optimize=True)
+    with written_whole(path) as part:
+        Image.fromarray(image).save(part, format="png", optimize=True)
 
 
 def data_uri(content: bytes, media_type: str) -> str:

@@ -17,7 +17,7 @@ from videopolicy.report.run_folder import RunFolder, read_run
 from videopolicy.results.intervals import span
 from videopolicy.results.published import published_tables, with_sign
 from videopolicy.results.records import PolicySummary, Rate
-from videopolicy.storage.store import storage_errors
+from videopolicy.storage.files import write_text
 
 POLICY_NOTES = {
     "trained": "after all stages of training",
@@ -56,10 +56,7 @@ def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) 
     )
     text = environment.get_template("page.html").render(_context(run))
     path = run_folder / "report.html"
-    part = path.with_name(".report.html.part")
-    with storage_errors(path):
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+    write_text(path, text)
     return path
 
 

@@ -17,7 +17,8 @@ from videopolicy.report.replay import Replay, load_trajectory, replay, replay_ke
 from videopolicy.report.run_folder import read_run
 from videopolicy.report.videos import first_episode
 from videopolicy.seeds import derived_seed
-from videopolicy.storage.store import digest, write_json
+from videopolicy.storage.files import write_json
+from videopolicy.storage.identity import digest
 
 if TYPE_CHECKING:
     from videopolicy.contracts.policy import Policy

@@ -12,7 +12,8 @@ from videopolicy.report.made import keep_current
 from videopolicy.report.media import enlarge, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
-from videopolicy.storage.store import digest, write_json
+from videopolicy.storage.files import write_json
+from videopolicy.storage.identity import digest
 
 INDEX = "videos.json"
 _FRAMES_PER_SECOND = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,7 +15,8 @@ import vpolicy_worker
 
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError
-from videopolicy.storage.store import Store, storage_errors
+from videopolicy.storage.files import locked_file, storage_errors
+from videopolicy.storage.store import Store
 
 _WORKER_NEEDS = ("numpy", "msgpack")
 _LAST_LINES = 12
@@ -70,9 +70,7 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
         return python
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_name(f".{folder.name}.lock").open("w")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked_file(folder.with_name(f".{folder.name}.lock"), f"the environment {folder}", wait=True):
         if not Store.finished(folder):
             say(f"Making the environment of '{spec.environment}' in {folder}")
             _make(spec, folder, python)

@@ -28,7 +28,7 @@ from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import override_variable, worker_variables
 from videopolicy.spaces import Spaces
-from videopolicy.storage.store import storage_errors
+from videopolicy.storage.files import storage_errors
 
 _GRACE = 3.0  # seconds past the timeout in which a hung worker prints its stack and ends by itself
 _POLL = 0.2  # seconds between looks at processes that have not connected yet

@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
-from videopolicy.recipes.recipe import Recipe
-from videopolicy.storage.store import write_json
+from videopolicy.components.registry import Registry
+from videopolicy.storage.files import write_json
 
 _PACKAGES = ("torch", "diffusers", "transformers", "lightning", "numpy", "pydantic", "h5py", "av")
 
@@ -25,19 +25,20 @@ class Provenance:
 
     Args:
         folder: The run folder.
-        recipe: What is run.
+        name: Of the run.
+        registry: The plugins that it may use.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, name: str, registry: Registry) -> None:
         self.path = folder / "provenance.json"
         try:
             self.facts: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             self.facts = {"started": _now(), "seconds": 0.0, "stages": [], "peak_memory_bytes": 0}
         self.facts.update(
-            name=recipe.name,
+            name=name,
             command=" ".join(["vpolicy", *sys.argv[1:]]),
-            versions=_versions(recipe),
+            versions=_versions(registry),
             commit=_commit(),
             machine=machine(),
         )
@@ -60,10 +61,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _versions(recipe: Recipe) -> dict[str, str]:
+def _versions(registry: Registry) -> dict[str, str]:
     installed = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
     versions = {name: installed[name] for name in _PACKAGES if name in installed}
-    for plugin in recipe.registry.plugins:
+    for plugin in registry.plugins:
         name, _, version = plugin.distribution.partition(" ")
         versions[name if version else Path(plugin.name).name] = version or plugin.source_hash[:12]
     return versions

@@ -17,7 +17,7 @@ from torch import nn
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.errors import WeightsError
 from videopolicy.recipes.recipe import Normalization
-from videopolicy.storage.store import storage_errors, write_json
+from videopolicy.storage.files import write_json, written_whole
 from videopolicy.training.normalization import Normalizer
 from videopolicy.weights import refuse_differences
 
@@ -41,10 +41,8 @@ def save_weights(
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     kept = {name: value.clone() for name, value in state.items() if name not in frozen}
-    part = folder / f".{WEIGHTS}.part"
-    with storage_errors(folder):
+    with written_whole(folder / WEIGHTS) as part:
         save_file(kept, part)
-        part.replace(folder / WEIGHTS)
     write_json(folder / CONFIG, {"component": config, "frozen": sorted(frozen)})
     save_normalization(folder, modes, statistics)
 

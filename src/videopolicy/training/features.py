@@ -19,7 +19,8 @@ from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Windows
 from videopolicy.contracts.extractor import CachesFeatures
 from videopolicy.seeds import derived_seed
-from videopolicy.storage.store import Store, storage_errors, write_json
+from videopolicy.storage.files import storage_errors, write_json
+from videopolicy.storage.store import Store
 from videopolicy.training.normalization import Normalizer
 from videopolicy.types import Batch, RowGenerator, with_features
 

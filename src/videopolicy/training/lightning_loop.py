@@ -33,7 +33,7 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError
 from videopolicy.recipes.recipe import Schedule, Stage
 from videopolicy.seeds import Order, derived_seed
-from videopolicy.storage.store import storage_errors
+from videopolicy.storage.files import storage_errors, written_whole
 from videopolicy.training.curves import read_curves
 from videopolicy.training.distributed import processes_per_node, started_processes
 from videopolicy.training.normalization import Normalizer
@@ -195,11 +195,12 @@ class _Watch(Callback):
         return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
 
     def save(self, trainer: Trainer) -> None:
-        part = self.folder / f"{CHECKPOINT}.part"
-        with storage_errors(self.folder):
-            trainer.save_checkpoint(part)
-            if trainer.is_global_zero:
-                part.replace(self.folder / CHECKPOINT)
+        path = self.folder / CHECKPOINT
+        if trainer.is_global_zero:
+            with written_whole(path) as part:
+                trainer.save_checkpoint(part)
+        else:
+            trainer.save_checkpoint(path)  # only the first process writes, but all of them take part
         self._saved_at = time.monotonic()
 
 

@@ -6,7 +6,6 @@ recipe's name: recipes that share a video model train it once.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -26,8 +25,10 @@ from videopolicy.contracts.policy import Policy
 from videopolicy.errors import RecipeError, WeightsError
 from videopolicy.recipes.recipe import Recipe, Stage
 from videopolicy.seeds import derived_seed
+from videopolicy.storage.files import locked, storage_errors
+from videopolicy.storage.identity import digest, file_digest, identity
 from videopolicy.storage.provenance import machine
-from videopolicy.storage.store import Store, digest, identity, locked, storage_errors
+from videopolicy.storage.store import Store
 from videopolicy.training.checkpoints import (
     NORMALIZATION,
     WEIGHTS,
@@ -93,8 +94,8 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
             {
                 "learner": identity(recipe.part(stage.target), recipe.registry, training=True),
                 "stage": stage.model_dump(mode="json", exclude=incidental),
-                "initial": _file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
-                **({"scaling": _file_digest(scaling)} if scaling else {"data": fingerprint}),
+                "initial": file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
+                **({"scaling": file_digest(scaling)} if scaling else {"data": fingerprint}),
                 "normalization": _scaling(recipe, actions),
                 "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
                 "seed": recipe.seed,
@@ -143,11 +144,6 @@ def refuse_missing_weights(recipe: Recipe) -> None:
             "which the scaling of actions could be computed.",
             "Name the data in the recipe, or import the weights with --recipe.",
         )
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def trained_part(recipe: Recipe, target: str) -> LearnerComponent:

@@ -16,7 +16,8 @@ from videopolicy.report.media import fit, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
 from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import is_ready
-from videopolicy.storage.store import digest, write_json
+from videopolicy.storage.files import write_json
+from videopolicy.storage.identity import digest
 
 INDEX = "films.json"
 DIFFER, ALL, NONE = "differ", "all", "none"

@@ -26,7 +26,7 @@ from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
 from videopolicy.results.intervals import Interval
 from videopolicy.results.published import published_tables, with_sign
-from videopolicy.storage.store import storage_errors
+from videopolicy.storage.files import write_text
 
 PATTERNS = {DIFFER: "methods differ", ALL: "all solved it", NONE: "nobody solved it"}
 METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 3), "lpips": ("LPIPS", "", 3), "fvd": ("FVD", "", 1)}
@@ -65,11 +65,7 @@ def write_page(comparison: Comparison, path: Path) -> Path:
         percent=with_sign, span=_span, points=_points, p=_p, duration=duration, grouped=_grouped, seconds=_seconds
     )
     text = environment.get_template("page.html").render(_context(comparison, films_folder(path)))
-    part = path.with_name(f".{path.name}.part")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+    write_text(path, text)
     return path
 
 

@@ -1,0 +1,132 @@
+"""Files that are whole or not there, locks, and what is said when a disk gives neither."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from videopolicy.errors import StorageError
+
+_HINTS = {
+    errno.ENOSPC: "Free some space on that disk and run the same command again; nothing finished is lost.",
+    errno.EDQUOT: "Free some of your quota and run the same command again; nothing finished is lost.",
+    errno.EACCES: "Make the folder writable, or choose another one with --runs or VPOLICY_HOME.",
+    errno.EPERM: "Make the folder writable, or choose another one with --runs or VPOLICY_HOME.",
+    errno.EROFS: "Choose a folder on a writable disk with --runs or VPOLICY_HOME.",
+    errno.ENOTDIR: "A file stands where a folder is needed: move it away, or choose another folder.",
+    errno.EEXIST: "A file stands where a folder is needed: move it away, or choose another folder.",
+}
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _HINTS:
+            raise
+        raise StorageError(f"{path} cannot be written: {error.strerror}.", _HINTS[error.errno]) from error
+
+
+@contextmanager
+def written_whole(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Write a file so that a reader sees the old one or the new one, never a part, even after a power cut.
+
+    Args:
+        path: The file; its folder is made.
+        shared: Whether several processes may write it at once. Where only one does, what a kill leaves behind is
+            overwritten the next time.
+
+    Yields:
+        The file to write to. It is on disk and has taken its place when the block ends, and is gone after an error.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        if shared:
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            os.close(descriptor)
+            part = Path(name)
+        try:
+            yield part
+            _sync(part)
+            part.replace(path)
+            _sync(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as `written_whole` does."""
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file as `written_whole` does."""
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold a folder against other processes; the lock vanishes with the process, however that ends.
+
+    Args:
+        folder: The folder; it is made.
+        what: What is being done in it, for the message.
+        wait: Whether to wait for another process that holds it, which may leave nothing to be done.
+
+    Raises:
+        StorageError: Another process holds it, or the disk knows no locks.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked_file(folder / ".lock", f"{what} ({folder})", wait):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold a lock that has a file of its own; see `locked`."""
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        with storage_errors(path):
+            lock.acquire()
+    except Timeout:
+        raise StorageError(
+            f"Another process is working on {what}.", "Wait for it, or end it, and run this again."
+        ) from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise StorageError(
+            f"{path} cannot be locked against other processes: the file system does not support it.",
+            "Choose a folder on another disk with --runs or VPOLICY_HOME.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
