@@ -121,6 +121,7 @@ def _costs(comparison: Comparison) -> Iterator[Section]:
     notes = [f"s/chunk: median wall time of one forward pass of {_all_of(entries)} rows."]
     if metrics:
         notes.append("Video quality: on held-out clips; in brackets what repeating the present frame reaches.")
+    notes += [f"{e.name}: {e.quality.source}." for e in entries if e.quality is not None and "fvd" in e.quality.values]
     yield Section("Costs" + (" and predicted videos" if metrics else ""), header, tuple(rows), tuple(notes))
 
 

@@ -17,7 +17,7 @@ from videopolicy.normalization import Normalizer
 from videopolicy.order import derived_seed
 from videopolicy.progress import Reporter
 from videopolicy.quality.model import FILE, VideoQuality, quality_of, read_facts
-from videopolicy.quality.networks import Networks
+from videopolicy.quality.networks import Networks, repetitions
 from videopolicy.recipe import Recipe
 
 CLIPS, ROWS = 64, 8
@@ -97,7 +97,7 @@ def measure_quality(
     source = f"{count} clips of {episodes} held-out episode{'s' if episodes > 1 else ''}"
     if networks.fvd is not None:
         trend = f", a trend below {TREND}" if meters.videos < TREND else ""
-        source += f"; FVD of {meters.videos} videos{trend}"
+        source += f"; FVD of {meters.videos} videos of {_shown(frames[0])}{trend}"
     facts = {
         "key": key,
         "clips": count,
@@ -132,6 +132,14 @@ def _futures(
     }
     real = forecaster.real(happened, clip)
     return clip[:, :, forecaster.frames], real[:, :, 1:], real[:, :, :1], batch.future_mask
+
+
+def _shown(clips: Tensor) -> str:
+    """What FVD is shown of clips ``(B, V, F, 3, H, W)``; its network enlarges it to 224 pixels."""
+    frames, (height, width) = clips.shape[2], clips.shape[-2:]
+    times = repetitions(frames)
+    repeated = f", each {times} times" if times > 1 else ""
+    return f"{frames} future frames of {height} x {width} pixels{repeated}"
 
 
 def described(quality: VideoQuality) -> str:

@@ -195,15 +195,16 @@ class UvaJoint(LearnerComponent):
 
     Trained on its own it is a video model: clips without actions are enough.
 
-    Views are fused cell by cell, as the official code fuses its wrist camera: every view is a stream of channels of
-    its own, before and behind, and every predicted view has a head of its own.
-
     Args:
         image_size: Height and width that images are resized to.
-        frames: F, frames of the history and of the future alike.
+        frames: F, frames of the history and of the future alike, of every view.
         stride: Environment steps between future frames; the first is ``stride`` steps ahead.
         history_stride: Environment steps between history frames, the last of which is the present one; 0 repeats the
-            present one. Paper's Fig. 6 varies the length of the history.
+            present one, so that every view is conditioned on one frame. Paper's Fig. 6 varies the length of the history.
+        views: ``fused`` views meet cell by cell, as the official code fuses its wrist camera: every view is a stream
+            of channels of its own, before and behind, and every predicted view has a head of its own. ``concatenated``
+            views are one clip, one view's frames behind another's, each conditioned on its own view's history and
+            given its own share of the actions (Liang et al. 2025, appendix A.2); all are predicted, by one head.
         random_history: Training draws the history frames from all steps that the history spans, with repetition and
             the last one always present (``different_history_freq``). The policy is then handed every step.
         horizon: Actions that belong to the future frames; None: ``frames * stride``. Forward dynamics sees them.
@@ -212,7 +213,8 @@ class UvaJoint(LearnerComponent):
         past_action_drop: Probability with which training hides each of them (``1 - action_mask_ratio``).
         proprioception: Tell the robot's state at the history frames.
         predicted_views: Cameras whose future is predicted; None: all. The others are seen only.
-        inverse_hides: Which cameras' history inverse dynamics hides. The official code hides the first one's only.
+        inverse_hides: Which cameras' history inverse dynamics hides. The official code hides the first one's only;
+            that of concatenated views is hidden as a whole.
         latent: Images to tokens.
         text: What reads the instruction, whose pooled vector is repeated; None: no language.
         text_tokens: How often.
@@ -240,6 +242,7 @@ class UvaJoint(LearnerComponent):
     past_actions: int = Field(0, ge=0)
     past_action_drop: float = Field(0.5, ge=0, le=1)
     proprioception: bool = False
+    views: Literal["fused", "concatenated"] = "fused"
     predicted_views: tuple[str, ...] | None = Field(None, min_length=1)
     inverse_hides: Literal["first", "all"] = "first"
     latent: Annotated[KlLatent | SpaceToDepthLatent | CosineLatent, Field(discriminator="type")] = KlLatent()
@@ -263,6 +266,8 @@ class UvaJoint(LearnerComponent):
         for name, count in (("horizon", self.chunk), ("past_actions", self.past_actions)):
             if count and tokens % count:
                 raise ValueError(f"{name} {count} must divide the {tokens} tokens of all frames")
+        if self.views == "concatenated" and self.predicted_views is not None:
+            raise ValueError("concatenated views are one clip and predicted as a whole: leave predicted_views out")
         if self.random_history and not self.history_stride:
             raise ValueError("random_history needs a history_stride above 0")
         return self
@@ -277,11 +282,14 @@ class UvaJoint(LearnerComponent):
         """Actions that belong to the future frames."""
         return self.horizon or self.frames * self.stride
 
-    @property
-    def layout(self) -> FeatureLayout:
+    def views_in_clip(self, spaces: Spaces) -> int:
+        """Views that lie one behind another on the time axis."""
+        return len(spaces.cameras) if self.views == "concatenated" else 1
+
+    def layout(self, spaces: Spaces) -> FeatureLayout:
         """Unfolding of the joint latent."""
         height, width = self.grid
-        axes = (("frames", self.frames), ("height", height), ("width", width))
+        axes = (("frames", self.views_in_clip(spaces) * self.frames), ("height", height), ("width", width))
         return FeatureLayout(self.transformer.out_width, axes)
 
     @property
@@ -360,7 +368,7 @@ class Uva(PolicyComponent):
             that is listed twice is drawn twice as often. Windows without actions are practised as ``video`` whatever is
             drawn.
         modes_per: Whether a whole batch practises one mode, as in the official code, or every row its own.
-        guidance: Of the instruction, when acting; 1 is none. The official code crashes at any other.
+        guidance: Of the instruction, when acting and when predicting video; 1 is none. The official code crashes at any other.
     """
 
     type: Literal["uva"] = "uva"
@@ -387,7 +395,7 @@ class Uva(PolicyComponent):
         return Window(frames.observed, frames.future, horizon, frames.past_actions)
 
     def check(self, spaces: Spaces) -> list[str]:
-        return self.joint.check(spaces) or self.action.check(self.joint.layout, spaces)
+        return self.joint.check(spaces) or self.action.check(self.joint.layout(spaces), spaces)
 
     def build(self, spaces: Spaces) -> UvaPolicy:
         from vpolicy_uva.policy import UvaPolicy
