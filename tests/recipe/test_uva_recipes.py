@@ -112,7 +112,7 @@ def test_views_and_sentences_are_the_codes():
 
 
 def test_the_baseline_on_robocasa_is_that_of_the_papers_appendix():
-    """Liang et al. 2025, A.2: autoencoder and MAR to start with, three conditioning images, views one behind another."""
+    """Liang et al. 2025, A.2: autoencoder and MAR to start with, three conditioning images, one clip of all views."""
     recipe = recipe_of("uva_robocasa")
     joint, spaces = recipe.policy.joint, recipe.benchmark.spaces()
     assert (joint.latent.weights, joint.initial_weights) == ("weights/kl-f16", "weights/mar-base")

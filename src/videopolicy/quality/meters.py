@@ -31,8 +31,8 @@ class Meters:
     """All metrics over all clips.
 
     PSNR is that of the mean squared error over all frames, so that a frame which is predicted perfectly does not make
-    it infinite. SSIM and LPIPS are means over frames. FVD compares videos of future frames that end before their episode
-    does; where these are too few for its network, each is repeated (see `networks.repetitions`).
+    it infinite. SSIM and LPIPS are means over frames. FVD compares videos that end before their episode does, of future
+    frames; where these are too few for its network, each is repeated (see `networks.repetitions`).
 
     Args:
         networks: Those of LPIPS and FVD, where they are wanted.
@@ -107,8 +107,8 @@ class Meters:
         if self._fvd is not None and frames < SHORTEST_CLIP:
             raise VpolicyError(
                 f"FVD needs {FEWEST_FRAMES} frames at least; the model predicts {frames}.",
-                f"Predict {SHORTEST_CLIP} frames or more, which are repeated where they are fewer than {FEWEST_FRAMES}, "
-                "or leave --fvd-weights out.",
+                f"Predict {SHORTEST_CLIP} frames or more, which are repeated where they are fewer than {FEWEST_FRAMES},"
+                " or leave --fvd-weights out.",
             )
 
 

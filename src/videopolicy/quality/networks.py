@@ -20,7 +20,8 @@ FEWEST_FRAMES = 10
 STRETCHED_FRAMES = 16
 """Frames at least of a shorter clip whose frames are repeated, which are those that FVD is usually measured on."""
 SHORTEST_CLIP = 4
-"""Frames of the shortest clip that is stretched: of UVA's, whose training code shows each four times (``eval/fvd``)."""
+"""Frames of the shortest clip that is stretched, the fewest of a published figure: the training code of arXiv
+2503.00200 shows each of 4 frames four times (``eval/fvd``)."""
 
 
 def repetitions(frames: int) -> int:

@@ -14,7 +14,7 @@ from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
 from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
-from videopolicy.report.published import published_tables, with_sign
+from videopolicy.report.published import of_elsewhere, of_this_benchmark, published_tables, with_sign
 from videopolicy.report.run_folder import RunFolder, read_run
 from videopolicy.results import PolicySummary, Rate
 from videopolicy.statistics import span
@@ -70,6 +70,7 @@ def _interval(rate: Rate) -> str:
 
 def _context(run: RunFolder) -> dict[str, Any]:
     tasks = list(run.benchmark.tasks()) if run.benchmark else []
+    published = run.benchmark.published() if run.benchmark else ()
     return {
         "run": run,
         "style": (Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
@@ -85,7 +86,8 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "films": _films(run),
         "forecasts": _forecasts(run),
         "stages": [_stage(run, name) for name in run.stage_names],
-        "published": published_tables(run.benchmark.published()) if run.benchmark else [],
+        "published": published_tables(of_this_benchmark(published)),
+        "elsewhere": published_tables(of_elsewhere(published)),
         "protocols": list(dict.fromkeys(record.protocol for record in run.records)),
         "protocol": run.benchmark.protocol() if run.benchmark else {},
         "errors": [record for record in run.records if record.error is not None],

@@ -23,7 +23,8 @@ class JointModel(Learner):
         super().__init__()
         self.options = options
         self.cameras = [camera.name for camera in spaces.cameras]
-        chosen, self.views_in_clip = options.predicted_views, options.views_in_clip(spaces)
+        chosen = options.predicted_views
+        self.views_in_clip = len(self.cameras) if options.views == "concatenated" else 1
         predicted = [chosen is None or name in chosen for name in self.cameras[:: self.views_in_clip]]
         state = spaces.state.dim if options.proprioception and spaces.state else 0
         self.latent = build_latents(options.latent)
