@@ -169,7 +169,7 @@ class Svd(BackboneComponent):
             it for pixel input and keeps it for latent input (training never drops it).
         guidance_scale: Scale of classifier-free guidance of a predicted clip; 1 is none, and half the cost. Reported
             videos and their quality have it; features are read without. The default is VPP's (appendix B.3, and the
-            ``guidance_scale`` of its configuration, which the previews of its training have, with the image kept in both
+            ``guidance_scale`` of its configuration, which its training's previews have, with the image kept in both
             branches; its script passes 3 and zeroes it), Video Policy's is 2 (appendix A.1).
         video_guidance: How guidance is spread over the frames of a predicted clip: ``linear`` from 1 to its scale
             as in Stable Video Diffusion's pipeline, or ``constant`` (Video Policy's evaluation).
