@@ -16,8 +16,10 @@ from types import ModuleType
 import pytest
 
 from videopolicy.compare.comparison import compare
+from videopolicy.compare.grid import left_out_tables, sections
 from videopolicy.compare.model import Comparison, Entry, Pair
 from videopolicy.errors import VpolicyError
+from videopolicy.results.published import of_elsewhere, published_tables
 
 
 def _load(name: str) -> ModuleType:
@@ -147,6 +149,17 @@ def test_episodes_with_errors_are_counted_apart(tmp_path: Path):
 def test_published_numbers_answer_before_anything_was_run():
     found = compare([], "robocasa")
     assert found.entries == () and {number.group for number in found.published} >= {"mean"}
+
+
+def test_numbers_of_other_robots_and_data_are_left_to_the_page():
+    found = compare([], "calvin")
+    titles = [section.title for section in sections(found)]
+    assert titles and all(title.endswith("Table 1") for title in titles)
+    assert left_out_tables(found) == ["8 more tables of ablations", "8 more tables of other robots, data and machines"]
+    tables = published_tables(of_elsewhere(found.published))
+    data = next(table for table in tables if table.source.endswith("Table 8"))
+    assert ("Total", ("375192", "1")) in data.rows
+    assert not any("episodes is given" in remark for table in tables for remark in table.remarks)
 
 
 def test_an_unknown_benchmark_and_no_runs_say_what_to_do(tmp_path: Path):

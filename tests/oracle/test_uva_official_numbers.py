@@ -254,7 +254,7 @@ def test_joint_latent_and_losses(
         if mode in ("policy", "inverse", "full"):
             everything = torch.ones(case.rows * 16, dtype=torch.bool)
             give_draws([case.policy.action.head], draws, everything, monkeypatch)
-            stream = StaticStream(batch.observation, case.joint.options.layout, [Branch(1.0, latent)])
+            stream = StaticStream(batch.observation, case.policy.layout, [Branch(1.0, latent)])
             action = case.policy.action.loss(stream, batch.actions, batch.action_mask)
             close(action, expected["action_loss"], 0, 1e-4)
 
@@ -263,7 +263,7 @@ def test_joint_latent_and_losses(
 def test_samples_of_every_plan(cases: dict[str, Case], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = cases[name]
     batch = case.told(monkeypatch)
-    layout, observation = case.joint.options.layout, batch.observation
+    layout, observation = case.policy.layout, batch.observation
     for plan, drawn in case.draws["sample"].items():
         mode, steps = PLANS[plan], drawn["num_iter"]
         latents = []

@@ -74,3 +74,14 @@ class TestUvaAction(PolicyContract):
 
     def test_trains_all_that_is_trainable(self):
         pytest.skip("what reads actions and frames to come is there and has nothing to do")
+
+
+class TestUvaWithConcatenatedViews(PolicyContract):
+    """One clip of both cameras, conditioned on one frame of each, with past actions and the robot's state."""
+
+    @pytest.fixture
+    def component(self):
+        joint = UvaJoint(
+            **SMALL, views="concatenated", history_stride=0, past_actions=4, proprioception=True, text_drop=0.5
+        )
+        return Uva(joint=joint, action=ACTION, modes=("forward", "full", "inverse"), modes_per="sample")

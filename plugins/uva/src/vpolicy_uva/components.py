@@ -195,24 +195,23 @@ class UvaJoint(LearnerComponent):
 
     Trained on its own it is a video model: clips without actions are enough.
 
-    Views are fused cell by cell, as the official code fuses its wrist camera: every view is a stream of channels of
-    its own, before and behind, and every predicted view has a head of its own.
-
     Args:
         image_size: Height and width that images are resized to.
-        frames: F, frames of the history and of the future alike.
+        frames: F, frames of the history and of the future alike, of every view.
         stride: Environment steps between future frames; the first is ``stride`` steps ahead.
         history_stride: Environment steps between history frames, the last of which is the present one; 0 repeats the
-            present one. Paper's Fig. 6 varies the length of the history.
+            present one, the only one of its view. Paper's Fig. 6 varies the length of the history.
         random_history: Training draws the history frames from all steps that the history spans, with repetition and
             the last one always present (``different_history_freq``). The policy is then handed every step.
         horizon: Actions that belong to the future frames; None: ``frames * stride``. Forward dynamics sees them.
-        past_actions: Actions before the present that the model is told; 0 for none, as in all shipped configurations.
-            The paper's figure 2 has them.
+        past_actions: Actions before the present; 0 for none, as in all configurations. The paper's Fig. 2 has them.
         past_action_drop: Probability with which training hides each of them (``1 - action_mask_ratio``).
         proprioception: Tell the robot's state at the history frames.
+        views: ``fused`` cell by cell, as the official code fuses its wrist camera: every view is a stream of its own
+            channels, and every predicted one has a head of its own. ``concatenated`` on the time axis: one clip of all,
+            each conditioned on its own history, predicted by one head (Liang et al. 2025, appendix A.2).
         predicted_views: Cameras whose future is predicted; None: all. The others are seen only.
-        inverse_hides: Which cameras' history inverse dynamics hides. The official code hides the first one's only.
+        inverse_hides: Whose history inverse dynamics hides, of fused views. The official code hides the first's only.
         latent: Images to tokens.
         text: What reads the instruction, whose pooled vector is repeated; None: no language.
         text_tokens: How often.
@@ -226,8 +225,7 @@ class UvaJoint(LearnerComponent):
             official code pads episodes by a few steps and counts them.
         forward: Trained on its own, it is told the actions that lead to the future frames: a model of forward dynamics
             and nothing else. Inside `uva` the modes decide.
-        initial_weights: Folder that ``vpolicy import mar`` made of an ImageNet checkpoint of MAR; what has the same
-            name and shape is taken from there.
+        initial_weights: Folder that ``vpolicy import mar`` made; what has the same name and shape is taken from there.
     """
 
     type: Literal["uva-joint"] = "uva-joint"
@@ -240,6 +238,7 @@ class UvaJoint(LearnerComponent):
     past_actions: int = Field(0, ge=0)
     past_action_drop: float = Field(0.5, ge=0, le=1)
     proprioception: bool = False
+    views: Literal["fused", "concatenated"] = "fused"
     predicted_views: tuple[str, ...] | None = Field(None, min_length=1)
     inverse_hides: Literal["first", "all"] = "first"
     latent: Annotated[KlLatent | SpaceToDepthLatent | CosineLatent, Field(discriminator="type")] = KlLatent()
@@ -263,6 +262,8 @@ class UvaJoint(LearnerComponent):
         for name, count in (("horizon", self.chunk), ("past_actions", self.past_actions)):
             if count and tokens % count:
                 raise ValueError(f"{name} {count} must divide the {tokens} tokens of all frames")
+        if self.views == "concatenated" and self.predicted_views is not None:
+            raise ValueError("concatenated views are one clip and predicted as a whole: leave predicted_views out")
         if self.random_history and not self.history_stride:
             raise ValueError("random_history needs a history_stride above 0")
         return self
@@ -277,11 +278,11 @@ class UvaJoint(LearnerComponent):
         """Actions that belong to the future frames."""
         return self.horizon or self.frames * self.stride
 
-    @property
-    def layout(self) -> FeatureLayout:
-        """Unfolding of the joint latent."""
+    def layout(self, spaces: Spaces) -> FeatureLayout:
+        """Unfolding of the joint latent; concatenated views have their frames one behind another."""
         height, width = self.grid
-        axes = (("frames", self.frames), ("height", height), ("width", width))
+        frames = self.frames * (len(spaces.cameras) if self.views == "concatenated" else 1)
+        axes = (("frames", frames), ("height", height), ("width", width))
         return FeatureLayout(self.transformer.out_width, axes)
 
     @property
@@ -357,10 +358,9 @@ class Uva(PolicyComponent):
         action: What turns the joint latent into actions: any decoder.
         modes: What training practises, drawn uniformly (section III-D): ``policy``, ``video``, ``forward`` and
             ``inverse`` dynamics, ``full`` dynamics (video and actions). UMI's configuration has policy and full; one
-            that is listed twice is drawn twice as often. Windows without actions are practised as ``video`` whatever is
-            drawn.
+            that is listed twice is drawn twice as often. Windows without actions are practised as ``video`` anyway.
         modes_per: Whether a whole batch practises one mode, as in the official code, or every row its own.
-        guidance: Of the instruction, when acting; 1 is none. The official code crashes at any other.
+        guidance: Of the instruction, when acting and predicting video; 1: none. The official code crashes at any other.
     """
 
     type: Literal["uva"] = "uva"
@@ -387,7 +387,7 @@ class Uva(PolicyComponent):
         return Window(frames.observed, frames.future, horizon, frames.past_actions)
 
     def check(self, spaces: Spaces) -> list[str]:
-        return self.joint.check(spaces) or self.action.check(self.joint.layout, spaces)
+        return self.joint.check(spaces) or self.action.check(self.joint.layout(spaces), spaces)
 
     def build(self, spaces: Spaces) -> UvaPolicy:
         from vpolicy_uva.policy import UvaPolicy

@@ -24,12 +24,13 @@ class JointModel(Learner):
         self.options = options
         self.cameras = [camera.name for camera in spaces.cameras]
         chosen = options.predicted_views
-        predicted = [chosen is None or name in chosen for name in self.cameras]
+        self.views_in_clip = len(self.cameras) if options.views == "concatenated" else 1
+        predicted = [chosen is None or name in chosen for name in self.cameras[:: self.views_in_clip]]
         state = spaces.state.dim if options.proprioception and spaces.state else 0
         self.latent = build_latents(options.latent)
         self.text = options.text.build() if options.text else None
         told = options.text.pooled_dim if options.text else 0
-        self.transformer = JointTransformer(options, predicted, spaces.actions.dim, state, told)
+        self.transformer = JointTransformer(options, predicted, spaces.actions.dim, state, told, self.views_in_clip)
         channels, width = options.latent.latent_channels, options.transformer.out_width
         heads = [options.video] * len(self.transformer.predicted) if options.video else []
         self.video_heads: Sequence[DiffusionHead] = nn.ModuleList(  # type: ignore[assignment]
@@ -54,6 +55,8 @@ class JointModel(Learner):
     @property
     def predicted_cameras(self) -> tuple[str, ...]:
         """The cameras whose future is predicted, in the order of the views."""
+        if self.views_in_clip > 1:
+            return tuple(self.cameras)
         return tuple(self.cameras[index] for index in self.transformer.predicted)
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
@@ -83,7 +86,7 @@ class JointModel(Learner):
         told.history_hidden = rows_that([not one.history for one in practised])
         future = None
         if any(one.future != "hidden" for one in practised):
-            future = self._encode([batch.future[name] for name in self.predicted_cameras], None)
+            future = self._clips(self._encode([batch.future[name] for name in self.predicted_cameras], None))
             masked = masked_cells(rows, self.transformer.cells, self.options.mask_ratio_min).to(device)
             told.future = future
             told.future_hidden = torch.where(
@@ -117,7 +120,7 @@ class JointModel(Learner):
         assert future is not None and told.future_hidden is not None
         counted = told.future_hidden[:, None].expand(-1, self.transformer.frames, -1)
         if self.options.future_mask and batch.future_mask is not None:
-            counted = counted & batch.future_mask[..., None]
+            counted = counted & batch.future_mask.repeat(1, self.views_in_clip)[..., None]
         if rows is not None:
             counted = counted & rows[:, None, None]
         counted = counted.flatten(1)
@@ -140,16 +143,16 @@ class JointModel(Learner):
         Raises:
             RecipeError: The model needs more than the frames, and there is no observation.
         """
-        future = self._encode([frames[name] for name in self.predicted_cameras], generator)
+        future = self._clips(self._encode([frames[name] for name in self.predicted_cameras], generator))
         rows, device = len(future), future.device
-        bare = len(self.cameras) == 1 or self.transformer.hides_all
+        bare = len(self.cameras) == self.views_in_clip or self.transformer.hides_all
         if observation is None and not (bare and not self.options.proprioception):
             raise RecipeError(
                 "Inverse dynamics of this model sees the other cameras' history and the state besides the frames.",
                 "Give the observation too, or train with `joint.inverse_hides: all` and without proprioception.",
             )
         if observation is None:
-            shape = (rows, len(self.cameras), *future.shape[2:])
+            shape = (rows, len(self.cameras) // self.views_in_clip, *future.shape[2:])
             told = Told(future.new_zeros(shape), torch.ones(rows, dtype=torch.bool, device=device))
             if self.text is not None:
                 told.text = future.new_zeros(rows, self.transformer.text_in.in_features)
@@ -168,7 +171,7 @@ class JointModel(Learner):
         generator: RowGenerator,
         actions: Tensor | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
         """Predicted frames ``(B, W, F, 3, H, W)`` uint8 of the predicted cameras, at the offsets ``clip_offsets``.
 
@@ -177,7 +180,7 @@ class JointModel(Learner):
             generator: Noise of the rows.
             actions: Normalised ``(B, H, A)``: forward dynamics. None: what the model itself expects.
             steps: Autoregressive steps, 1 to the number of cells; None: as the options say.
-            guidance: Of the instruction.
+            guidance: Of the instruction; None: 1, which is none.
 
         Raises:
             ValueError: There are too many steps, too few actions, or there is guidance without an instruction.
@@ -189,10 +192,12 @@ class JointModel(Learner):
                 raise ValueError(f"{actions.shape[1]} actions do not reach the last frame, which {chunk} lead to")
             told.actions = actions[:, :chunk]
             told.actions_hidden = told.actions.isnan().any(dim=-1)
+        guidance = 1.0 if guidance is None else guidance
         if guidance != 1 and self.text is None:
             raise ValueError("guidance is of the instruction, and this model reads none")
         order = normal_noise((len(observation), self.transformer.cells), told.history, generator).argsort(dim=1)
         latents = self.generate(told, order, generator, steps or self.options.video_steps, guidance)
+        latents = latents.flatten(1, 2).unflatten(1, (-1, self.options.frames))  # by camera again
         images = self.latent.decode(self._images(latents).flatten(0, 2)).unflatten(0, latents.shape[:3])
         return to_bytes(images.clamp(-1, 1))
 
@@ -245,7 +250,8 @@ class JointModel(Learner):
         views = [observation.images[name][:, frames] for name in self.cameras]
         history = self._encode(views, generator)
         if history.shape[2] == 1:
-            history = history.expand(-1, -1, self.transformer.frames, -1, -1)
+            history = history.expand(-1, -1, self.options.frames, -1, -1)
+        history = self._clips(history)
         rows, device = len(history), history.device
         told = Told(history, torch.zeros(rows, dtype=torch.bool, device=device))
         if (past := observation.past_actions) is not None and self.options.past_actions:
@@ -291,6 +297,10 @@ class JointModel(Learner):
             moments.append(found.unflatten(0, view.shape[:2]))
         latents = self.latent.draw(torch.stack(moments, dim=1), generator)
         return latents.flatten(-2).transpose(-1, -2)
+
+    def _clips(self, latents: Tensor) -> Tensor:
+        """Latents ``(B, V, F, S, c)`` by camera as the transformer sees them, concatenated views as one clip."""
+        return latents.flatten(1, 2).unflatten(1, (-1, self.transformer.frames))
 
     def _images(self, latents: Tensor) -> Tensor:
         """Tokens ``(..., S, c)`` as maps ``(..., c, h, w)``."""

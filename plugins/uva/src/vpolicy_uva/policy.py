@@ -21,7 +21,8 @@ class UvaPolicy(Policy):
         super().__init__()
         self.options = options
         self.joint: JointModel = options.joint.build(spaces)
-        self.action = options.action.build(options.joint.layout, spaces)
+        self.layout = options.joint.layout(spaces)
+        self.action = options.action.build(self.layout, spaces)
 
     @property
     def window(self) -> Window:
@@ -56,7 +57,7 @@ class UvaPolicy(Policy):
         if acted.any():
             horizon = self.options.action.horizon
             counted = batch.action_mask[:, :horizon] & acted[:, None]
-            stream = StaticStream(batch.observation, self.options.joint.layout, [Branch(1.0, joint)])
+            stream = StaticStream(batch.observation, self.layout, [Branch(1.0, joint)])
             losses["action"] = self.action.loss(stream, batch.actions[:, :horizon], counted)
         name = next(iter(losses))
         return {**losses, name: losses[name] + untouched(self)}
@@ -103,13 +104,15 @@ class UvaPolicy(Policy):
         generator: RowGenerator,
         actions: Tensor | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
-        """Predicted frames; see `vpolicy_uva.joint.JointModel.predict_video`."""
+        """Predicted frames, with the policy's own guidance where none is named; see
+        `vpolicy_uva.joint.JointModel.predict_video`."""
+        guidance = self.options.guidance if guidance is None else guidance
         return self.joint.predict_video(observation, generator, actions, steps, guidance)
 
     def _actions(
         self, branches: list[tuple[float, Tensor]], observation: Observation, generator: RowGenerator
     ) -> Tensor:
         weighted = [Branch(weight, joint) for weight, joint in branches]
-        return self.action.sample(StaticStream(observation, self.options.joint.layout, weighted), generator)
+        return self.action.sample(StaticStream(observation, self.layout, weighted), generator)

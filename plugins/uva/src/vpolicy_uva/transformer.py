@@ -21,7 +21,8 @@ class Told:
     """What the transformer is told; True hides.
 
     Args:
-        history: ``(B, V, T, S, c)`` latents of all views, tokens of a frame in rows.
+        history: ``(B, V, T, S, c)`` latents of all views, tokens of a frame in rows. Concatenated views are one view
+            of as many times as many frames T, here and below.
         history_hidden: ``(B,)``.
         future: ``(B, W, T, S, c)`` latents of the predicted views, or None where all of them are hidden.
         future_hidden: ``(B, S)``, the same cells in all frames.
@@ -91,18 +92,27 @@ class JointTransformer(nn.Module):
         action_dim: A.
         state_dim: S, 0 without proprioception.
         text_dim: E, 0 without language.
+        views_in_clip: Concatenated views, which lie one behind another on the time axis; actions and state are spread
+            over the frames of each of them.
     """
 
     measured_parts: ClassVar = {"forward": "video forward"}
 
     def __init__(
-        self, options: UvaJoint, predicted: list[bool], action_dim: int, state_dim: int, text_dim: int
+        self,
+        options: UvaJoint,
+        predicted: list[bool],
+        action_dim: int,
+        state_dim: int,
+        text_dim: int,
+        views_in_clip: int = 1,
     ) -> None:
         super().__init__()
+        self.views_in_clip = views_in_clip
         shape = options.transformer
         width, channels = shape.width, options.latent.latent_channels
         out, out_depth, out_heads = shape.decoder_shape
-        self.frames, self.cells = options.frames, options.grid[0] * options.grid[1]
+        self.frames, self.cells = views_in_clip * options.frames, options.grid[0] * options.grid[1]
         self.text_tokens = options.text_tokens if text_dim else 0
         self.hides_all, self.checkpointing = options.inverse_hides == "all", shape.checkpointing
         self.views: Iterable[View] = nn.ModuleList(  # type: ignore[assignment]
@@ -184,32 +194,30 @@ class JointTransformer(nn.Module):
         streams = [*ahead, seen[0]]
         if self.past_actions:
             streams.append(
-                self._spread(
-                    told.past_actions, told.past_hidden, self.past_actions, self.past_action_in, self.masked_past_action
-                )
+                self._spread(told.past_actions, told.past_hidden, self.past_action_in, self.masked_past_action)
                 if told.past_actions is not None
                 else self.masked_past_action.expand(rows, count, -1)
             )
         if told.actions is None:
             streams.append(self.masked_action.expand(rows, count, -1))
         else:
-            number = told.actions.shape[1]
-            streams.append(self._spread(told.actions, told.actions_hidden, number, self.action_in, self.masked_action))
+            streams.append(self._spread(told.actions, told.actions_hidden, self.action_in, self.masked_action))
         streams += seen[1:]
         if self.state_in is not None:
             assert told.state is not None
-            state = self.state_in(told.state)
-            streams.append(state.repeat_interleave(count // state.shape[1], dim=1))
+            streams.append(self._over_frames(self.state_in(told.state)))
         return [stream.to(seen[0]) for stream in streams]
 
-    def _spread(
-        self, actions: Tensor | None, hidden: Tensor | None, number: int, embed: nn.Module, masked: Tensor
-    ) -> Tensor:
-        """Actions ``(B, number, A)`` one behind the other over all cells."""
+    def _spread(self, actions: Tensor | None, hidden: Tensor | None, embed: nn.Module, masked: Tensor) -> Tensor:
+        """Actions ``(B, H, A)`` one behind the other over all cells, those that are hidden as one learned vector."""
         assert actions is not None and hidden is not None
         hidden = hidden[..., None]
-        embedded = torch.where(hidden, masked, embed(torch.where(hidden, 0, actions)))
-        return embedded.repeat_interleave(self.frames * self.cells // number, dim=1)
+        return self._over_frames(torch.where(hidden, masked, embed(torch.where(hidden, 0, actions))))
+
+    def _over_frames(self, embedded: Tensor) -> Tensor:
+        """Steps ``(B, N, D)`` one behind the other over the cells ``(B, T S, D)``, of every concatenated view anew."""
+        cells = self.frames * self.cells // self.views_in_clip
+        return embedded.repeat_interleave(cells // embedded.shape[1], dim=1).repeat(1, self.views_in_clip, 1)
 
     def _text(self, told: Told) -> Tensor:
         assert told.text is not None and told.text_hidden is not None

@@ -118,9 +118,9 @@ class EveryStep(ExtractorComponent):
         taps: Feature maps, fine to coarse.
         adapter: What condenses the feature maps.
         frozen: Whether the video model stays as it is, in eval mode, and has no loss (the second of two stages).
-        stop_gradient: Train the video model on its own loss, and keep the loss of the actions from it. The paper
-            speaks of a stop-gradient; the official code has none: its joint training lets the action loss through, and
-            its stage 2 is ``frozen``.
+        stop_gradient: Train the video model on its own loss, and keep the loss of the actions from it. The paper's
+            stop-gradient is of its two stages (section 3.3), the second of which is ``frozen``; its Joint is trained
+            end to end (section 4.4, Table 6), as in the official code.
         guidance: Scale of classifier-free guidance, for video and actions alike; 1 is none, and half the cost. The
             paper and the official evaluation have 2 at every step (the ramp in the official training files is never
             used).

@@ -34,7 +34,7 @@ class _Options(BaseModel):
 
 
 class VideoFormer(_Options):
-    """Learned latents of every frame read that frame's tokens and attend over time (section 3.2).
+    """Learned latents of every frame read that frame's tokens and attend over time (section 4.2).
 
     Args:
         dim: D. The paper's table says 512, which in the code is the inner width of the attention.
@@ -83,7 +83,7 @@ class Linear(_Options):
 class OneStep(ExtractorComponent):
     """One forward of the video model at its noisiest level; inner feature maps are the features.
 
-    Section 3.2; ``policy_models/module/diffusion_extract.py``. The paper's "diffusion time-step 20" counts
+    Section 4.2; ``policy_models/module/diffusion_extract.py``. The paper's "diffusion time-step 20" counts
     the steps of the schedule and changes nothing here: the first level is the same for any number of steps.
 
     Args:
@@ -214,7 +214,7 @@ class Dropout(_Options):
 
 
 class DitDiffusion(DecoderComponent):
-    """The diffusion transformer that turns video features into actions (section 3.3).
+    """The diffusion transformer that turns video features into actions (section 4.2).
 
     Encoder over goal, features and optional state; decoder over noisy actions with adaptive layer norm by
     the level; EDM preconditioning and loss (``policy_models/edm_diffusion/score_wrappers.py``,
