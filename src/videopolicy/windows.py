@@ -15,6 +15,7 @@ from videopolicy.errors import DataError, listing
 from videopolicy.types import Batch, Observation, Window
 
 TRAIN, VALIDATION = "train", "validation"
+Padding = Literal["mask", "zero", "repeat"]
 
 
 class Frames(Protocol):
@@ -64,7 +65,8 @@ class EpisodeWindows:
         state: Of every episode ``(n, S)`` float32, or None.
         stride: Steps from one window of an episode to the next.
         ahead: Windows with actions begin only where at least so many further steps of their episode follow.
-        padding: Actions past the end of an episode: masked, or zeros in recorded units that count.
+        padding: Actions past the end of an episode: masked; zeros in recorded units that count; or the episode's last
+            action repeated, which counts.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class EpisodeWindows:
         state: Sequence[np.ndarray] | None,
         stride: int = 1,
         ahead: int = 0,
-        padding: Literal["mask", "zero"] = "mask",
+        padding: Padding = "mask",
     ) -> None:
         lengths = np.array([len(one) for one in actions])
         self._first = np.repeat(np.cumsum(lengths) - lengths, lengths)  # of the episode that a step belongs to
@@ -127,7 +129,8 @@ class EpisodeWindows:
         actions, supervised = self._actions[steps], self._supervised[self._owner[now], None]
         if self._padding == "mask":
             return actions, there & supervised
-        actions[~there & supervised] = 0
+        if self._padding == "zero":
+            actions[~there & supervised] = 0
         return actions, np.broadcast_to(supervised, there.shape).copy()
 
     def _before(self, now: np.ndarray) -> np.ndarray:
