@@ -36,7 +36,16 @@ from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError, VpolicyError, WeightsError
 from videopolicy.hookspecs import hookimpl
 from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
-from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
+from videopolicy.types import (
+    Batch,
+    Branch,
+    FeatureLayout,
+    Observation,
+    RowGenerator,
+    Window,
+    normal_noise,
+    weighted_sum,
+)
 
 if TYPE_CHECKING:
     from videopolicy.contracts.backbone import Clip, Denoised, VideoBackbone
@@ -149,4 +158,5 @@ __all__ = [
     "normal_noise",
     "stack_views",
     "to_bytes",
+    "weighted_sum",
 ]

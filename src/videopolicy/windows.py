@@ -97,6 +97,7 @@ class EpisodeWindows:
         self._frames = frames
         self._observed = np.array(window.observed, np.int64)
         self._future = np.array(window.future, np.int64)
+        self._future_states = np.array(window.future_states, np.int64)
         self._horizon = np.arange(window.horizon)
         self._past = np.arange(-window.past_actions, 0)
 
@@ -109,6 +110,8 @@ class EpisodeWindows:
         observed, _ = self._steps(now, self._observed)
         future, future_mask = self._steps(now, self._future)
         actions, action_mask = self._ahead(now)
+        later, later_mask = self._steps(now, self._future_states)
+        has_later = self._state is not None and len(self._future_states)
         observation = Observation(
             images=self._images(observed),
             instructions=[self._instructions[owner] for owner in self._owner[now]],
@@ -121,6 +124,8 @@ class EpisodeWindows:
             future_mask=torch.from_numpy(future_mask) if len(self._future) else None,
             actions=torch.from_numpy(actions) if len(self._horizon) else None,
             action_mask=torch.from_numpy(action_mask) if len(self._horizon) else None,
+            future_state=torch.from_numpy(self._state[later]) if has_later else None,
+            future_state_mask=torch.from_numpy(later_mask) if has_later else None,
         )
 
     def _ahead(self, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -216,7 +216,9 @@ def test_the_last_action_is_repeated_and_counted_only_when_asked(root: Path) -> 
     for actions, of_episode, row in zip(repeated.actions[seen], masked.actions[seen], last[seen], strict=True):
         assert torch.equal(actions[: row + 1], of_episode[: row + 1])
         assert torch.equal(actions[row:], of_episode[row].expand(4 - int(row), -1))
-    assert component(root, action_padding="repeat").build(None).fingerprint() != component(root).build(None).fingerprint()
+    assert (
+        component(root, action_padding="repeat").build(None).fingerprint() != component(root).build(None).fingerprint()
+    )
 
 
 def test_skipped_episodes_are_left_out_of_windows_and_statistics(root: Path) -> None:
