@@ -346,7 +346,7 @@ def test_the_official_weights_at_two_horizons() -> None:
             torch.manual_seed(0)
             losses.append(decoder.loss(stream, batch.actions, batch.action_mask).item())
         assert losses[0] / losses[1] == pytest.approx(horizon / (25 + horizon))
-        assert stream._video_weight == pytest.approx(25 / (25 + horizon)) and "video" not in stream.losses
+        assert stream.video_weight == pytest.approx(25 / (25 + horizon)) and "video" not in stream.losses
 
 
 def test_a_single_level_is_refused_when_acting() -> None:

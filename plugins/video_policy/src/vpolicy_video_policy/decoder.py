@@ -48,8 +48,13 @@ class ActionUNetDecoder(ActionDecoder):
         error = (self._velocity(actions + scale * noise, level, branches, stream) - velocity) ** 2
         counted = mask.expand_as(error)
         mean = torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
-        weight = self.options.action_weight
-        return mean * (self.shape[0] / (self.shape[0] + stream.video_frames) if weight is None else weight)
+        return self.weight(stream) * mean
+
+    def weight(self, stream: FeatureStream) -> float:
+        """Of the loss: as the options say, or the share of the actions among actions and frames."""
+        actions = self.shape[0]
+        given = self.options.action_weight
+        return actions / (actions + stream.video_frames) if given is None else given
 
     @torch.no_grad()
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:

@@ -117,13 +117,14 @@ class DenoisingStream(FeatureStream):
             embedding = backbone.embed_level(level)
         if denoised.prediction is not None:
             self._errors.append(backbone.error(denoised.prediction, clip, video_level))
-            self.losses["video"] = self._video_weight * torch.stack(self._errors).mean()
+            self.losses["video"] = self.video_weight * torch.stack(self._errors).mean()
         if options.stop_gradient:
             denoised, embedding = detached(denoised), None if embedding is None else embedding.detach()
         return [Branch(1.0, self.extractor.tokens(denoised), embedding)]
 
     @property
-    def _video_weight(self) -> float:
+    def video_weight(self) -> float:
+        """Of the video loss: as the options say, or the share of the frames among frames and actions."""
         if self.options.video_weight is not None:
             return self.options.video_weight
         actions = self.batch.actions if self.batch is not None else None
