@@ -36,7 +36,7 @@ class ActionUNetDecoder(ActionDecoder):
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of v over the actions that are there, unweighted (``EDMWeighting`` cancels out)."""
-        mask = mask.unsqueeze(-1)
+        mask, stream.actions = mask.unsqueeze(-1), actions.shape[1]
         actions = torch.where(mask, actions, 0)
         density, draws = self.options.training_levels, self.options.noise_samples
         level = (normal_noise((len(actions),), actions) * density.deviation + density.mean).exp()

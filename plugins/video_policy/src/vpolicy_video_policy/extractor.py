@@ -99,6 +99,8 @@ class DenoisingStream(FeatureStream):
         self.extractor, self.backbone, self.options = extractor, extractor.backbone, extractor.options
         self.batch, self.generator = batch, generator
         self.video_frames = math.prod(extractor.backbone.frame_axes)
+        if batch is not None and batch.actions is not None:
+            self.actions = batch.actions.shape[1]
         self._clip: Clip | None = None
         self._errors: list[Tensor] = []
 
@@ -125,10 +127,8 @@ class DenoisingStream(FeatureStream):
     @property
     def video_weight(self) -> float:
         """Of the video loss: as the options say, or the share of the frames among frames and actions."""
-        if self.options.video_weight is not None:
-            return self.options.video_weight
-        actions = self.batch.actions if self.batch is not None else None
-        return self.video_frames / (self.video_frames + (0 if actions is None else actions.shape[1]))
+        given = self.options.video_weight
+        return self.video_frames / (self.video_frames + self.actions) if given is None else given
 
     def _training_clip(self) -> Clip:
         if self._clip is None:
