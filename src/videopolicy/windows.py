@@ -111,7 +111,7 @@ class EpisodeWindows:
         future, future_mask = self._steps(now, self._future)
         actions, action_mask = self._ahead(now)
         later, later_mask = self._steps(now, self._future_states)
-        has_later = self._state is not None and len(self._future_states)
+        to_come = None if self._state is None or not len(self._future_states) else self._state[later]
         observation = Observation(
             images=self._images(observed),
             instructions=[self._instructions[owner] for owner in self._owner[now]],
@@ -124,8 +124,8 @@ class EpisodeWindows:
             future_mask=torch.from_numpy(future_mask) if len(self._future) else None,
             actions=torch.from_numpy(actions) if len(self._horizon) else None,
             action_mask=torch.from_numpy(action_mask) if len(self._horizon) else None,
-            future_state=torch.from_numpy(self._state[later]) if has_later else None,
-            future_state_mask=torch.from_numpy(later_mask) if has_later else None,
+            future_state=None if to_come is None else torch.from_numpy(to_come),
+            future_state_mask=None if to_come is None else torch.from_numpy(later_mask),
         )
 
     def _ahead(self, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -140,6 +140,21 @@ def test_the_last_action_is_repeated_and_counted_only_when_asked(path: Path) -> 
     assert plain.fingerprint() != repeating.fingerprint() and plain.fingerprint(False) == repeating.fingerprint(False)
 
 
+def test_states_to_come_are_those_of_the_episode(path: Path) -> None:
+    windows = component(path).build(None).windows(Window(future_states=(1, 2, 5)))
+    batch = windows.batch(range(len(windows)))
+    start, recorded = 0, content()["data/state"][:, :2]
+    for length in LENGTHS:
+        last = start + length - 1
+        for now in range(start, start + length):
+            steps = [now + 1, now + 2, now + 5]
+            assert np.array_equal(batch.future_state[now], recorded[np.minimum(steps, last)])
+            assert batch.future_state_mask[now].tolist() == [step <= last for step in steps]
+        start += length
+    stateless = component(path, state={}).build(None).windows(Window(future_states=(1,))).batch([0])
+    assert stateless.future_state is None and stateless.future_state_mask is None
+
+
 def _first(windows: object, queue: multiprocessing.Queue) -> None:
     queue.put(windows.batch([7, 1]).observation.images["image"].numpy())
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import cast
 
@@ -24,7 +24,7 @@ EPSILON = 1e-6
 AHEAD_VALUES = 2**22
 """Modulations (16 megabytes of them in single precision) that sampling computes at a time, ahead of its steps."""
 
-Conditions = list[tuple[float | Tensor, Tensor]]
+Conditions = Sequence[tuple[float | Tensor, Tensor]]
 """Weight and condition ``(B, n, D)`` of every branch of guidance, one of weight 1 without; a weight of all vectors, or
 one ``(n,)`` for each."""
 
