@@ -44,6 +44,7 @@ from videopolicy.types import (
     RowGenerator,
     Window,
     normal_noise,
+    of_first_process,
     weighted_sum,
 )
 
@@ -156,6 +157,7 @@ __all__ = [
     "WorkerSpec",
     "hookimpl",
     "normal_noise",
+    "of_first_process",
     "stack_views",
     "to_bytes",
     "weighted_sum",

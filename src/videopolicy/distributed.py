@@ -9,14 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from videopolicy.errors import RecipeError
 from videopolicy.recipe import Recipe
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # in the order in which Lightning asks for them
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -38,24 +34,6 @@ def processes_per_node() -> int:
     """How many of them are on this machine."""
     nodes = int(os.environ.get("SLURM_NNODES") or 1)
     return int(os.environ.get("LOCAL_WORLD_SIZE") or max(1, started_processes() // nodes))
-
-
-def of_first_process(drawn: Tensor, device: torch.device) -> Tensor:
-    """What the first of the processes that train together has drawn; what was drawn where there is only one.
-
-    All of them must ask, each with a tensor of the same shape and type.
-
-    Args:
-        drawn: On the processor.
-        device: Where this process trains, over which the processes talk.
-    """
-    from torch import distributed
-
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return drawn
-    shared = drawn.to(device)
-    distributed.broadcast(shared, src=0)
-    return shared.cpu()
 
 
 def refuse_other_numbers(recipe: Recipe) -> None:

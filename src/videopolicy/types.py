@@ -227,6 +227,24 @@ def normal_noise(shape: tuple[int, ...], like: Tensor, generator: RowGenerator |
     return generator.randn(tuple(shape[1:]), like)
 
 
+def of_first_process(drawn: Tensor, device: torch.device) -> Tensor:
+    """What the first of the processes that train together has drawn; what was drawn where there is only one.
+
+    All of them must ask, each with a tensor of the same shape and type.
+
+    Args:
+        drawn: On the processor.
+        device: Where this process trains, over which the processes talk.
+    """
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return drawn
+    shared = drawn.to(device)
+    distributed.broadcast(shared, src=0)
+    return shared.cpu()
+
+
 def with_features(batch: Batch, features: Tensor) -> Batch:
     """The same batch with frozen features put in place of computing them."""
     return replace(batch, observation=replace(batch.observation, features=features))

@@ -33,8 +33,7 @@ from videopolicy.types import Batch
 
 pytestmark = pytest.mark.oracle
 
-VIEWS = ("gripper", "left", "right")
-"""The official code has three views wired in, and a pad frame before them."""
+VIEWS = ("gripper", "left", "right")  # wired into the official code, like the pad frame before them
 TAPS = {
     "up3.1": "h22_output_blocks.10",
     "up2.1": "h19_output_blocks.7",
@@ -59,12 +58,9 @@ class Parts:
     def __init__(self, oracle: dict[str, Any]) -> None:
         self.meta, self.inputs, self.outputs = oracle["meta"], oracle["inputs"], oracle["outputs"]
         self.draws = oracle["draws"]
-        actions = self.meta["action_dim"]
+        actions, size = self.meta["action_dim"], {side: 8 * self.meta[f"latent_{side}"] for side in ("height", "width")}
         spaces = Spaces(
-            cameras=tuple(
-                Camera(name=name, height=8 * self.meta["latent_height"], width=8 * self.meta["latent_width"])
-                for name in VIEWS
-            ),
+            cameras=tuple(Camera(name=name, **size) for name in VIEWS),
             actions=ActionSpace(
                 names=tuple(f"a{index}" for index in range(actions)),
                 low=(-1.0,) * actions,
@@ -73,7 +69,7 @@ class Parts:
                 rate=20,
             ),
         )
-        first, last = (self.meta["sampler"][f"guidance_{end}"] for end in ("min", "max"))
+        self.scales = first, last = [self.meta["sampler"][f"guidance_{end}"] for end in ("min", "max")]
         self.extractor = extractor_of(self.meta, guidance=last, guidance_start=first).build(spaces).eval()
         layout, self.spaces = self.extractor.layout, spaces
         self.decoder = decoder_of(self.meta).build(layout, spaces).eval()
@@ -273,8 +269,7 @@ def test_guided_sampling_in_lock_step(parts, recorded_noise, monkeypatch):
     close(actions[0], sampler["action"], atol=5e-3)
     # Nobody reads the video behind the last features, so its last step, down to 0, is done here.
     without, told = seen[-1][2].split(1)
-    first, last = (parts.meta["sampler"][f"guidance_{end}"] for end in ("min", "max"))
-    scale = torch.linspace(first, last, parts.meta["video_frames"]).view(-1, 1, 1, 1)
+    scale = torch.linspace(*parts.scales, parts.meta["video_frames"]).view(-1, 1, 1, 1)
     close((without + scale * (told - without))[0], sampler["video"], atol=5e-4)
 
 

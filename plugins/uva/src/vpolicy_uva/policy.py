@@ -8,8 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videopolicy import Batch, Branch, Observation, Policy, RowGenerator, Spaces, StaticStream, Window
-from videopolicy.distributed import of_first_process
+from videopolicy import (
+    Batch,
+    Branch,
+    Observation,
+    Policy,
+    RowGenerator,
+    Spaces,
+    StaticStream,
+    Window,
+    of_first_process,
+)
 from vpolicy_uva.components import Mode, Uva
 from vpolicy_uva.joint import JointModel, decayed, untouched
 from vpolicy_uva.masking import MODES
