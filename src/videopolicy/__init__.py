@@ -38,7 +38,17 @@ from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError, VpolicyError, WeightsError
 from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
-from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
+from videopolicy.types import (
+    Batch,
+    Branch,
+    FeatureLayout,
+    Observation,
+    RowGenerator,
+    Window,
+    normal_noise,
+    of_first_process,
+    weighted_sum,
+)
 
 if TYPE_CHECKING:
     from videopolicy.console.progress import Reporter
@@ -149,6 +159,8 @@ __all__ = [
     "WorkerSpec",
     "hookimpl",
     "normal_noise",
+    "of_first_process",
     "stack_views",
     "to_bytes",
+    "weighted_sum",
 ]

@@ -146,18 +146,28 @@ def test_goals_of_pusht_multitask_are_seeded_and_the_recipe_says_so():
     [
         ("uva_pusht", (), 444, 261.08),
         ("uva_libero10", (), 449, 261.60),
-        # The code has 583 tensors and 350.91 million, with a head for the robot's state as large as that for actions.
+        # Without and with the head for the robot's state, which is as large as that for actions.
         ("uva_toolhang", WRIST, 583 - 72, 350.91 - 52.25),
+        ("uva_toolhang", (*WRIST, "policy.joint.predict_proprioception={}"), 583, 350.91),
     ],
 )
 def test_the_policy_has_the_official_sizes(name, overrides, tensors, millions):
     with torch.device("meta"):
         policy = build_learner(recipe_of(name, *overrides), "policy", 0)
-    parts = (policy.joint.transformer, policy.joint.video_heads, policy.action)
+    parts = [policy.joint.transformer, policy.joint.video_heads, policy.action]
+    if policy.joint.state_prediction is not None:
+        parts.append(policy.joint.state_prediction)
     assert sum(len(part.state_dict()) for part in parts) == tensors
     counted = sum(parameter.numel() for part in parts for parameter in part.parameters())
     assert counted / 1e6 == pytest.approx(millions, abs=0.006)
     assert sum(parameter.numel() for parameter in policy.joint.latent.parameters()) == 66_456_019
+
+
+def test_the_robots_state_is_read_and_predicted_at_every_step():
+    window = recipe_of("uva_toolhang", *WRIST, "policy.joint.predict_proprioception={}").policy.window()
+    assert window.observed == tuple(range(-15, 1)) and window.future_states == tuple(range(1, 17))
+    drawn = recipe_of("uva_toolhang", *WRIST, "policy.joint.random_history=true").policy.joint
+    assert drawn.state_offsets == (-12, -8, -4, 0)
 
 
 def test_a_video_model_that_is_told_actions_depends_on_how_they_are_scaled(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from vpolicy_uva.components import ActionHead, Head, KlLatent, SpaceToDepthLatent, Transformer, Uva, UvaAction, UvaJoint
+from vpolicy_uva.components import Uva, UvaAction, UvaJoint
+from vpolicy_uva.options import ActionHead, Head, KlLatent, SpaceToDepthLatent, StateHead, Transformer
 
 from videopolicy.components.text import WordText
 from videopolicy.testing import LearnerContract, PolicyContract
@@ -62,6 +63,24 @@ class TestUvaWithEverything(PolicyContract):
             text_drop=0.5,
         )
         return Uva(joint=joint, action=ACTION, modes=("forward", "inverse", "full"), guidance=2.0)
+
+
+class TestUvaThatPredictsTheState(PolicyContract):
+    """States of every step and to come, a camera that is predicted and not seen."""
+
+    @pytest.fixture
+    def component(self):
+        joint = UvaJoint(
+            **SMALL,
+            history_stride=2,
+            proprioception=True,
+            predict_proprioception=StateHead(
+                dimensions=(1, 2), aggregation="fc2", head=ActionHead(width=16, depth=1, sampling_steps=4)
+            ),
+            seen_views=("front",),
+            text_drop=0.5,
+        )
+        return Uva(joint=joint, action=ACTION, modes=("forward", "full", "inverse"), modes_per="sample")
 
 
 class TestUvaAction(PolicyContract):

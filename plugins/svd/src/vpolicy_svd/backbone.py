@@ -85,6 +85,10 @@ class SvdBackbone(VideoBackbone):
         return *self.clips.leading, self.options.latent.latent_channels, *self.options.latent_grid
 
     @property
+    def frame_axes(self) -> tuple[int, ...]:
+        return self.clips.leading
+
+    @property
     def highest_level(self) -> float:
         return self.options.level_max
 

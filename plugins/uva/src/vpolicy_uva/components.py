@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from videopolicy import (
     AnyDecoder,
@@ -25,6 +25,16 @@ from videopolicy import (
 from videopolicy.components.text import ClipText
 from vpolicy_uva.guided_component import ModelGuided
 from vpolicy_uva.importing import KlF16Importer, MarImporter, UvaImporter
+from vpolicy_uva.options import (
+    ActionHead,
+    Aggregation,
+    CosineLatent,
+    Head,
+    KlLatent,
+    SpaceToDepthLatent,
+    StateHead,
+    Transformer,
+)
 
 if TYPE_CHECKING:
     from vpolicy_uva.action import UvaActionDecoder
@@ -32,162 +42,6 @@ if TYPE_CHECKING:
     from vpolicy_uva.policy import UvaPolicy
 
 Mode = Literal["policy", "video", "forward", "inverse", "full"]
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KlLatent(_Options):
-    """The frozen autoencoder kl-f16 of MAR (Li et al. 2024) as diffusers' ``AutoencoderKL``.
-
-    Args:
-        weights: Folder with ``config.json`` and ``diffusion_pytorch_model.safetensors`` as diffusers writes it, which
-            ``vpolicy import kl-f16`` makes of the official ``kl16.ckpt``, or a hub id. None: random weights, for
-            recipes whose stages bring their own.
-        channels: Widths of its levels; each level but the last halves the image.
-        layers: Residual layers per level.
-        latent_channels: c.
-        scaling_factor: What latents are multiplied with.
-        posterior: The official code draws latents from the posterior, when acting too; ``mode`` takes its mean.
-    """
-
-    type: Literal["kl"] = "kl"
-    weights: str | None = None
-    channels: tuple[int, ...] = (128, 128, 256, 256, 512)
-    layers: int = Field(2, ge=1)
-    latent_channels: int = Field(16, ge=1)
-    scaling_factor: float = 0.2325
-    posterior: Literal["sample", "mode"] = "sample"
-
-    @property
-    def patch(self) -> int:
-        return 2 ** (len(self.channels) - 1)
-
-
-class SpaceToDepthLatent(_Options):
-    """Pixels rearranged: every patch becomes the channels of one token. No weights, no loss of detail.
-
-    Args:
-        patch: Side of a patch in pixels.
-        scaling_factor: What pixels in [-1, 1] are multiplied with. Robot images have a standard deviation of about
-            0.5, and the diffusion expects about 1.
-    """
-
-    type: Literal["space-to-depth"] = "space-to-depth"
-    patch: int = Field(8, ge=1)
-    scaling_factor: float = 2.0
-
-    @property
-    def latent_channels(self) -> int:
-        return 3 * self.patch**2
-
-
-class CosineLatent(_Options):
-    """The lowest frequencies of a blockwise cosine transform, as in JPEG: few channels without any weights.
-
-    A token of 192 raw numbers asks more of a small diffusion head than one of 16: the noise that it must predict has
-    as many dimensions.
-
-    Args:
-        patch: Side of a block in pixels; every block becomes one token.
-        luma, chroma: Coefficients kept of the brightness, and of each of the two colour differences.
-        scaling_factor: What coefficients are multiplied with, besides 1 + their order: the amplitude of natural images
-            falls about with the frequency, and the diffusion expects a deviation of about 1.
-    """
-
-    type: Literal["cosine"] = "cosine"
-    patch: int = Field(8, ge=1)
-    luma: int = Field(10, ge=1)
-    chroma: int = Field(3, ge=1)
-    scaling_factor: float = Field(7.0, gt=0)
-
-    @model_validator(mode="after")
-    def _fits(self) -> CosineLatent:
-        if max(self.luma, self.chroma) > self.patch**2:
-            raise ValueError(f"a block of {self.patch} x {self.patch} pixels has {self.patch**2} coefficients")
-        return self
-
-    @property
-    def latent_channels(self) -> int:
-        return self.luma + 2 * self.chroma
-
-
-class Transformer(_Options):
-    """Shape of the masked joint transformer; the defaults are MAR's base size, which all official configurations use.
-
-    Args:
-        width, depth, heads: Of the encoder.
-        decoder_width, decoder_depth, decoder_heads: Of the decoder; None: as the encoder.
-        mlp_ratio: Hidden width of the feed-forward layers, in multiples of the width.
-        attention_dropout, dropout: On attention weights; behind attention and in the feed-forward layers.
-        checkpointing: Compute activations again on the way back instead of keeping them.
-    """
-
-    width: int = Field(768, ge=2)
-    depth: int = Field(12, ge=1)
-    heads: int = Field(12, ge=1)
-    decoder_width: int | None = Field(None, ge=2)
-    decoder_depth: int | None = Field(None, ge=1)
-    decoder_heads: int | None = Field(None, ge=1)
-    mlp_ratio: float = Field(4.0, gt=0)
-    attention_dropout: float = Field(0.1, ge=0, lt=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    checkpointing: bool = False
-
-    @property
-    def out_width(self) -> int:
-        """Width of the joint latent."""
-        return self.decoder_width or self.width
-
-    @property
-    def decoder_shape(self) -> tuple[int, int, int]:
-        """Width, depth and heads of the decoder."""
-        return self.out_width, self.decoder_depth or self.depth, self.decoder_heads or self.heads
-
-    @model_validator(mode="after")
-    def _fits(self) -> Transformer:
-        width, _, heads = self.decoder_shape
-        for name, size, count in (("width", self.width, self.heads), ("decoder_width", width, heads)):
-            if size % count:
-                raise ValueError(f"{name} {size} is not a multiple of its {count} heads")
-        return self
-
-
-class Head(_Options):
-    """A diffusion head: a residual MLP that denoises one vector, told a condition (``SimpleMLPAdaLN`` of MAR).
-
-    Args:
-        width, depth: Of the MLP.
-        training_steps: Of the cosine schedule.
-        sampling_steps: Of the respaced schedule that sampling follows. Paper: 100 in simulation, 16 on the robot.
-        temperature: Scale of the noise that every sampling step adds.
-        clip: Cut the clean estimate of every sampling step to this much on either side of 0; None: leave it. The
-            official code leaves the video's. At the noisiest steps an error of the noise is multiplied by thousands,
-            and a head that was trained briefly then leaves the range of what it has ever seen.
-        noise_samples: Levels and noises drawn per vector and step of training, which share its condition. The
-            official code draws one (``diffusion_batch_mul`` is read and never used), MAR four.
-    """
-
-    width: int = Field(1024, ge=2)
-    depth: int = Field(6, ge=1)
-    training_steps: int = Field(1000, ge=2)
-    sampling_steps: Annotated[int, WhenActing()] = Field(100, ge=2)
-    temperature: Annotated[float, WhenActing()] = Field(0.95, ge=0)
-    clip: Annotated[float | None, WhenActing()] = Field(None, gt=0)
-    noise_samples: int = Field(1, ge=1)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Head:
-        if self.sampling_steps > self.training_steps:
-            raise ValueError(f"sampling_steps {self.sampling_steps} exceed training_steps {self.training_steps}")
-        return self
-
-
-class ActionHead(Head):
-    """The action head: the same, with clean estimates cut to the range of normalised actions."""
-
-    clip: Annotated[float | None, WhenActing()] = Field(1.0, gt=0)
 
 
 class UvaJoint(LearnerComponent):
@@ -206,11 +60,17 @@ class UvaJoint(LearnerComponent):
         horizon: Actions that belong to the future frames; None: ``frames * stride``. Forward dynamics sees them.
         past_actions: Actions before the present; 0 for none, as in all configurations. The paper's Fig. 2 has them.
         past_action_drop: Probability with which training hides each of them (``1 - action_mask_ratio``).
-        proprioception: Tell the robot's state at the history frames.
+        proprioception: Condition on the robot's state.
+        states: At which steps: at every ``step`` that the history spans, as the official code has it for simulated
+            robots (16 states), or at the history's ``frames`` alone (4). None: every step, or the frames where
+            ``random_history`` draws them, as in the official code.
+        predict_proprioception: Predict the states to come as well; None: no, as in most official configurations.
         views: ``fused`` cell by cell, as the official code fuses its wrist camera: every view is a stream of its own
             channels, and every predicted one has a head of its own. ``concatenated`` on the time axis: one clip of all,
             each conditioned on its own history, predicted by one head (Liang et al. 2025, appendix A.2).
         predicted_views: Cameras whose future is predicted; None: all. The others are seen only.
+        seen_views: Cameras whose history is seen; None: all. The others are predicted only, which the official model
+            can do for the wrist's (``predict_wrist_img`` without ``use_proprioception``). The first is always seen.
         inverse_hides: Whose history inverse dynamics hides, of fused views. The official code hides the first's only.
         latent: Images to tokens.
         text: What reads the instruction, whose pooled vector is repeated; None: no language.
@@ -239,7 +99,10 @@ class UvaJoint(LearnerComponent):
     past_action_drop: float = Field(0.5, ge=0, le=1)
     proprioception: bool = False
     views: Literal["fused", "concatenated"] = "fused"
+    states: Literal["steps", "frames"] | None = None
+    predict_proprioception: StateHead | None = None
     predicted_views: tuple[str, ...] | None = Field(None, min_length=1)
+    seen_views: tuple[str, ...] | None = Field(None, min_length=1)
     inverse_hides: Literal["first", "all"] = "first"
     latent: Annotated[KlLatent | SpaceToDepthLatent | CosineLatent, Field(discriminator="type")] = KlLatent()
     text: AnyText | None = ClipText(max_length=30)
@@ -259,13 +122,16 @@ class UvaJoint(LearnerComponent):
         if any(size % patch for size in self.image_size):
             raise ValueError(f"image_size {list(self.image_size)} must be multiples of {patch}")
         tokens = self.frames * self.grid[0] * self.grid[1]
-        for name, count in (("horizon", self.chunk), ("past_actions", self.past_actions)):
+        states = len(self.state_offsets) if self.proprioception else 0
+        for name, count in (("horizon", self.chunk), ("past_actions", self.past_actions), ("states", states)):
             if count and tokens % count:
                 raise ValueError(f"{name} {count} must divide the {tokens} tokens of all frames")
-        if self.views == "concatenated" and self.predicted_views is not None:
-            raise ValueError("concatenated views are one clip and predicted as a whole: leave predicted_views out")
+        if self.views == "concatenated" and (self.predicted_views is not None or self.seen_views is not None):
+            raise ValueError("concatenated views are one clip as a whole: leave predicted_views and seen_views out")
         if self.random_history and not self.history_stride:
             raise ValueError("random_history needs a history_stride above 0")
+        if self.random_history and self.states == "steps":
+            raise ValueError("random_history draws the frames, and the states with them: it needs states: frames")
         return self
 
     @property
@@ -290,20 +156,50 @@ class UvaJoint(LearnerComponent):
         """Offsets of the history frames when acting; one for all where they repeat."""
         return tuple(-self.history_stride * k for k in reversed(range(self.frames))) if self.history_stride else (0,)
 
+    @property
+    def _spanned(self) -> tuple[int, ...]:
+        """Offsets of all steps that the history spans."""
+        return tuple(range(min(0, 1 - self.frames * self.history_stride), 1))
+
+    @property
+    def state_offsets(self) -> tuple[int, ...]:
+        """Offsets of the states when acting."""
+        at = self.states or ("frames" if self.random_history else "steps")
+        return self._spanned if at == "steps" else self.history
+
     def window(self) -> Window:
-        spanned = self.frames * self.history_stride
-        observed = tuple(range(1 - spanned, 1)) if self.random_history else self.history
+        every = self.random_history or (self.proprioception and self.state_offsets == self._spanned)
         future = tuple(self.stride * (k + 1) for k in range(self.frames))
-        return Window(observed, future, self.chunk if self.forward else 0, self.past_actions)
+        return Window(
+            self._spanned if every else self.history,
+            future,
+            self.chunk if self.forward else 0,
+            self.past_actions,
+            tuple(range(1, future[-1] + 1)) if self.predict_proprioception else (),
+        )
 
     def check(self, spaces: Spaces) -> list[str]:
         found = []
-        if self.proprioception and spaces.state is None:
-            found.append("uva-joint has proprioception on, but the spaces have no state")
+        predicted = self.predict_proprioception
+        for name, wanted in (("proprioception", self.proprioception), ("predict_proprioception", predicted)):
+            if wanted and spaces.state is None:
+                found.append(f"uva-joint has {name} on, but the spaces have no state")
+        if predicted and spaces.state and max(predicted.dimensions or (0,)) >= spaces.state.dim:
+            found.append(
+                f"uva-joint predicts dimension {max(predicted.dimensions or ())} of the state, counted from 0, and the "
+                f"state has {spaces.state.dim}"
+            )
         known = [camera.name for camera in spaces.cameras]
-        unknown = [name for name in self.predicted_views or () if name not in known]
-        if unknown:
-            found.append(f"uva-joint predicts view {', '.join(unknown)}, and the cameras are {', '.join(known)}")
+        for verb, chosen in (("predicts", self.predicted_views), ("sees", self.seen_views)):
+            unknown = [name for name in chosen or () if name not in known]
+            if unknown:
+                found.append(f"uva-joint {verb} view {', '.join(unknown)}, and the cameras are {', '.join(known)}")
+        if self.seen_views is not None and known and known[0] not in self.seen_views:
+            found.append(f"uva-joint always sees the first view: add {known[0]} to seen_views")
+        if self.seen_views is not None and self.predicted_views is not None:
+            idle = [name for name in known if name not in {*self.seen_views, *self.predicted_views}]
+            if idle:
+                found.append(f"uva-joint neither sees nor predicts view {', '.join(idle)}")
         return found
 
     def build(self, spaces: Spaces) -> JointModel:
@@ -329,7 +225,7 @@ class UvaAction(DecoderComponent):
 
     type: Literal["uva-action"] = "uva-action"
     horizon: int = Field(16, ge=1)
-    aggregation: Literal["conv_fc", "conv_ori", "conv2", "fc2"] = "conv_fc"
+    aggregation: Aggregation = "conv_fc"
     head: ActionHead = ActionHead()
     level_per: Literal["action", "chunk"] = "action"
 
@@ -359,7 +255,9 @@ class Uva(PolicyComponent):
         modes: What training practises, drawn uniformly (section III-D): ``policy``, ``video``, ``forward`` and
             ``inverse`` dynamics, ``full`` dynamics (video and actions). UMI's configuration has policy and full; one
             that is listed twice is drawn twice as often. Windows without actions are practised as ``video`` anyway.
-        modes_per: Whether a whole batch practises one mode, as in the official code, or every row its own.
+        modes_per: Whether the whole ``batch`` of a step practises one mode, over all devices that train together, as in
+            the official code (whose processes draw from equal seeds), or the rows of every ``device`` one of their own,
+            or every ``sample``.
         guidance: Of the instruction, when acting and predicting video; 1: none. The official code crashes at any other.
     """
 
@@ -367,7 +265,7 @@ class Uva(PolicyComponent):
     joint: UvaJoint = UvaJoint()
     action: AnyDecoder = UvaAction()
     modes: tuple[Mode, ...] = Field(("video", "forward", "policy", "inverse", "full"), min_length=1)
-    modes_per: Literal["batch", "sample"] = "batch"
+    modes_per: Literal["batch", "device", "sample"] = "batch"
     guidance: Annotated[float, WhenActing()] = 1.0
 
     @model_validator(mode="after")
@@ -384,7 +282,7 @@ class Uva(PolicyComponent):
     def window(self) -> Window:
         frames = self.joint.window()
         horizon = max(self.joint.chunk, self.action.horizon)
-        return Window(frames.observed, frames.future, horizon, frames.past_actions)
+        return Window(frames.observed, frames.future, horizon, frames.past_actions, frames.future_states)
 
     def check(self, spaces: Spaces) -> list[str]:
         return self.joint.check(spaces) or self.action.check(self.joint.layout(spaces), spaces)

@@ -13,6 +13,7 @@ from vpolicy_uva.components import Mode, UvaJoint
 from vpolicy_uva.head import DiffusionHead
 from vpolicy_uva.latents import FrameMemory, build_latents, to_pixels
 from vpolicy_uva.masking import MODES, left_hidden, masked_cells
+from vpolicy_uva.state import StatePrediction
 from vpolicy_uva.transformer import JointTransformer, Told
 
 
@@ -23,19 +24,29 @@ class JointModel(Learner):
         super().__init__()
         self.options = options
         self.cameras = [camera.name for camera in spaces.cameras]
-        chosen = options.predicted_views
+        self.seen_cameras = [name for name in self.cameras if options.seen_views is None or name in options.seen_views]
         self.views_in_clip = len(self.cameras) if options.views == "concatenated" else 1
-        predicted = [chosen is None or name in chosen for name in self.cameras[:: self.views_in_clip]]
+        predicted, seen = (
+            [chosen is None or name in chosen for name in self.cameras[:: self.views_in_clip]]
+            for chosen in (options.predicted_views, options.seen_views)
+        )
         state = spaces.state.dim if options.proprioception and spaces.state else 0
         self.latent = build_latents(options.latent)
         self.text = options.text.build() if options.text else None
         told = options.text.pooled_dim if options.text else 0
-        self.transformer = JointTransformer(options, predicted, spaces.actions.dim, state, told, self.views_in_clip)
+        self.transformer = JointTransformer(
+            options, predicted, seen, spaces.actions.dim, state, told, self.views_in_clip
+        )
         channels, width = options.latent.latent_channels, options.transformer.out_width
         heads = [options.video] * len(self.transformer.predicted) if options.video else []
         self.video_heads: Sequence[DiffusionHead] = nn.ModuleList(  # type: ignore[assignment]
             [DiffusionHead(head, channels, width) for head in heads]
         )
+        self.state_prediction: StatePrediction | None = None
+        if options.predict_proprioception is not None and spaces.state:
+            self.state_prediction = StatePrediction(
+                options.predict_proprioception, options.layout(spaces), len(self.window.future_states), spaces.state.dim
+            )
         self._memory = FrameMemory(self.latent, options.image_size)
         self.register_load_state_dict_post_hook(lambda module, _: module._memory.forget())
         if options.initial_weights is not None:
@@ -66,7 +77,30 @@ class JointModel(Learner):
         """The loss of the mode ``video`` or ``forward``, for windows with or without actions."""
         mode: Mode = "forward" if self.options.forward else "video"
         told, future = self.practise(batch, [mode] * len(batch))
-        return {"video": self.video_loss(self.transformer(told), told, future, batch) + untouched(self)}
+        joint = self.transformer(told)
+        video = self.video_loss(joint, told, future, batch) + untouched(self)
+        return {"video": video, **self.state_losses(joint, batch)}
+
+    def state_losses(self, joint: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss ``proprioception`` of the states to come, where they are predicted.
+
+        Args:
+            joint: ``(B, T S, D)``.
+            batch: With the states.
+
+        Raises:
+            RecipeError: There are none.
+        """
+        if self.state_prediction is None:
+            return {}
+        states, there = batch.future_state, batch.future_state_mask
+        if states is None or there is None:
+            raise RecipeError(
+                "The joint model predicts proprioception, but the windows have no states to come.",
+                "Set `predict_proprioception: null`, or use data with a state.",
+            )
+        mask = there if self.options.future_mask else torch.ones_like(there)
+        return {"proprioception": self.state_prediction.loss(joint, states, mask)}
 
     def practise(self, batch: Batch, modes: Sequence[Mode]) -> tuple[Told, Tensor | None]:
         """What training tells the transformer of a window, one mode a row, with the dropout of training.
@@ -145,14 +179,14 @@ class JointModel(Learner):
         """
         future = self._clips(self._encode([frames[name] for name in self.predicted_cameras], generator))
         rows, device = len(future), future.device
-        bare = len(self.cameras) == self.views_in_clip or self.transformer.hides_all
+        bare = len(self.seen_cameras) == self.views_in_clip or self.transformer.hides_all
         if observation is None and not (bare and not self.options.proprioception):
             raise RecipeError(
                 "Inverse dynamics of this model sees the other cameras' history and the state besides the frames.",
                 "Give the observation too, or train with `joint.inverse_hides: all` and without proprioception.",
             )
         if observation is None:
-            shape = (rows, len(self.cameras) // self.views_in_clip, *future.shape[2:])
+            shape = (rows, len(self.seen_cameras) // self.views_in_clip, *future.shape[2:])
             told = Told(future.new_zeros(shape), torch.ones(rows, dtype=torch.bool, device=device))
             if self.text is not None:
                 told.text = future.new_zeros(rows, self.transformer.text_in.in_features)
@@ -245,9 +279,9 @@ class JointModel(Learner):
         return [(told_nothing, without), (told_all, with_text)]
 
     def _known(self, observation: Observation, generator: RowGenerator | None, drawn: bool = False) -> Told:
-        """History, past actions, state and text; the history's frames are drawn where the options say so."""
+        """History, past actions, states and text; the history's frames are drawn where the options say so."""
         frames = self._history_frames(drawn)
-        views = [observation.images[name][:, frames] for name in self.cameras]
+        views = [observation.images[name][:, frames] for name in self.seen_cameras]
         history = self._encode(views, generator)
         if history.shape[2] == 1:
             history = history.expand(-1, -1, self.options.frames, -1, -1)
@@ -262,7 +296,9 @@ class JointModel(Learner):
                     "The joint model reads proprioception, but the observation has no state.",
                     "Set `proprioception: false`, or use data and a benchmark with a state.",
                 )
-            told.state = observation.state[:, frames]
+            own, observed = self.options.state_offsets, self.window.observed
+            states = frames if own == self.options.history else [observed.index(offset) for offset in own]
+            told.state = observation.state[:, states]
         if self.text is not None:
             told.text = self.text(observation.instructions).pooled.to(history)
             told.text_hidden = torch.zeros_like(told.history_hidden)

@@ -21,8 +21,8 @@ class Told:
     """What the transformer is told; True hides.
 
     Args:
-        history: ``(B, V, T, S, c)`` latents of all views, tokens of a frame in rows. Concatenated views are one view
-            of as many times as many frames T, here and below.
+        history: ``(B, V, T, S, c)`` latents of all views that are seen, tokens of a frame in rows. Concatenated views
+            are one view of as many times as many frames T, here and below.
         history_hidden: ``(B,)``.
         future: ``(B, W, T, S, c)`` latents of the predicted views, or None where all of them are hidden.
         future_hidden: ``(B, S)``, the same cells in all frames.
@@ -30,7 +30,7 @@ class Told:
         actions_hidden: ``(B, H)``.
         past_actions: ``(B, P, A)``, where the model has any.
         past_hidden: ``(B, P)``.
-        state: ``(B, K, S)`` where the model has any, K states evenly over the frames.
+        state: ``(B, K, S)`` where the model has any: K states one behind the other over all cells.
         text: ``(B, E)``, where the model has any.
         text_hidden: ``(B,)``.
     """
@@ -66,12 +66,13 @@ class View(nn.Module):
         channels: c.
         width: D.
         predicted: Whether the camera's future is predicted.
+        seen: Whether its history is seen.
         first: Whether it is the first view, whose vector for what is masked stands for a hidden history as well.
     """
 
-    def __init__(self, channels: int, width: int, predicted: bool, first: bool) -> None:
+    def __init__(self, channels: int, width: int, predicted: bool, seen: bool, first: bool) -> None:
         super().__init__()
-        self.history = nn.Linear(channels, width)
+        self.history = nn.Linear(channels, width) if seen else None
         self.future = nn.Linear(channels, width) if predicted else None
         self.masked = nn.Parameter(torch.zeros(1, width)) if predicted or first else None
 
@@ -88,7 +89,7 @@ class JointTransformer(nn.Module):
 
     Args:
         options: Sizes.
-        predicted: Per view whether its future is predicted.
+        predicted, seen: Per view whether its future is predicted, and whether its history is seen.
         action_dim: A.
         state_dim: S, 0 without proprioception.
         text_dim: E, 0 without language.
@@ -102,6 +103,7 @@ class JointTransformer(nn.Module):
         self,
         options: UvaJoint,
         predicted: list[bool],
+        seen: list[bool],
         action_dim: int,
         state_dim: int,
         text_dim: int,
@@ -116,7 +118,7 @@ class JointTransformer(nn.Module):
         self.text_tokens = options.text_tokens if text_dim else 0
         self.hides_all, self.checkpointing = options.inverse_hides == "all", shape.checkpointing
         self.views: Iterable[View] = nn.ModuleList(  # type: ignore[assignment]
-            [View(channels, width, known, i == 0) for i, known in enumerate(predicted)]
+            [View(channels, width, *known, i == 0) for i, known in enumerate(zip(predicted, seen, strict=True))]
         )
         self.predicted = [index for index, known in enumerate(predicted) if known]
         self.action_in = nn.Linear(action_dim, width)
@@ -131,7 +133,7 @@ class JointTransformer(nn.Module):
             self.no_text = nn.Parameter(torch.zeros(1, width))
             self.text_positions = nn.Parameter(torch.zeros(1, self.text_tokens, width))
             self.decoder_text_positions = nn.Parameter(torch.zeros(1, self.text_tokens, out))
-        streams = len(predicted) + len(self.predicted) + 1 + bool(options.past_actions) + bool(state_dim)
+        streams = sum(seen) + len(self.predicted) + 1 + bool(options.past_actions) + bool(state_dim)
         self.fuse = nn.Linear(streams * width, width)
         for name, size in (("", width), ("decoder_", out), ("output_", out)):
             setattr(self, f"{name}frame_positions", nn.Parameter(torch.zeros(1, self.frames, size)))
@@ -172,15 +174,17 @@ class JointTransformer(nn.Module):
     def _streams(self, told: Told) -> list[Tensor]:
         """Per kind of knowledge ``(B, T S, D)``, in the order of the official weights."""
         rows, count = len(told.history), self.frames * self.cells
-        first, *others = views = list(self.views)
+        views = list(self.views)
+        looking = [(view, view.history) for view in views if view.history is not None]
+        (first, _), *others = looking
         assert first.masked is not None
-        seen = [view.history(told.history[:, index].flatten(1, 2)) for index, view in enumerate(views)]
+        seen = [embed(told.history[:, index].flatten(1, 2)) for index, (_, embed) in enumerate(looking)]
         hidden = told.history_hidden[:, None, None]
         seen[0] = torch.where(hidden, first.masked, seen[0])
         if self.hides_all:
             seen[1:] = [
                 torch.where(hidden, first.masked if view.masked is None else view.masked, tokens)
-                for view, tokens in zip(others, seen[1:], strict=True)
+                for (view, _), tokens in zip(others, seen[1:], strict=True)
             ]
         ahead: list[Tensor] = []
         for view in views:
