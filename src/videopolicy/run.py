@@ -20,7 +20,7 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
 from videopolicy.storage.files import locked, storage_errors
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import digest, fix_code, protocol_of
 from videopolicy.storage.provenance import Provenance
 from videopolicy.storage.store import Store
 from videopolicy.training.distributed import rank, refuse_other_numbers, wait_for
@@ -61,6 +61,7 @@ def run(
             peak = max(memory.peak_bytes, provenance.facts["peak_memory_bytes"])
             provenance.update(**facts, seconds=before + time.monotonic() - started, peak_memory_bytes=peak)
 
+        fix_code(recipe.components(), recipe.registry)
         for component in recipe.components():
             component.fetch()
         # These need torch: everything that can be refused without it has been.
@@ -78,6 +79,8 @@ def run(
             record(data=facts)
         planned = stages.plan(recipe, dataset, store)
         _claim(folder, recipe, planned[-1].key)
+        collected = [store.folder("datasets", facts["key"])] if facts else []
+        store.note_run(folder, recipe.name, [*stages.needed(planned), *collected, *([python] if python else [])])
         record()
         device = device_for_acting()
         mine = [(recipe, one) for one in planned]
@@ -140,7 +143,7 @@ def _identity(recipe: Recipe, last_stage: str | None) -> dict[str, Any]:
     return {
         "policy": last_stage,
         "acting": digest(recipe.policy.model_dump(mode="json")),
-        "protocol": recipe.benchmark.protocol(),
+        "protocol": protocol_of(recipe.benchmark),
         "execute": recipe.eval.execute,
         "batch_size": recipe.eval.batch_size,
         "seed": recipe.seed,

@@ -18,7 +18,7 @@ from videopolicy.evaluation.rollout import Rollout
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import digest, protocol_of
 from videopolicy.training.checkpoints import load_normalizer
 from videopolicy.training.stages import PlannedStage, build_learner, load_policy
 
@@ -108,7 +108,7 @@ def make_rollout(
         recipe.eval,
         pool,
         log,
-        digest(recipe.benchmark.protocol()),
+        digest(protocol_of(recipe.benchmark)),
         recipe.seed,
         reporter,
         trajectories if policy == "trained" else None,

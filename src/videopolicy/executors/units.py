@@ -260,8 +260,8 @@ class StageUnit(Unit):
         planned = next(one for one in stages.plan(recipe, dataset, store) if one.stage.name == self.name)
         if planned.key != self.key or (recipe.data is not None and dataset is None):
             raise StorageError(
-                f"The node {socket.gethostname()} has other data or another version of a plugin than the driver.",
-                "Install the same versions everywhere, and set VPOLICY_HOME to a folder that all nodes share.",
+                f"The node {socket.gethostname()} has other data or other code than the driver.",
+                "Install the same code everywhere, and set VPOLICY_HOME to a folder that all nodes share.",
             )
         return stages.train(recipe, planned, dataset, store, device_for_acting(), reporter)
 

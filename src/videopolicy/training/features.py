@@ -93,6 +93,7 @@ def cache_features(
         if array is not None:
             array.flush()
         Store.finish(folder, {"windows": len(windows), "bytes": path.stat().st_size, **clock.spent()})
+    Store.used(folder)
     facts = Store.finished(folder) or {}
     return CachedWindows(windows, np.load(path, mmap_mode="r"), facts.get("processor_seconds", 0.0))
 

@@ -1,7 +1,7 @@
 """The stages of a recipe: what determines each of them, how they build on each other, and training them.
 
-A stage is keyed by its learner's options, its settings, its data and the stages that it starts from, not by the
-recipe's name: recipes that share a video model train it once.
+A stage is keyed by its learner's options, its settings, its data, the stages that it starts from and the code of all of
+them, not by the recipe's name: recipes that share a video model train it once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from videopolicy.contracts.policy import Policy
 from videopolicy.errors import RecipeError, WeightsError
 from videopolicy.recipes.recipe import Recipe, Stage
 from videopolicy.seeds import derived_seed
-from videopolicy.storage.files import locked, storage_errors
-from videopolicy.storage.identity import digest, file_digest, identity
+from videopolicy.storage.files import file_digest, locked, storage_errors
+from videopolicy.storage.identity import TRAINING, core_code, digest, identity
 from videopolicy.storage.provenance import machine
 from videopolicy.storage.store import Store
 from videopolicy.training.checkpoints import (
@@ -90,20 +90,27 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
         window = trained_part(recipe, stage.target).window()
         actions = window.horizon > 0 or window.past_actions > 0
         fingerprint = dataset.fingerprint(actions) if dataset else ""
+        reader = identity(recipe.data, recipe.registry)["sources"] if recipe.data else []
         key = digest(
             {
                 "learner": identity(recipe.part(stage.target), recipe.registry, training=True),
                 "stage": stage.model_dump(mode="json", exclude=incidental),
                 "initial": file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
-                **({"scaling": file_digest(scaling)} if scaling else {"data": fingerprint}),
+                **({"scaling": file_digest(scaling)} if scaling else {"data": fingerprint, "reader": reader}),
                 "normalization": _scaling(recipe, actions),
                 "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
                 "seed": recipe.seed,
                 "sources": [(source.key, where) for source, where in sources],
+                "core": core_code(TRAINING),
             }
         )
         planned.append(PlannedStage(stage, key, store.folder("stages", key), sources))
     return planned
+
+
+def needed(planned: list[PlannedStage]) -> list[Path]:
+    """Folders without which the stages would have to be trained again, or could not be."""
+    return [path for one in planned for path in (one.folder, one.stage.init_from) if path is not None]
 
 
 def _scaling(recipe: Recipe, actions: bool) -> dict[str, Any]:
@@ -226,6 +233,7 @@ def train(
     """
     stage = planned.stage
     if (facts := planned.facts) is not None:
+        store.used(planned.folder)
         reporter.line(f"train {stage.name}: done earlier ({facts['steps']} steps, {duration(facts['seconds'])})")
         return {**facts, "reused": True}
     joins = rank() > 0
@@ -311,6 +319,25 @@ def _facts(planned: PlannedStage, learner: Learner, accelerator: bool = False) -
     }
 
 
+def features_key(recipe: Recipe, planned: PlannedStage, dataset: Dataset) -> str:
+    """Identifies the frozen features that a stage trains on; stages that differ in what comes after them share it."""
+    target = recipe.part(planned.stage.target)
+    part = target.parts().get("extractor", target)
+    assert recipe.data is not None  # there is a dataset
+    return digest(
+        {
+            "extractor": identity(part, recipe.registry),
+            "sources": [(source.key, where) for source, where in planned.sources],
+            "data": dataset.fingerprint(actions=False),
+            "reader": identity(recipe.data, recipe.registry)["sources"],
+            "normalization": _scaling(recipe, actions=False),
+            "spaces": recipe.benchmark.spaces().model_dump(mode="json", include={"cameras", "state"}),
+            "seed": recipe.seed,
+            "core": core_code(TRAINING),
+        }
+    )
+
+
 def _cached(
     recipe: Recipe,
     planned: PlannedStage,
@@ -327,17 +354,9 @@ def _cached(
             f"train.{planned.stage.name}.cache_features: '{planned.stage.target}' has no frozen features to compute.",
             "Set cache_features: false, or freeze the backbone.",
         )
-    target = recipe.part(planned.stage.target)
-    part = target.parts().get("extractor", target)
-    key = digest(
-        {
-            "extractor": identity(part, recipe.registry),
-            "sources": [(source.key, where) for source, where in planned.sources],
-            "data": dataset.fingerprint(actions=False),
-            "seed": recipe.seed,
-        }
-    )
+    key = features_key(recipe, planned, dataset)
     folder = store.folder("features", key)
     learner.to(device).eval()
     with locked(folder, "these frozen features", wait=True):  # stages that share them may be trained side by side
+        store.note_uses(planned.folder, [folder])
         return cache_features(learner, normalizer.to(device), windows, recipe.seed, folder, device, reporter)
