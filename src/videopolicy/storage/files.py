@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from videopolicy.errors import StorageError
+from videopolicy.errors import BusyError, StorageError
 
 _HINTS = {
     errno.ENOSPC: "Free some space on that disk and run the same command again; nothing finished is lost.",
@@ -107,7 +107,8 @@ def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
         wait: Whether to wait for another process that holds it, which may leave nothing to be done.
 
     Raises:
-        StorageError: Another process holds it, or the disk knows no locks.
+        BusyError: Another process holds it.
+        StorageError: The disk knows no locks.
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def locked_file(path: Path, what: str, wait: bool = False) -> Iterator[None]:
         with storage_errors(path):
             lock.acquire()
     except Timeout:
-        raise StorageError(
+        raise BusyError(
             f"Another process is working on {what}.", "Wait for it, or end it, and run this again."
         ) from None
     except (NotImplementedError, OSError) as error:

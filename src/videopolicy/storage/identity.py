@@ -129,7 +129,7 @@ def collected_by(benchmark: BenchmarkComponent) -> dict[str, Any]:
 
 
 def protocol_of(benchmark: BenchmarkComponent) -> dict[str, Any]:
-    """Everything that must be equal for two results to be comparable: what the benchmark declares, and its simulator."""
+    """Everything that must be equal for two results to be comparable: what a benchmark declares, and its simulator."""
     spec = _simulator(benchmark)
     return {**benchmark.protocol(), **(simulator_identity(spec) if spec else {})}
 

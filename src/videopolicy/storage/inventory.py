@@ -7,19 +7,19 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from videopolicy.errors import StorageError
+from videopolicy.errors import BusyError, StorageError
 from videopolicy.storage.files import file_digest, locked, locked_file, storage_errors
 from videopolicy.storage.store import HASHES, MARKER, RUNS, USES, Store
 
 KINDS = ("stages", "features", "datasets", "environments")
 DAY = 86400.0
-_KEPT_LONGER = "locked"
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,6 @@ class Run:
     folder: Path
     recipe: str
     needs: frozenset[str]
-
-
-@dataclass
-class Damage:
-    """What is wrong with an artifact.
-
-    Args:
-        artifact: The artifact.
-        problems: One phrase for each.
-    """
-
-    artifact: Artifact
-    problems: list[str] = field(default_factory=list)
 
 
 def existing(store: Store) -> Store:
@@ -178,25 +165,15 @@ def others(store: Store) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size}
 
 
-def verify(store: Store, found: Sequence[Artifact]) -> Iterator[tuple[Artifact, Damage | None]]:
-    """Compare finished artifacts with the hashes that were recorded then.
-
-    Yields:
-        Each of them when it has been read, and what is wrong with it.
-    """
-    for artifact in found:
-        if artifact.facts is None:
-            continue
-        damage = Damage(artifact, list(_problems(artifact)))
-        yield artifact, damage if damage.problems else None
-
-
 def verifiable(artifact: Artifact) -> bool:
-    """Whether hashes of its files were recorded."""
-    return (artifact.folder / HASHES).is_file()
+    """Whether damage could be found: hashes of its files were recorded when it was finished."""
+    if artifact.facts is None:
+        return False
+    return artifact.kind == "environments" or (artifact.folder / HASHES).is_file()
 
 
-def _problems(artifact: Artifact) -> Iterator[str]:
+def problems(artifact: Artifact) -> Iterator[str]:
+    """What is wrong with a finished artifact, one phrase for each file; every file is read."""
     if artifact.kind == "environments":
         if not (artifact.folder / "bin" / "python").is_file():
             yield "its interpreter is not on this machine"
@@ -233,24 +210,19 @@ def prune(store: Store, artifact: Artifact, days: float, runs: Sequence[Path]) -
     what = f"{artifact.name}, so it is left"
     beside = folder.with_name(f".{folder.name}.lock")
     hold = locked_file(beside, what) if artifact.kind == "environments" else locked(folder, what)
-    try:
-        with hold:
-            now = _artifact(folder, ())
-            needed = any(artifact.name in run.needs for run in runs_of(store, runs))
-            if needed or not unneeded([now], days):
-                return False
-            with storage_errors(folder):
-                (folder / MARKER).unlink(missing_ok=True)
-                for path in folder.iterdir():
-                    if path.is_dir() and not path.is_symlink():
-                        shutil.rmtree(path)
-                    elif path.name != ".lock":  # somebody may be waiting for it
-                        path.unlink()
-    except StorageError as error:
-        if error.message.startswith("Another process"):
+    with suppress(BusyError), hold:
+        needed = any(artifact.name in run.needs for run in runs_of(store, runs))
+        if needed or not unneeded([_artifact(folder, ())], days):
             return False
-        raise
-    return True
+        with storage_errors(folder):
+            (folder / MARKER).unlink(missing_ok=True)
+            for path in folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != ".lock":  # somebody may be waiting for it
+                    path.unlink()
+        return True
+    return False
 
 
 def forget_runs(store: Store) -> None:
@@ -284,7 +256,7 @@ def _size(path: Path) -> tuple[int, float]:
     total, newest = 0, status.st_mtime
     for parent, _, names in os.walk(path):
         for name in names:
-            one = os.lstat(os.path.join(parent, name))  # noqa: PTH118, PTH116 - a hundred thousand files
+            one = os.lstat(os.path.join(parent, name))  # noqa: PTH118 - a hundred thousand files
             total, newest = total + one.st_size, max(newest, one.st_mtime)
     return total, newest
 

@@ -100,6 +100,8 @@ def cache_features(
 
 def _progress(folder: Path) -> dict[str, float]:
     """How many windows' features are safely in the file (``done``), and what they took."""
+    if not (folder / FEATURES).is_file():
+        return {}
     try:
         return dict(json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError):
