@@ -38,7 +38,7 @@ def list_artifacts(runs: Runs = None) -> None:
     for name, size in others(store).items():
         console.print(f"{name}: {_bytes(size)}")
     unneeded = sum(not artifact.users for artifact in found)
-    total = f"{len(found)} artifacts, {_bytes(sum(artifact.bytes for artifact in found))}, in {store.root}"
+    total = f"{_count(found)}, {_bytes(sum(artifact.bytes for artifact in found))}, in {store.root}"
     console.print(f"{total}; no known run needs {unneeded} of them", soft_wrap=True)
 
 
@@ -62,11 +62,11 @@ def verify(
             sound += verifiable(artifact) and not wrong
             progress.advance()
     unknown = len(finished) - sound - len(damaged)
-    print(f"{sound} artifacts are undamaged" + (f"; {unknown} have no recorded hashes" if unknown else ""))
+    print(f"undamaged: {sound}" + (f"; for {unknown} no hashes were recorded" if unknown else ""))
     if damaged:
         users = listing({user for artifact in damaged for user in artifact.users})
         raise StorageError(
-            f"{len(damaged)} of {len(finished)} artifacts are damaged.",
+            f"{_count(damaged)} of {len(finished)} damaged.",
             "Copy them again from where they are whole, or remove them and run what needs them "
             f"({users}) again:\n" + "\n".join(f"  rm -r {artifact.folder}" for artifact in damaged),
         )
@@ -105,8 +105,8 @@ def prune(
     inventory.forget_runs(store)
     left = len(going) - len(gone)
     console.print(
-        f"{len(gone)} artifacts removed, {_bytes(sum(artifact.bytes for artifact in gone))} freed"
-        + (f"; {left} are in use and were left" if left else "")
+        f"{_count(gone)} removed, {_bytes(sum(artifact.bytes for artifact in gone))} freed"
+        + (f"; {left} in use and left" if left else "")
     )
 
 
@@ -175,6 +175,10 @@ def _table(found: Sequence[Artifact]) -> Table:
         cells = (f"  {one.key}", one.what, _bytes(one.bytes), _age(time.time() - one.changed), users or "no run")
         table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def _count(found: Sequence[Artifact]) -> str:
+    return f"{len(found)} artifact{'' if len(found) == 1 else 's'}"
 
 
 def _bytes(size: float) -> str:
