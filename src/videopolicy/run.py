@@ -20,7 +20,7 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
 from videopolicy.storage.files import locked, storage_errors
-from videopolicy.storage.identity import digest, fix_code, protocol_of
+from videopolicy.storage.identity import code_behind, digest, protocol_of
 from videopolicy.storage.provenance import Provenance
 from videopolicy.storage.store import Store
 from videopolicy.training.distributed import rank, refuse_other_numbers, wait_for
@@ -61,7 +61,7 @@ def run(
             peak = max(memory.peak_bytes, provenance.facts["peak_memory_bytes"])
             provenance.update(**facts, seconds=before + time.monotonic() - started, peak_memory_bytes=peak)
 
-        fix_code(recipe.components(), recipe.registry)
+        code_behind(recipe.components(), recipe.registry)  # read now: what is edited while it runs is the next run's
         for component in recipe.components():
             component.fetch()
         # These need torch: everything that can be refused without it has been.

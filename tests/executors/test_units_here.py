@@ -19,6 +19,7 @@ from videopolicy.executors.waves import train_stages
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run
+from videopolicy.storage.identity import code_behind
 from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark, toys
 from videopolicy.training.stages import plan
@@ -127,7 +128,7 @@ def test_a_node_without_the_shared_folder_says_so(tmp_path, recipe_in, quiet):
     assert "has no folder" in perform(unit).error.message
 
 
-def test_a_node_with_other_code_trains_nothing(tmp_path, quiet):
+def test_a_node_with_other_code_does_nothing(tmp_path, monkeypatch, quiet):
     parts = tmp_path / "parts.py"
     parts.write_text(Path(toys.__file__).read_text())
     path = tmp_path / "small.yaml"
@@ -145,6 +146,15 @@ def test_a_node_with_other_code_trains_nothing(tmp_path, quiet):
     assert planned.facts is None
     parts.write_text("# a remark\n" + Path(toys.__file__).read_text())
     assert perform(unit, quiet).value["key"] == planned.key
+    # It evaluates nothing either: here the simulator's code is another.
+    code = code_behind(recipe.components(), recipe.registry)
+    unit = EvaluationUnit(
+        Workplace.here(store), recipe_text(recipe), "r", (planned.key,), "random", "red", 0, 1, (0,), code
+    )
+    monkeypatch.setattr("videopolicy.storage.identity.simulator_identity", lambda spec: {"simulator_code": "another"})
+    assert "has other code than the driver" in perform(unit, quiet).error.message
+    monkeypatch.undo()
+    assert len(perform(unit, quiet).value.records) == 1
 
 
 def test_nothing_more_is_sent_where_all_units_fail(tmp_path, recipe_in, quiet):

@@ -15,6 +15,7 @@ from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import storage_errors
+from videopolicy.storage.identity import code_behind
 from videopolicy.storage.store import Store
 from videopolicy.training.stages import PlannedStage
 
@@ -95,14 +96,14 @@ def _units(
     if length > batch:
         length = length // batch * batch
     workplace, text = Workplace.here(store), recipe_text(recipe)
-    keys = tuple(one.key for one in planned)
+    keys, code = tuple(one.key for one in planned), code_behind(recipe.components(), recipe.registry)
     for policy in policies:
         for task in tasks:
             for first in range(0, episodes, length):
                 last = min(first + length, episodes)
                 missing = tuple(e for e in range(first, last) if (policy, task.name, e) not in done)
                 if missing:
-                    yield EvaluationUnit(workplace, text, run_id, keys, policy, task.name, first, last, missing)
+                    yield EvaluationUnit(workplace, text, run_id, keys, policy, task.name, first, last, missing, code)
 
 
 def _keep(shard: Shard, folder: Path) -> None:

@@ -23,7 +23,7 @@ from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import code_behind, digest
 from videopolicy.storage.store import Store
 
 # What a launcher on the node has set for its own processes: a unit is not one of them.
@@ -139,6 +139,7 @@ class EvaluationUnit(Unit):
         task: Name of the task.
         first, last: The range of episodes, ``last`` excluded.
         episodes: Those of them that are still missing.
+        code: Identifies the code that the driver runs them with; empty where any will do.
     """
 
     run_id: str
@@ -148,6 +149,7 @@ class EvaluationUnit(Unit):
     first: int
     last: int
     episodes: tuple[int, ...]
+    code: str = ""
 
     @property
     def id(self) -> str:
@@ -161,7 +163,7 @@ class EvaluationUnit(Unit):
         """Run the missing episodes.
 
         Raises:
-            StorageError: The trained stages are not on this node.
+            StorageError: The trained stages are not on this node, or it has other code than the driver.
             SimulationError: The simulator cannot start here.
         """
         from videopolicy.evaluation.evaluate import device_for_acting, make_rollout, simulators
@@ -178,6 +180,10 @@ class EvaluationUnit(Unit):
                     f"The node {socket.gethostname()} has no trained stage '{one.stage.name}' in {one.folder}.",
                     "Set VPOLICY_HOME to a folder that all nodes share.",
                 )
+        if self.code and self.code != code_behind(recipe.components(), recipe.registry):
+            raise StorageError(
+                f"The node {socket.gethostname()} has other code than the driver.", "Install the same code everywhere."
+            )
         for component in recipe.components():
             component.fetch()
         python = interpreter(recipe.benchmark.launch(), root=store.root, say=reporter.line)

@@ -50,6 +50,8 @@ TRAINING = (
     "weights",
 )
 """Modules of the core that decide what a stage computes. A test compares them with what training imports."""
+ACTING = ("evaluation.acting", "evaluation.rollout")
+"""Further modules of the core that decide how an episode ends."""
 COLLECTION = ("contracts.benchmark", "contracts.dataset", "data.collection", "spaces")
 """Modules of the core that decide which demonstrations are collected."""
 
@@ -80,11 +82,19 @@ def identity(component: Component, registry: Registry, training: bool = False) -
     return {"options": options, "sources": sorted(sources)}
 
 
-def fix_code(components: Iterable[Component], registry: Registry) -> None:
-    """Read the sources behind a run now, before anything takes long: later edits are of the next run."""
-    for component in components:
-        identity(component, registry)
-    core_code(TRAINING)
+def code_behind(components: Iterable[Component], registry: Registry) -> str:
+    """Identifies the code that a recipe runs through, simulator included; reads the sources that were not read before.
+
+    Asked for before anything takes long, it makes later edits those of the next run.
+
+    Args:
+        components: All components of the recipe.
+        registry: Says which plugins they are from.
+    """
+    parts = [*components]
+    sources = sorted({source for part in parts for source in identity(part, registry)["sources"]})
+    simulators = [simulator_identity(spec) for part in parts if (spec := _simulator(part)) is not None]
+    return digest([sources, simulators, core_code(TRAINING), core_code(ACTING)])
 
 
 @lru_cache
@@ -134,10 +144,10 @@ def protocol_of(benchmark: BenchmarkComponent) -> dict[str, Any]:
     return {**benchmark.protocol(), **(simulator_identity(spec) if spec else {})}
 
 
-def _simulator(benchmark: BenchmarkComponent) -> WorkerSpec | None:
-    """How the simulator is started; None for a benchmark that can be trained for and not evaluated."""
+def _simulator(component: Component) -> WorkerSpec | None:
+    """How a benchmark's simulator is started; None for one that can be trained for and not evaluated."""
     try:
-        return benchmark.launch()
+        return component.launch() if isinstance(component, BenchmarkComponent) else None
     except SimulationError:
         return None
 
