@@ -41,7 +41,7 @@ def quality(
     dataset = open_data(recipe, store, reporter) if recipe.data else None
     if dataset is None:
         raise DataError(
-            f"The data of this run are not in {store.root}, or a simulator with other code has collected them.",
+            "The data of this run are not on this machine, or a simulator with other code has collected them.",
             f"Collect them here: vpolicy data collect {run / 'recipe.yaml'}.",
         )
     trained = trained_stages(recipe, run, store, reporter)
