@@ -12,11 +12,11 @@ from videopolicy.executors.cluster import ClusterExecutor
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import written_whole
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import code_behind, digest
 from videopolicy.storage.provenance import EvaluationFacts
 from videopolicy.storage.run_folder import RunFolder
+from videopolicy.training.planning import PlannedStage
 from videopolicy.training.session import Session
-from videopolicy.training.stages import PlannedStage
 
 
 def evaluate_in_units(
@@ -86,7 +86,7 @@ def _units(
     if length > batch:
         length = length // batch * batch
     workplace, text = Workplace.here(session.store), recipe_text(recipe)
-    keys = tuple(one.key for one in planned)
+    keys, code = tuple(one.key for one in planned), code_behind(recipe.components(), recipe.registry)
     run_id = digest(run_identity(recipe, keys).model_dump(mode="json"))
     for policy in policies:
         for task in tasks:
@@ -94,4 +94,4 @@ def _units(
                 last = min(first + length, episodes)
                 missing = tuple(e for e in range(first, last) if (policy, task.name, e) not in done)
                 if missing:
-                    yield EvaluationUnit(workplace, text, run_id, keys, policy, task.name, first, last, missing)
+                    yield EvaluationUnit(workplace, text, run_id, keys, policy, task.name, first, last, missing, code)

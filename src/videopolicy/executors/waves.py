@@ -14,7 +14,7 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.store import Store
 from videopolicy.training.inputs import ensure_inputs
-from videopolicy.training.stages import PlannedStage, plan
+from videopolicy.training.planning import PlannedStage, plan
 
 
 class Sender(Protocol):
