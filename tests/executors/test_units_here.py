@@ -146,7 +146,7 @@ def test_a_node_with_other_code_does_nothing(tmp_path, monkeypatch, quiet):
     assert "Install the same code everywhere" in error.hint
     assert planned.facts is None
     parts.write_text("# a remark\n" + Path(toys.__file__).read_text())
-    assert perform(unit, quiet).value["key"] == planned.key
+    assert perform(unit, quiet).value.key == planned.key
     # It evaluates nothing either: here the simulator's code is another.
     code = code_behind(recipe.components(), recipe.registry)
     unit = EvaluationUnit(
