@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recordings import recorded
 from torch import Tensor, nn
 
 from videopolicy import EncodedText, RowGenerator, TextEncoder
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def recorded(name: str) -> dict[str, Any]:
-    path = Path(os.environ.get("VPOLICY_SHARED", ROOT.parent / "shared")) / "oracles" / name
-    if not path.is_file():
-        pytest.skip(f"no recorded outputs of the official code at {path}; set VPOLICY_SHARED to their folder")
-    return torch.load(path, weights_only=True)
 
 
 @pytest.fixture(scope="session")
 def vpp_oracle() -> dict[str, Any]:
     """Recorded inputs, weights and outputs of the official Video Prediction Policy code."""
-    return recorded("vpp.pt")
+    return recorded("vpp")
 
 
 @pytest.fixture(scope="session")
 def video_policy_oracle() -> dict[str, Any]:
     """Recorded inputs, weights and outputs of the official Video Policy code."""
-    return recorded("video_policy.pt")
+    return recorded("video_policy")
 
 
 @pytest.fixture(scope="session")
 def uva_oracle() -> dict[str, Any]:
     """Recorded inputs, weights and outputs of the official Unified Video Action model."""
-    return recorded("uva.pt")
+    return recorded("uva")
 
 
 @pytest.fixture(autouse=True)
