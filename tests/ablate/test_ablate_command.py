@@ -10,35 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_recipes import video
 
-from videopolicy.testing import toy_benchmark
-
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}]
-benchmark: {{type: toy, task_names: [red, blue]}}
-data: {{type: robomimic-hdf5, episodes_per_task: 3}}
-policy:
-  type: modular
-  extractor:
-    type: one-step
-    backbone:
-      type: svd
-      image_size: [16, 16]
-      frames: 2
-      stride: 2
-      latent: {{type: space-to-depth, patch: 4}}
-      text: {{type: word-text, width: 16}}
-      double_text: false
-      unet: {{channels: [32], heads: [2], attention: [true], layers: 1, time_ids_width: 8}}
-    taps: [up0]
-    former: {{type: video-former, dim: 32, depth: 1, heads: 2, dim_head: 16, latents_per_frame: 2}}
-  decoder: {{type: dit-diffusion, horizon: 4, text: {{type: word-text, width: 16}}, width: 32, heads: 2}}
-train:
-  - {{name: video, target: policy.extractor.backbone, steps: 6, batch_size: 4}}
-  - {{name: policy, steps: 6, batch_size: 4}}
-eval: {{episodes: 2, execute: 3, workers: 1, batch_size: 2}}
-tracking: []
-"""
+RECIPE = video(
+    (
+        "name: video, target: policy.extractor.backbone, steps: 6, batch_size: 4",
+        "name: policy, steps: 6, batch_size: 4",
+    ),
+    "episodes: 2, execute: 3, workers: 1, batch_size: 2",
+)
 
 ROWS = """\
 base: small.yaml
