@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import vpolicy
 from toy_recipes import video
 
 RECIPE = video(
@@ -39,11 +40,18 @@ class Folder:
         self.path = path
         (path / "small.yaml").write_text(RECIPE, encoding="utf-8")
         (path / "rows.yaml").write_text(ROWS, encoding="utf-8")
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "VPOLICY_HOME": str(path / "home")}
+        self.variables = {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "VPOLICY_HOME": str(path / "home")}
 
     def ablate(self, *options: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        return self._ended(vpolicy(self.path, "ablate", "rows.yaml", *options, **self.variables), code)
+
+    def ablate_in_a_process(self, *options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "videopolicy", "ablate", "rows.yaml", *options]
-        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=280)
+        environment = os.environ | self.variables
+        done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=280)
+        return self._ended(done, 0)
+
+    def _ended(self, done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
@@ -67,7 +75,7 @@ def test_the_plan_counts_shared_stages_once_and_does_nothing(folder: Folder):
 
 @pytest.mark.slow
 def test_rows_run_once_and_stand_beside_the_paper(folder: Folder):
-    table = folder.ablate("--format", "csv", "-o", "table.csv")
+    table = folder.ablate_in_a_process("--format", "csv", "-o", "table.csv")
     assert "Three sampling steps" in table.stdout + table.stderr
     assert len(folder.stages) == 3  # one video model, and two policies for three rows
     rows = list(csv.DictReader((folder.path / "table.csv").open()))
