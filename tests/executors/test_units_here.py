@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_recipes import linear
 from typer.testing import CliRunner
 
 from videopolicy.cli.main import app
@@ -21,19 +22,10 @@ from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run
 from videopolicy.storage.identity import code_behind
 from videopolicy.storage.store import Store
-from videopolicy.testing import toy_benchmark, toys
+from videopolicy.testing import toys
 from videopolicy.training.planning import plan
 
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}, {toys.__file__}]
-benchmark: {{type: toy, task_names: [red, blue], max_steps: 12}}
-data: {{type: robomimic-hdf5, episodes_per_task: 3}}
-policy: {{type: toy}}
-train:
-  - {{name: policy, steps: 4, batch_size: 4}}
-eval: {{episodes: 5, execute: 3, workers: 1, batch_size: 2}}
-tracking: []
-"""
+RECIPE = linear("episodes: 5, execute: 3, workers: 1, batch_size: 2")
 
 
 class Apart(ClusterExecutor):
