@@ -34,9 +34,20 @@ from videopolicy.components.kinds import (
     TextComponent,
     WhenActing,
 )
+from videopolicy.components.text import ClipText, WordText
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
-from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError, VpolicyError, WeightsError
+from videopolicy.errors import (
+    DataError,
+    PluginError,
+    RecipeError,
+    SimulationError,
+    StorageError,
+    VpolicyError,
+    WeightsError,
+    did_you_mean,
+    listing,
+)
 from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
 from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
 
@@ -103,6 +114,7 @@ __all__ = [
     "Camera",
     "Checkpoint",
     "Clip",
+    "ClipText",
     "Component",
     "DataError",
     "Dataset",
@@ -137,6 +149,7 @@ __all__ = [
     "StateSpace",
     "StaticStream",
     "Statistics",
+    "StorageError",
     "Task",
     "TextComponent",
     "TextEncoder",
@@ -146,8 +159,11 @@ __all__ = [
     "WhenActing",
     "Window",
     "Windows",
+    "WordText",
     "WorkerSpec",
+    "did_you_mean",
     "hookimpl",
+    "listing",
     "normal_noise",
     "stack_views",
     "to_bytes",
