@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videopolicy import levels
 from videopolicy.contracts.backbone import Clip, Denoised, VideoBackbone
 from videopolicy.contracts.decoder import ActionDecoder
 from videopolicy.contracts.extractor import FeatureExtractor, FeatureStream, StaticStream
 from videopolicy.contracts.policy import Policy
+from videopolicy.parts import levels
 from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
 from videopolicy.views import stack_views
 

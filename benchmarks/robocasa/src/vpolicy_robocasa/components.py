@@ -15,12 +15,12 @@ from videopolicy import (
     Camera,
     Component,
     PublishedNumber,
+    SimulationError,
     Spaces,
     Task,
     WorkerSpec,
     hookimpl,
 )
-from videopolicy.errors import SimulationError
 from videopolicy.parts.catalogue import checked, chosen_tasks, different_cameras, published_numbers
 
 FOLDER = Path(__file__).parent

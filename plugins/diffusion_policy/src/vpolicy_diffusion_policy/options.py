@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from videopolicy import WhenActing
-from videopolicy.weights import pretrained_folder
+from videopolicy.parts.weights import pretrained_folder
 
 Positive = Annotated[int, Field(ge=1)]
 

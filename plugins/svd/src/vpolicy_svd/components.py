@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from videopolicy import AnyText, BackboneComponent, Component, FeatureLayout, Spaces, WhenActing, Window, hookimpl
-from videopolicy.components.text import ClipText
+from videopolicy import (
+    AnyText,
+    BackboneComponent,
+    ClipText,
+    Component,
+    FeatureLayout,
+    Spaces,
+    WhenActing,
+    Window,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from vpolicy_svd.backbone import SvdBackbone

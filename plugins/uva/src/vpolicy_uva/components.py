@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from videopolicy import (
     AnyDecoder,
     AnyText,
+    ClipText,
     Component,
     DecoderComponent,
     FeatureLayout,
@@ -22,7 +23,6 @@ from videopolicy import (
     Window,
     hookimpl,
 )
-from videopolicy.components.text import ClipText
 from vpolicy_uva.guided_component import ModelGuided
 from vpolicy_uva.importing import KlF16Importer, MarImporter, UvaImporter
 

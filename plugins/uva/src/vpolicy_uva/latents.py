@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from videopolicy import RowGenerator, WeightsError, normal_noise
-from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
+from videopolicy.parts.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
 from vpolicy_uva.components import CosineLatent, KlLatent, SpaceToDepthLatent
 from vpolicy_uva.fast import accelerate
 

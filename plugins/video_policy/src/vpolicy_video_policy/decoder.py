@@ -15,7 +15,7 @@ from videopolicy import (
     Spaces,
     normal_noise,
 )
-from videopolicy.levels import karras
+from videopolicy.parts.levels import karras
 from vpolicy_video_policy.action_unet import ConditionalUNet
 from vpolicy_video_policy.components import ActionUNet
 

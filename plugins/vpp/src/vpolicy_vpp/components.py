@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from videopolicy import (
     AnyBackbone,
     AnyText,
+    ClipText,
     Component,
     DecoderComponent,
     ExtractorComponent,
@@ -22,7 +23,6 @@ from videopolicy import (
     Window,
     hookimpl,
 )
-from videopolicy.components.text import ClipText
 
 if TYPE_CHECKING:
     from vpolicy_vpp.decoder import DiffusionDecoder

@@ -17,7 +17,7 @@ from videopolicy import (
     Spaces,
     normal_noise,
 )
-from videopolicy.levels import exponential, karras
+from videopolicy.parts.levels import exponential, karras
 from vpolicy_vpp.components import DitDiffusion, SamplingLevels, TrainingLevels
 from vpolicy_vpp.transformer import DiffusionTransformer, Memory
 

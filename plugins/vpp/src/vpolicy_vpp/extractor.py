@@ -21,7 +21,7 @@ from videopolicy import (
     Window,
     normal_noise,
 )
-from videopolicy.levels import karras
+from videopolicy.parts.levels import karras
 from vpolicy_vpp.components import OneStep
 from vpolicy_vpp.formers import build_former
 
