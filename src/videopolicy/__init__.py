@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import CachesFeatures, FeatureExtractor, FeatureStream, StaticStream
     from videopolicy.contracts.learner import Learner
+    from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
     from videopolicy.views import stack_views, to_bytes
@@ -76,6 +77,8 @@ _LAZY = {
     "FieldStatistics": "contracts.dataset",
     "InfersActions": "contracts.policy",
     "Learner": "contracts.learner",
+    "MeasuredPart": "contracts.measured",
+    "MeasuredParts": "contracts.measured",
     "Policy": "contracts.policy",
     "PredictsVideo": "contracts.policy",
     "Reporter": "console.progress",
@@ -135,6 +138,8 @@ __all__ = [
     "InfersActions",
     "Learner",
     "LearnerComponent",
+    "MeasuredPart",
+    "MeasuredParts",
     "Observation",
     "PluginError",
     "Policy",

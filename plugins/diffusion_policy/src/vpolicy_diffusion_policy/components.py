@@ -21,6 +21,7 @@ from videopolicy import (
     Window,
     hookimpl,
 )
+from videopolicy.parts.requirements import missing_state
 from vpolicy_diffusion_policy.options import (
     Attention,
     Average,
@@ -124,9 +125,7 @@ class Image(ExtractorComponent):
         return FeatureLayout(dim + state + text_dim(self.text), tuple(axes))
 
     def check(self, spaces: Spaces) -> list[str]:
-        found = []
-        if self.proprioception and spaces.state is None:
-            found.append("image has proprioception on, but the spaces have no state; set proprioception: false")
+        found = missing_state(self.type, self.proprioception, spaces)
         for camera in spaces.cameras:
             size = self.resize or (camera.height, camera.width)
             if self.crop and any(cut > whole for cut, whole in zip(self.crop, size, strict=True)):

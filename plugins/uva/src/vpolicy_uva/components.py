@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from videopolicy import (
     AnyDecoder,
     AnyText,
     ClipText,
-    Component,
     DecoderComponent,
     FeatureLayout,
     LearnerComponent,
@@ -21,173 +20,15 @@ from videopolicy import (
     Spaces,
     WhenActing,
     Window,
-    hookimpl,
 )
-from vpolicy_uva.guided_component import ModelGuided
-from vpolicy_uva.importing import KlF16Importer, MarImporter, UvaImporter
+from videopolicy.parts.latents import SpaceToDepthLatent
+from videopolicy.parts.requirements import missing_state, unknown_cameras
+from vpolicy_uva.options import ActionHead, CosineLatent, Head, KlLatent, Mode, Transformer
 
 if TYPE_CHECKING:
     from vpolicy_uva.action import UvaActionDecoder
     from vpolicy_uva.joint import JointModel
     from vpolicy_uva.policy import UvaPolicy
-
-Mode = Literal["policy", "video", "forward", "inverse", "full"]
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KlLatent(_Options):
-    """The frozen autoencoder kl-f16 of MAR (Li et al. 2024) as diffusers' ``AutoencoderKL``.
-
-    Args:
-        weights: Folder with ``config.json`` and ``diffusion_pytorch_model.safetensors`` as diffusers writes it, which
-            ``vpolicy import kl-f16`` makes of the official ``kl16.ckpt``, or a hub id. None: random weights, for
-            recipes whose stages bring their own.
-        channels: Widths of its levels; each level but the last halves the image.
-        layers: Residual layers per level.
-        latent_channels: c.
-        scaling_factor: What latents are multiplied with.
-        posterior: The official code draws latents from the posterior, when acting too; ``mode`` takes its mean.
-    """
-
-    type: Literal["kl"] = "kl"
-    weights: str | None = None
-    channels: tuple[int, ...] = (128, 128, 256, 256, 512)
-    layers: int = Field(2, ge=1)
-    latent_channels: int = Field(16, ge=1)
-    scaling_factor: float = 0.2325
-    posterior: Literal["sample", "mode"] = "sample"
-
-    @property
-    def patch(self) -> int:
-        return 2 ** (len(self.channels) - 1)
-
-
-class SpaceToDepthLatent(_Options):
-    """Pixels rearranged: every patch becomes the channels of one token. No weights, no loss of detail.
-
-    Args:
-        patch: Side of a patch in pixels.
-        scaling_factor: What pixels in [-1, 1] are multiplied with. Robot images have a standard deviation of about
-            0.5, and the diffusion expects about 1.
-    """
-
-    type: Literal["space-to-depth"] = "space-to-depth"
-    patch: int = Field(8, ge=1)
-    scaling_factor: float = 2.0
-
-    @property
-    def latent_channels(self) -> int:
-        return 3 * self.patch**2
-
-
-class CosineLatent(_Options):
-    """The lowest frequencies of a blockwise cosine transform, as in JPEG: few channels without any weights.
-
-    A token of 192 raw numbers asks more of a small diffusion head than one of 16: the noise that it must predict has
-    as many dimensions.
-
-    Args:
-        patch: Side of a block in pixels; every block becomes one token.
-        luma, chroma: Coefficients kept of the brightness, and of each of the two colour differences.
-        scaling_factor: What coefficients are multiplied with, besides 1 + their order: the amplitude of natural images
-            falls about with the frequency, and the diffusion expects a deviation of about 1.
-    """
-
-    type: Literal["cosine"] = "cosine"
-    patch: int = Field(8, ge=1)
-    luma: int = Field(10, ge=1)
-    chroma: int = Field(3, ge=1)
-    scaling_factor: float = Field(7.0, gt=0)
-
-    @model_validator(mode="after")
-    def _fits(self) -> CosineLatent:
-        if max(self.luma, self.chroma) > self.patch**2:
-            raise ValueError(f"a block of {self.patch} x {self.patch} pixels has {self.patch**2} coefficients")
-        return self
-
-    @property
-    def latent_channels(self) -> int:
-        return self.luma + 2 * self.chroma
-
-
-class Transformer(_Options):
-    """Shape of the masked joint transformer; the defaults are MAR's base size, which all official configurations use.
-
-    Args:
-        width, depth, heads: Of the encoder.
-        decoder_width, decoder_depth, decoder_heads: Of the decoder; None: as the encoder.
-        mlp_ratio: Hidden width of the feed-forward layers, in multiples of the width.
-        attention_dropout, dropout: On attention weights; behind attention and in the feed-forward layers.
-        checkpointing: Compute activations again on the way back instead of keeping them.
-    """
-
-    width: int = Field(768, ge=2)
-    depth: int = Field(12, ge=1)
-    heads: int = Field(12, ge=1)
-    decoder_width: int | None = Field(None, ge=2)
-    decoder_depth: int | None = Field(None, ge=1)
-    decoder_heads: int | None = Field(None, ge=1)
-    mlp_ratio: float = Field(4.0, gt=0)
-    attention_dropout: float = Field(0.1, ge=0, lt=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    checkpointing: bool = False
-
-    @property
-    def out_width(self) -> int:
-        """Width of the joint latent."""
-        return self.decoder_width or self.width
-
-    @property
-    def decoder_shape(self) -> tuple[int, int, int]:
-        """Width, depth and heads of the decoder."""
-        return self.out_width, self.decoder_depth or self.depth, self.decoder_heads or self.heads
-
-    @model_validator(mode="after")
-    def _fits(self) -> Transformer:
-        width, _, heads = self.decoder_shape
-        for name, size, count in (("width", self.width, self.heads), ("decoder_width", width, heads)):
-            if size % count:
-                raise ValueError(f"{name} {size} is not a multiple of its {count} heads")
-        return self
-
-
-class Head(_Options):
-    """A diffusion head: a residual MLP that denoises one vector, told a condition (``SimpleMLPAdaLN`` of MAR).
-
-    Args:
-        width, depth: Of the MLP.
-        training_steps: Of the cosine schedule.
-        sampling_steps: Of the respaced schedule that sampling follows. Paper: 100 in simulation, 16 on the robot.
-        temperature: Scale of the noise that every sampling step adds.
-        clip: Cut the clean estimate of every sampling step to this much on either side of 0; None: leave it. The
-            official code leaves the video's. At the noisiest steps an error of the noise is multiplied by thousands,
-            and a head that was trained briefly then leaves the range of what it has ever seen.
-        noise_samples: Levels and noises drawn per vector and step of training, which share its condition. The
-            official code draws one (``diffusion_batch_mul`` is read and never used), MAR four.
-    """
-
-    width: int = Field(1024, ge=2)
-    depth: int = Field(6, ge=1)
-    training_steps: int = Field(1000, ge=2)
-    sampling_steps: Annotated[int, WhenActing()] = Field(100, ge=2)
-    temperature: Annotated[float, WhenActing()] = Field(0.95, ge=0)
-    clip: Annotated[float | None, WhenActing()] = Field(None, gt=0)
-    noise_samples: int = Field(1, ge=1)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Head:
-        if self.sampling_steps > self.training_steps:
-            raise ValueError(f"sampling_steps {self.sampling_steps} exceed training_steps {self.training_steps}")
-        return self
-
-
-class ActionHead(Head):
-    """The action head: the same, with clean estimates cut to the range of normalised actions."""
-
-    clip: Annotated[float | None, WhenActing()] = Field(1.0, gt=0)
 
 
 class UvaJoint(LearnerComponent):
@@ -296,14 +137,10 @@ class UvaJoint(LearnerComponent):
         return Window(observed, future, self.chunk if self.forward else 0, self.past_actions)
 
     def check(self, spaces: Spaces) -> list[str]:
-        found = []
-        if self.proprioception and spaces.state is None:
-            found.append("uva-joint has proprioception on, but the spaces have no state")
-        known = [camera.name for camera in spaces.cameras]
-        unknown = [name for name in self.predicted_views or () if name not in known]
-        if unknown:
-            found.append(f"uva-joint predicts view {', '.join(unknown)}, and the cameras are {', '.join(known)}")
-        return found
+        return [
+            *missing_state(self.type, self.proprioception, spaces),
+            *unknown_cameras(f"{self.type} predicts view", self.predicted_views or (), spaces),
+        ]
 
     def build(self, spaces: Spaces) -> JointModel:
         from vpolicy_uva.joint import JointModel
@@ -393,8 +230,3 @@ class Uva(PolicyComponent):
         from vpolicy_uva.policy import UvaPolicy
 
         return UvaPolicy(self, spaces)
-
-
-@hookimpl
-def vpolicy_components() -> list[type[Component]]:
-    return [Uva, UvaJoint, UvaAction, ModelGuided, UvaImporter, MarImporter, KlF16Importer]

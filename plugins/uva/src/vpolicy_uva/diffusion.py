@@ -16,7 +16,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from videopolicy.parts.levels import from_alphas_cumprod
-from vpolicy_uva.components import Head
+from vpolicy_uva.options import Head
 
 
 def cosine_signal(steps: int) -> np.ndarray:

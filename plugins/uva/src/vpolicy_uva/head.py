@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from videopolicy import RowGenerator, normal_noise
-from vpolicy_uva.components import Head
 from vpolicy_uva.diffusion import Diffusion, scheduler
+from vpolicy_uva.options import Head
 
 SINUSOIDS = 256
 EPSILON = 1e-6

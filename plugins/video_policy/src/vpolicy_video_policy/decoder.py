@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -10,14 +12,17 @@ from videopolicy import (
     Branch,
     FeatureLayout,
     FeatureStream,
-    RecipeError,
     RowGenerator,
     Spaces,
     normal_noise,
 )
 from videopolicy.parts.levels import karras
+from videopolicy.parts.masks import masked_mean, without_masked
+from videopolicy.parts.requirements import required_state
 from vpolicy_video_policy.action_unet import ConditionalUNet
-from vpolicy_video_policy.components import ActionUNet
+
+if TYPE_CHECKING:
+    from vpolicy_video_policy.components import ActionUNet
 
 
 class ActionUNetDecoder(ActionDecoder):
@@ -33,19 +38,16 @@ class ActionUNetDecoder(ActionDecoder):
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of v over the actions that are there, unweighted (``EDMWeighting`` cancels out)."""
-        mask = mask.unsqueeze(-1)
-        actions = torch.where(mask, actions, 0)
+        actions = without_masked(actions, mask)
         density, draws = self.options.training_levels, self.options.noise_samples
         level = (normal_noise((len(actions),), actions) * density.deviation + density.mean).exp()
         branches = [_repeated(branch, draws) for branch in stream.at(level)]
-        level, actions, mask = level.repeat(draws), actions.repeat(draws, 1, 1), mask.repeat(draws, 1, 1)
+        level, actions, mask = level.repeat(draws), actions.repeat(draws, 1, 1), mask.repeat(draws, 1)
         noise = normal_noise(tuple(actions.shape), actions)
         scale = level.view(-1, 1, 1)
         velocity = (noise - scale * actions) / (scale**2 + 1).sqrt()
         error = (self._velocity(actions + scale * noise, level, branches, stream) - velocity) ** 2
-        counted = mask.expand_as(error)
-        mean = torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
-        return self.options.action_weight * mean
+        return self.options.action_weight * masked_mean(error, mask.unsqueeze(-1))
 
     @torch.no_grad()
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
@@ -72,20 +74,12 @@ class ActionUNetDecoder(ActionDecoder):
         scaled = noisy / (level.view(-1, 1, 1) ** 2 + 1).sqrt()
         told = torch.cat([branch.tokens.transpose(1, 2).flatten(1) for branch in branches]).to(like)
         if self.options.proprioception:
-            state = self._state(stream).to(like)
+            state = required_state(stream.observation, "The decoder")[:, -1].to(like)
             told = torch.cat([told, state.repeat(len(told) // len(state), 1)], dim=-1)
         steps = [level if branch.step_embedding is None else branch.step_embedding for branch in branches]
         output = self.network(scaled.to(like).repeat(count, 1, 1), torch.cat(steps), told)
         weights = noisy.new_tensor([branch.weight for branch in branches])
         return (weights.view(-1, 1, 1, 1) * output.to(noisy.dtype).unflatten(0, (count, -1))).sum(dim=0)
-
-    def _state(self, stream: FeatureStream) -> Tensor:
-        if stream.observation.state is None:
-            raise RecipeError(
-                "The decoder reads proprioception, but the observation has no state.",
-                "Set `proprioception: false`, or use data and a benchmark with a state.",
-            )
-        return stream.observation.state[:, -1]
 
 
 def _repeated(branch: Branch, times: int) -> Branch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,7 +26,9 @@ from videopolicy import (
     normal_noise,
 )
 from vpolicy_video_policy.adapter import CnnAdapter
-from vpolicy_video_policy.components import EveryStep
+
+if TYPE_CHECKING:
+    from vpolicy_video_policy.components import EveryStep
 
 
 class EveryStepExtractor(FeatureExtractor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,8 +23,10 @@ from videopolicy import (
     normal_noise,
 )
 from videopolicy.parts.levels import karras
-from vpolicy_vpp.components import OneStep
 from vpolicy_vpp.formers import build_former
+
+if TYPE_CHECKING:
+    from vpolicy_vpp.components import OneStep
 
 
 class OneStepExtractor(FeatureExtractor):

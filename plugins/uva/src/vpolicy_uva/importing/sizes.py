@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from videopolicy import ActionSpace, Camera, Spaces, StateSpace, WeightsError, WordText
-from vpolicy_uva.components import KlLatent, Uva, UvaAction, UvaJoint
+from vpolicy_uva.components import Uva, UvaAction, UvaJoint
 from vpolicy_uva.importing.names import count
+from vpolicy_uva.options import KlLatent
 
 State = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
