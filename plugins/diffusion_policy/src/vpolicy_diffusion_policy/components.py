@@ -18,6 +18,7 @@ from videopolicy import (
     ExtractorComponent,
     FeatureLayout,
     Spaces,
+    TextComponent,
     Window,
     hookimpl,
 )
@@ -243,9 +244,9 @@ class TransformerDiffusion(DecoderComponent):
         return DiffusionDecoder(self, ConditionalTransformer(self, spaces.actions.dim, token, layout.tokens), spaces)
 
 
-def text_dim(text: Component | None) -> int:
+def text_dim(text: TextComponent | None) -> int:
     """Width of the instruction's vector, 0 where nothing reads it."""
-    return getattr(text, "pooled_dim", 0)
+    return 0 if text is None else text.pooled_dim
 
 
 @hookimpl
