@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import csv
-import json
+import sys
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.data.preparation import open_data, prepare_data
 from videopolicy.errors import StorageError
-from videopolicy.executors.engine import Executor
+from videopolicy.evaluation.identity import run_identity
+from videopolicy.executors.engine import Executor, LocalExecutor
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
-from videopolicy.storage.files import locked, storage_errors
-from videopolicy.storage.identity import digest
-from videopolicy.storage.provenance import Provenance
+from videopolicy.storage import surroundings
+from videopolicy.storage.files import locked, written_whole
+from videopolicy.storage.provenance import Provenance, RunIdentity
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
-from videopolicy.training.distributed import rank, refuse_other_numbers, wait_for
+from videopolicy.training.distributed import ensure_processes_fit, rank, wait_for
+from videopolicy.training.inputs import ensure_inputs
+
+if TYPE_CHECKING:
+    from videopolicy.training.session import Session
+    from videopolicy.training.stages import PlannedStage
 
 
 def run(
@@ -36,7 +43,7 @@ def run(
         runs: Folder of run folders.
         reporter: Shows progress.
         store: Where artifacts lie.
-        executor: Trains the stages and runs the episodes elsewhere; None or a local one: in this process.
+        executor: Trains the stages and runs the episodes; in this process by default.
 
     Returns:
         The run folder.
@@ -44,148 +51,170 @@ def run(
     Raises:
         VpolicyError: Of every kind that bad input and a failing machine can cause.
     """
-    store = store or Store()
-    folder = runs / recipe.name
-    elsewhere = executor if executor and executor.name != "local" else None
-    refuse_other_numbers(recipe)
+    store, executor = store or Store(), executor or LocalExecutor()
+    folder = RunFolder(runs / recipe.name)
+    ensure_processes_fit(recipe)
     if rank() > 0:
         _join(recipe, store)
-        return folder
-    with locked(folder, f"run '{recipe.name}'"), MemoryMonitor() as memory:
-        started = time.monotonic()
-        _refuse_another_run(folder, recipe)
-        provenance = Provenance(folder, recipe.name, recipe.registry)
-        before = provenance.facts["seconds"]
+        return folder.path
+    with locked(folder.path, f"run '{recipe.name}'"), MemoryMonitor() as memory:
+        _ensure_same_run(folder, run_identity(recipe))
+        record = _Record(folder, recipe, memory, reporter)
+        ensure_inputs(recipe)
+        # These need torch: everything that can be found wrong without it has been.
+        from videopolicy.training.session import Session
+        from videopolicy.training.stages import plan
 
-        def record(**facts: Any) -> None:
-            peak = max(memory.peak_bytes, provenance.facts["peak_memory_bytes"])
-            provenance.update(**facts, seconds=before + time.monotonic() - started, peak_memory_bytes=peak)
-
-        for component in recipe.components():
-            component.fetch()
-        # These need torch: everything that can be refused without it has been.
-        from videopolicy.evaluation.evaluate import device_for_acting, evaluate
-        from videopolicy.executors.sharding import evaluate_in_units
-        from videopolicy.executors.waves import train_planned
-        from videopolicy.quality import measure_quality
-        from videopolicy.report import make_predictions, make_videos, write_report
-        from videopolicy.training import stages
-
-        stages.refuse_missing_weights(recipe)
+        session = Session.here(recipe, store, reporter)
         python = interpreter(recipe.benchmark.launch(), say=reporter.line) if recipe.eval.episodes else None
-        dataset, facts = prepare_data(recipe, store, reporter) if recipe.data else (None, {})
-        if facts and not (facts.get("reused") and "data" in provenance.facts):
-            record(data=facts)
-        planned = stages.plan(recipe, dataset, store)
-        _claim(folder, recipe, planned[-1].key)
-        record()
-        device = device_for_acting()
-        mine = [(recipe, one) for one in planned]
-        trained = train_planned(mine, store, elsewhere, reporter) if elsewhere else {}
-        for one in planned:
-            facts = trained.get(one.key) or stages.train(recipe, one, dataset, store, device, reporter)
-            provenance.add_stage(facts)
+        dataset, collected = prepare_data(recipe, store, reporter) if recipe.data else (None, None)
+        if collected and not (collected.reused and record.provenance.data):
+            record.update(data=collected)
+        planned = plan(recipe, dataset, store)
+        _claim(folder, recipe, [one.key for one in planned])
+        record.update()
+        for facts in executor.train(session, planned, dataset):
+            record.provenance = record.provenance.with_stage(facts)
             _write_curves(folder, planned)
-            record()
+            record.update()
         if python is not None:
-            if elsewhere is None:
-                evaluation = evaluate(recipe, planned, folder, python, device, reporter)
-            else:
-                run_id = digest(_identity(recipe, planned[-1].key))
-                evaluation = evaluate_in_units(elsewhere, recipe, planned, folder, run_id, store, reporter)
-            if evaluation:
-                overlap = _overlap(folder, dataset, reporter) if dataset else {}
-                record(evaluation={**evaluation, **overlap})
-            make_videos(folder, recipe.benchmark, reporter)
-        policy, normalizer = stages.load_policy(recipe, planned)
-        policy, normalizer = policy.eval().to(device), normalizer.to(device)
-        make_predictions(folder, recipe.benchmark, policy, reporter, normalizer=normalizer)
-        measure_quality(recipe, policy, normalizer, dataset, folder, device, reporter)
-        record()
-        provenance.finish()
-        report = write_report(folder, recipe.benchmark)
-        log = EpisodeLog(folder / "episodes.jsonl").contents()
-        for problem in log.problems:
-            reporter.line(problem)
-        reporter.line(f"report: {report}")
-    return folder
+            evaluated = executor.evaluate(session, planned, folder, python)
+            if evaluated:
+                states = _demonstrated_states(folder, dataset, reporter)
+                record.update(evaluation=evaluated.model_copy(update={"episodes_from_demonstrated_states": states}))
+        _picture(session, planned, dataset, folder)
+        record.update(finished=_now())
+        _report(folder, recipe, reporter)
+    return folder.path
 
 
 def _join(recipe: Recipe, store: Store) -> None:
     """What every process but the first does: train with it, on what it has prepared."""
-    for component in recipe.components():
-        component.fetch()
-    from videopolicy.evaluation.evaluate import device_for_acting
-    from videopolicy.training import stages
+    ensure_inputs(recipe)
+    from videopolicy.training.session import Session
+    from videopolicy.training.stages import plan, train
 
-    stages.refuse_missing_weights(recipe)
     quiet = Reporter(quiet=True)
     dataset = wait_for(lambda: open_data(recipe, store, quiet)) if recipe.data else None
-    for one in stages.plan(recipe, dataset, store):
-        stages.train(recipe, one, dataset, store, device_for_acting(), quiet)
+    for one in plan(recipe, dataset, store):
+        train(Session.here(recipe, store, quiet), one, dataset)
 
 
-def _overlap(folder: Path, dataset: Dataset, reporter: Reporter) -> dict[str, int]:
+def _picture(session: Session, planned: list[PlannedStage], dataset: Dataset | None, folder: RunFolder) -> None:
+    """Film the episodes, and compare what the policy's video model predicts with what happens."""
+    from videopolicy.quality import measure_quality
+    from videopolicy.report import make_predictions, make_videos
+    from videopolicy.training.stages import load_policy
+
+    benchmark, reporter = session.recipe.benchmark, session.reporter
+    if session.recipe.eval.episodes:
+        make_videos(folder, benchmark, reporter)
+    trained = load_policy(session.recipe, planned).ready(session.device)
+    make_predictions(folder, benchmark, trained.policy, reporter, normalizer=trained.normalizer)
+    measure_quality(session, trained, dataset, folder)
+
+
+def _report(folder: RunFolder, recipe: Recipe, reporter: Reporter) -> None:
+    from videopolicy.report import write_report
+
+    report = write_report(folder.path, recipe.benchmark)
+    for problem in EpisodeLog(folder.episodes_file).contents().problems:
+        reporter.line(problem)
+    reporter.line(f"report: {report}")
+
+
+class _Record:
+    """Keeps a run's provenance, which is written after every step.
+
+    Args:
+        folder: Of the run. A damaged file is named and begun anew: nothing but times and versions is lost.
+        recipe: What is run.
+        memory: Of this process.
+        reporter: Names the damaged file.
+    """
+
+    def __init__(self, folder: RunFolder, recipe: Recipe, memory: MemoryMonitor, reporter: Reporter) -> None:
+        self._folder, self._memory = folder, memory
+        self._began = time.monotonic()
+        try:
+            before = folder.provenance()
+        except StorageError as error:
+            reporter.line(f"{error.message}; it is begun anew")
+            before = None
+        before = before or Provenance(started=_now())
+        self._seconds = before.seconds or 0.0
+        self.provenance = before.model_copy(
+            update={
+                "name": recipe.name,
+                "command": " ".join(["vpolicy", *sys.argv[1:]]),
+                "versions": surroundings.versions(recipe.registry),
+                "commit": surroundings.commit(),
+            }
+        )
+
+    def update(self, **facts: Any) -> None:
+        """Record facts, the time and the memory."""
+        peak = max(self._memory.peak_bytes, self.provenance.peak_memory_bytes or 0)
+        spent = {"seconds": self._seconds + time.monotonic() - self._began, "peak_memory_bytes": peak}
+        here = {"machine": surroundings.machine()}
+        self.provenance = self.provenance.model_copy(update={**facts, **spent, **here})
+        self._folder.write_provenance(self.provenance)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _demonstrated_states(folder: RunFolder, dataset: Dataset | None, reporter: Reporter) -> int | None:
     """Count the evaluation episodes that began in a state from which a demonstration began."""
-    demonstrated = dataset.initial_states()
-    records = EpisodeLog(folder / "episodes.jsonl").read()
-    count = sum(record.initial_state in demonstrated for record in records)
+    demonstrated = dataset.initial_states() if dataset else None
+    if dataset is None:
+        return None
+    records = EpisodeLog(folder.episodes_file).read()
+    count = sum(record.initial_state in (demonstrated or ()) for record in records)
     if demonstrated:
         reporter.line(f"evaluate: {count} of {len(records)} episodes began in the initial state of a demonstration")
-    return {"episodes_from_demonstrated_states": count}
+    return count
 
 
-def _identity(recipe: Recipe, last_stage: str | None) -> dict[str, Any]:
-    """What must stay equal for episodes to belong into one run folder."""
-    return {
-        "policy": last_stage,
-        "acting": digest(recipe.policy.model_dump(mode="json")),
-        "protocol": recipe.benchmark.protocol(),
-        "execute": recipe.eval.execute,
-        "batch_size": recipe.eval.batch_size,
-        "seed": recipe.seed,
-    }
+def _claim(folder: RunFolder, recipe: Recipe, stages: Sequence[str]) -> None:
+    """Compare the weights too, then record what the run is."""
+    ours = run_identity(recipe, stages)
+    _ensure_same_run(folder, ours)
+    folder.write_identity(ours)
+    folder.write_recipe(recipe.model_dump(mode="json"))
 
 
-def _refuse_another_run(folder: Path, recipe: Recipe) -> None:
-    """Refuse a folder whose recipe would have been evaluated otherwise, before anything is spent."""
-    _compare(folder, _identity(recipe, None), ("protocol", "execute", "batch_size", "seed"))
+def _ensure_same_run(folder: RunFolder, ours: RunIdentity) -> None:
+    """Check that the episodes in a folder are of the same run; weights that are not known yet are left out.
 
-
-def _claim(folder: Path, recipe: Recipe, last_stage: str) -> None:
-    """Compare the policy too, then write the resolved recipe."""
-    ours = _identity(recipe, last_stage)
-    _compare(folder, ours, tuple(ours))
-    with storage_errors(folder):
-        (folder / "identity.json").write_text(json.dumps(ours, indent=2, default=str) + "\n", encoding="utf-8")
-        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
-        (folder / "recipe.yaml").write_text(text, encoding="utf-8")
-
-
-def _compare(folder: Path, ours: dict[str, Any], names: tuple[str, ...]) -> None:
-    try:
-        theirs = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    Raises:
+        StorageError: They are of another one, or the file that says so is damaged.
+    """
+    if not EpisodeLog(folder.episodes_file).done:
         return
-    plain = json.loads(json.dumps(ours, default=str))
-    different = [name for name in names if theirs.get(name) != plain[name]]
-    if different and EpisodeLog(folder / "episodes.jsonl").done:
+    theirs = folder.identity()
+    if theirs is None:
         raise StorageError(
-            f"{folder} holds episodes of another policy or protocol (different: {', '.join(different)}).",
+            f"{folder.path} holds episodes, but {folder.identity_file.name}, which says of which policy, is missing.",
+            "Give this run a name of its own with name=OTHER, or move that folder away.",
+        )
+    left_out = set() if ours.stages else {"stages"}
+    mine, other = (one.model_dump(mode="json", exclude=left_out) for one in (ours, theirs))
+    if different := [name for name in mine if other[name] != mine[name]]:
+        raise StorageError(
+            f"{folder.path} holds episodes of another policy or protocol (different: {', '.join(different)}).",
             "Give this run a name of its own with name=OTHER, or move that folder away.",
         )
 
 
-def _write_curves(folder: Path, planned: list[Any]) -> None:
-    """Put the curves of all stages into ``train.csv``."""
+def _write_curves(folder: RunFolder, planned: Sequence[PlannedStage]) -> None:
+    """Put the curves of all stages into one file."""
     from videopolicy.training.curves import read_curves
 
-    with storage_errors(folder):
-        part = folder / ".train.csv.part"
-        with part.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["stage", "step", "name", "value", "seconds"])
-            for one in planned:
-                for name, rows in read_curves(one.folder).items():
-                    writer.writerows([one.stage.name, step, name, value, ""] for step, value in rows)
-        part.replace(folder / "train.csv")
+    with written_whole(folder.curves_file) as part, part.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["stage", "step", "name", "value", "seconds"])
+        for one in planned:
+            for name, rows in read_curves(one.folder).items():
+                writer.writerows([one.stage.name, step, name, value, ""] for step, value in rows)

@@ -19,6 +19,7 @@ from videopolicy.data.preparation import prepare_data
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.storage.store import Store
 from videopolicy.training import stages
+from videopolicy.training.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ["--warmup", "1", "--calls", "3", "--quiet", "--device", "cpu"]
@@ -119,7 +120,7 @@ def test_trained_weights_are_found_and_compared_with_the_demonstrations(modular,
     dataset, _ = prepare_data(recipe, store, reporter)
     assert trained_stages(recipe, None, store, Reporter(quiet=True)) is None
     for one in stages.plan(recipe, dataset, store):
-        stages.train(recipe, one, dataset, store, torch.device("cpu"), reporter)
+        stages.train(Session(recipe, store, torch.device("cpu"), reporter), one, dataset)
     found = sweep(modular, [], "policy.decoder.steps", [1, 4], FEW_SETTINGS, reporter)
     assert found.weights == "trained by this recipe" and "windows of the split 'train'" in found.windows
     again = sweep(modular, [], "policy.decoder.steps", [4], FEW_SETTINGS, reporter)
@@ -141,7 +142,7 @@ def test_trained_weights_are_found_and_compared_with_the_demonstrations(modular,
         (["--vary", "policy.decoder.steps"], "names no field with values"),
         (["--vary", "policy.decoder.stepps=1,2"], "Did you mean 'steps'?"),
         (["--vary", "policy.decoder.steps=1,many"], "override 'policy.decoder.steps=\"many\"'"),
-        (["--run", "nowhere"], "nowhere is no run folder"),
+        (["--run", "nowhere"], "There is no run folder nowhere"),
         (["policy.decoder.width=wide"], "policy.decoder.width"),
         pytest.param(
             ["--device", "cuda"],

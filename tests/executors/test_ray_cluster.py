@@ -11,7 +11,7 @@ import pytest
 
 from videopolicy.console.progress import Reporter
 from videopolicy.executors.choosing import executor_from
-from videopolicy.executors.engine import ExecutionError
+from videopolicy.executors.cluster import ExecutionError
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run

@@ -12,9 +12,9 @@ from videopolicy.cli.main import app
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.choosing import executor_from
-from videopolicy.executors.engine import ExecutionError, LocalExecutor, succeeded
+from videopolicy.executors.cluster import ClusterExecutor, ExecutionError
 from videopolicy.executors.units import EvaluationUnit, Workplace, perform
-from videopolicy.executors.waves import train_stages
+from videopolicy.executors.waves import train_all
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run
@@ -33,13 +33,14 @@ tracking: []
 """
 
 
-class Apart(LocalExecutor):
+class Apart(ClusterExecutor):
     """Like another machine, as far as a run can tell."""
 
     name = "apart"
 
     def __init__(self, shards: int = 1, lose: tuple[str, ...] = ()) -> None:
-        self.shards, self.lose, self.sent = shards, lose, []
+        super().__init__(shards)
+        self.lose, self.sent = lose, []
 
     def map(self, units, reporter):
         for unit in units:
@@ -97,19 +98,19 @@ def test_units_end_with_the_records_of_a_run_without_them(tmp_path, recipe_in, q
 def test_what_rows_share_is_trained_once(tmp_path, recipe_in, quiet):
     executor = Apart()
     recipes = [recipe_in("name=a"), recipe_in("name=b", "eval.episodes=3"), recipe_in("name=c", "train.policy.steps=5")]
-    trained = train_stages(recipes, Store(tmp_path / "home"), executor, quiet)
-    assert sorted(facts["steps"] for facts in trained.values()) == [4, 5]
+    trained = train_all(recipes, Store(tmp_path / "home"), executor, quiet)
+    assert sorted(facts.steps for facts in trained.values()) == [4, 5]
     assert len(executor.sent) == 2
     for facts in trained.values():
-        assert facts["devices"] == 1 and not facts["accelerator"] and facts["device"]
-    assert train_stages(recipes, Store(tmp_path / "home"), executor, quiet) == {}
+        assert facts.devices == 1 and not facts.accelerator and facts.device
+    assert train_all(recipes, Store(tmp_path / "home"), executor, quiet) == {}
 
 
 def test_a_stage_that_fails_leaves_the_others(tmp_path, recipe_in, quiet):
     recipes = [recipe_in("name=bad", "train.policy.optimizer={learning_rate: 1.0e+30}", "seed=1"), recipe_in("name=b")]
     store = Store(tmp_path / "home")
     with pytest.raises(ExecutionError, match=r"1 of 2 units failed\. train policy \(\w+\): Stage 'policy' diverged"):
-        train_stages(recipes, store, Apart(), quiet)
+        train_all(recipes, store, Apart(), quiet)
     assert len(list(store.root.glob("stages/*/done.json"))) == 1
 
 
@@ -119,7 +120,7 @@ def test_a_node_without_the_shared_folder_says_so(tmp_path, recipe_in, quiet):
     text = Workplace.here(Store(home))
     unit = EvaluationUnit(text, RECIPE + "name: a\n", "run", ("nothing",), "trained", "red", 0, 2, (0, 1))
     with pytest.raises(ExecutionError, match="has no trained stage 'policy'") as caught:
-        list(succeeded(LocalExecutor(), [unit], tmp_path / "logs", quiet))
+        list(Apart().succeeded([unit], tmp_path / "logs", quiet))
     assert "Set VPOLICY_HOME to a folder that all nodes share." in caught.value.hint
     home.rmdir()
     assert "has no folder" in perform(unit).error.message
@@ -132,7 +133,7 @@ def test_nothing_more_is_sent_where_all_units_fail(tmp_path, recipe_in, quiet):
             EvaluationUnit(Workplace.here(Store(tmp_path)), RECIPE, "run", (), "trained", "red", n, n + 1, (n,))
             for n in range(20)
         ]
-        list(succeeded(executor, units, tmp_path / "logs", quiet))
+        list(executor.succeeded(units, tmp_path / "logs", quiet))
     assert len(executor.sent) == 3
 
 

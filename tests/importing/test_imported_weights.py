@@ -19,7 +19,9 @@ from videopolicy.recipes.recipe import Normalization, Recipe, load_recipe
 from videopolicy.run import run
 from videopolicy.storage.store import Store
 from videopolicy.training.checkpoints import save_weights
-from videopolicy.training.stages import build_learner, load_policy, load_sources, plan, refuse_missing_weights, train
+from videopolicy.training.inputs import ensure_initial_weights
+from videopolicy.training.session import Session
+from videopolicy.training.stages import build_learner, load_policy, load_sources, plan, train
 
 PARTS = Path(__file__).with_name("parts.py")
 HEAD = f"""\
@@ -62,7 +64,7 @@ def trained(recipe: Recipe, store: Store) -> Any:
     dataset = recipe.data.build(None) if recipe.data else None
     planned = plan(recipe, dataset, store)
     for one in planned:
-        train(recipe, one, dataset, store, torch.device("cpu"), Reporter(quiet=True))
+        train(Session(recipe, store, torch.device("cpu"), Reporter(quiet=True)), one, dataset)
     return planned
 
 
@@ -94,7 +96,7 @@ def test_no_steps_take_weights_and_scaling_as_they_are(tmp_path: Path, weights: 
     for name, value in load_file(weights / "weights.safetensors").items():
         assert torch.equal(policy.state_dict()[name], value)
     assert normalizer.physical(torch.tensor([[[1.0, -1.0]]])).tolist() == [[[2.0, 0.0]]]
-    assert planned[0].facts["steps"] == 0
+    assert planned[0].facts.steps == 0
     # The scaling that comes with the weights is taken before that of any data, and weights are known by content.
     with_data = recipe_of(tmp_path, "data: {type: pictures}\n" + TAKEN.format(weights=weights))
     assert trained(with_data, store)[0].key == planned[0].key
@@ -129,10 +131,10 @@ def test_weights_without_scaling_get_that_of_the_data(tmp_path: Path, weights: P
     assert normalizer.physical(torch.tensor([[[1.0, -1.0]]])).tolist() == [[[1.0, -1.0]]]
     bare = recipe_of(tmp_path, TAKEN.format(weights=weights))
     with pytest.raises(WeightsError, match=r"train\.imported\.init_from: .* has no normalization\.json") as refused:
-        refuse_missing_weights(bare)
+        ensure_initial_weights(bare)
     assert "--recipe" in refused.value.hint
     with pytest.raises(WeightsError, match="there are no weights in"):
-        refuse_missing_weights(recipe_of(tmp_path, TAKEN.format(weights="nowhere")))
+        ensure_initial_weights(recipe_of(tmp_path, TAKEN.format(weights="nowhere")))
 
 
 def test_weights_of_another_size_are_refused_without_being_loaded(tmp_path: Path, weights: Path) -> None:

@@ -22,8 +22,12 @@ from videopolicy.quality import measure_quality, read_quality
 from videopolicy.quality.meters import frechet_distance
 from videopolicy.quality.networks import Networks
 from videopolicy.recipes.recipe import load_recipe
+from videopolicy.storage.run_folder import RunFolder
+from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark, toys
 from videopolicy.training.normalization import Normalizer, statistics_for
+from videopolicy.training.session import Session
+from videopolicy.training.stages import ScaledPolicy
 
 SIZE, STEPS, OFFSETS = 40, 30, (0, 2, 4)
 
@@ -109,7 +113,8 @@ def measure(tmp_path):
         dataset = Films() if dataset is None else dataset
         options.setdefault("clips", 10)
         reporter = Reporter(quiet=True)
-        return measure_quality(recipe, policy, normalizer, dataset, folder, torch.device("cpu"), reporter, **options)
+        session = Session(recipe, Store(tmp_path / "home"), torch.device("cpu"), reporter)
+        return measure_quality(session, ScaledPolicy(policy, normalizer), dataset, RunFolder(folder), **options)
 
     call.folder = folder
     return call

@@ -16,6 +16,7 @@ from videopolicy.report.videos import make_videos
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 
 TASKS = ("red", "blue")
@@ -74,7 +75,7 @@ def times(folder) -> dict[str, int]:
 
 
 def test_films_show_what_was_recorded_and_are_made_once(toy_run, toy):
-    make_videos(toy_run, toy, Reporter(quiet=True))
+    make_videos(RunFolder(toy_run), toy, Reporter(quiet=True))
     index = json.loads((toy_run / "videos" / "videos.json").read_text())
     names = {f"{task}-{outcome}.mp4" for task in TASKS for outcome in ("success", "failure")}
     assert set(index) == set(times(toy_run)) == names
@@ -88,19 +89,19 @@ def test_films_show_what_was_recorded_and_are_made_once(toy_run, toy):
             assert float(stream.average_rate) == pytest.approx(10)
             assert sum(1 for _ in film.decode(stream)) == record.steps + 1
     before = times(toy_run)
-    make_videos(toy_run, toy, Reporter(quiet=True))
+    make_videos(RunFolder(toy_run), toy, Reporter(quiet=True))
     assert times(toy_run) == before
 
 
 def test_only_what_changed_is_filmed_again_and_what_is_gone_is_removed(toy_run, toy):
-    make_videos(toy_run, toy, Reporter(quiet=True))
+    make_videos(RunFolder(toy_run), toy, Reporter(quiet=True))
     before = times(toy_run)
     path = toy_run / "trajectories" / "trained" / "red-0.npy"
     np.save(path, np.full((30, 2), 0.001, np.float32))
     log = toy_run / "episodes.jsonl"
     kept = [line for line in log.read_text().splitlines() if '"task":"blue","episode":1' not in line]
     log.write_text("\n".join(kept) + "\n")
-    make_videos(toy_run, toy, Reporter(quiet=True))
+    make_videos(RunFolder(toy_run), toy, Reporter(quiet=True))
     after = times(toy_run)
     assert set(before) - set(after) == {"blue-success.mp4"}
     assert {name for name in after if after[name] != before[name]} == {"red-failure.mp4"}
@@ -108,14 +109,14 @@ def test_only_what_changed_is_filmed_again_and_what_is_gone_is_removed(toy_run, 
 
 def test_a_replay_that_ends_differently_is_said(toy_run, toy):
     np.save(toy_run / "trajectories" / "trained" / "red-1.npy", np.zeros((2, 2), np.float32))
-    make_videos(toy_run, toy, Reporter(quiet=True))
+    make_videos(RunFolder(toy_run), toy, Reporter(quiet=True))
     facts = json.loads((toy_run / "videos" / "videos.json").read_text())["red-success.mp4"]
     assert "instead of" in facts["differences"] and "failed" in facts["differences"]
 
 
 def test_a_broken_simulator_costs_its_film_only(toy_run, toy):
     breaking = toy.model_copy(update={"raises_at": (0, 3)})
-    make_videos(toy_run, breaking, Reporter(quiet=True))
+    make_videos(RunFolder(toy_run), breaking, Reporter(quiet=True))
     assert set(times(toy_run)) == {"red-success.mp4", "blue-success.mp4"}
 
 
@@ -148,7 +149,7 @@ class Still(Policy):
 
 def test_predictions_are_compared_with_what_happened_and_made_once(toy_run, toy):
     policy = Still()
-    make_predictions(toy_run, toy, policy, Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, policy, Reporter(quiet=True))
     index = json.loads((toy_run / "videos" / "predictions.json").read_text())
     assert set(index) == set(TASKS)
     asked = [observation.instructions for observation in policy.asked]
@@ -162,15 +163,15 @@ def test_predictions_are_compared_with_what_happened_and_made_once(toy_run, toy)
     assert observation.images["top"].shape == (1, 2, 3, 16, 16) and observation.images["top"].dtype == torch.uint8
     assert len(times(toy_run)) == 4
     before = times(toy_run)
-    make_predictions(toy_run, toy, policy, Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, policy, Reporter(quiet=True))
     assert times(toy_run) == before and len(policy.asked) == 2
 
 
 def test_other_weights_predict_anew(toy_run, toy):
     policy = Still()
-    make_predictions(toy_run, toy, policy, Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, policy, Reporter(quiet=True))
     (toy_run / "provenance.json").write_text(json.dumps({"stages": [{"name": "video", "key": "other"}]}))
-    make_predictions(toy_run, toy, policy, Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, policy, Reporter(quiet=True))
     assert len(policy.asked) == 4
 
 
@@ -182,7 +183,7 @@ class StillWithPast(Still):
 
 def test_predictions_are_told_the_actions_before_them(toy_run, toy):
     policy = StillWithPast()
-    make_predictions(toy_run, toy, policy, Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, policy, Reporter(quiet=True))
     index = json.loads((toy_run / "videos" / "predictions.json").read_text())
     for observation in policy.asked:
         task = observation.instructions[0].split()[5]
@@ -236,7 +237,7 @@ class Holder(Policy):
 
 def test_a_model_of_dynamics_is_told_the_actions_that_were_executed(toy_run, toy):
     model = Pushed()
-    make_predictions(toy_run, toy, Holder(model), Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, Holder(model), Reporter(quiet=True))
     index = json.loads((toy_run / "videos" / "predictions.json").read_text())
     assert set(index) == set(model.told) == set(TASKS)
     for task, told in model.told.items():
@@ -248,13 +249,13 @@ def test_a_model_of_dynamics_is_told_the_actions_that_were_executed(toy_run, toy
 def test_episodes_shorter_than_the_prediction_are_left_out(toy_run, toy, capsys):
     model = Pushed()
     model.clip_offsets = (50,)
-    make_predictions(toy_run, toy, Holder(model), Reporter())
+    make_predictions(RunFolder(toy_run), toy, Holder(model), Reporter())
     assert model.told == {} and "ended before the first predicted frame" in capsys.readouterr().err
     assert not (toy_run / "videos" / "red-prediction.png").exists()
 
 
 def test_a_policy_that_cannot_predict_gets_nothing(toy_run, toy):
-    make_predictions(toy_run, toy, Holder(torch.nn.Linear(1, 1)), Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, Holder(torch.nn.Linear(1, 1)), Reporter(quiet=True))
     assert not (toy_run / "videos").exists()
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from videopolicy.cli.show import renderables, show
 from videopolicy.errors import VpolicyError
+from videopolicy.report.contents import read_run
 from videopolicy.report.page import write_report
-from videopolicy.report.run_folder import read_run
 from videopolicy.results.records import EpisodeLog
 
 

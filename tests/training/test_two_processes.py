@@ -23,7 +23,7 @@ from videopolicy.run import run
 from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark
 from videopolicy.training.curves import read_curves
-from videopolicy.training.distributed import refuse_other_numbers
+from videopolicy.training.distributed import ensure_processes_fit
 
 # A policy without any draw of its own: what two processes learn from half a batch each, one must learn from the whole.
 LINES = """\
@@ -207,4 +207,4 @@ def test_other_numbers_of_processes_are_refused(tmp_path, monkeypatch, first, st
         place.folder / "small.yaml", [f"train.first.devices={first}", f"train.second.devices={second}"]
     )
     with pytest.raises(RecipeError, match=message):
-        refuse_other_numbers(recipe)
+        ensure_processes_fit(recipe)

@@ -25,6 +25,7 @@ from videopolicy.recipes.recipe import Normalization, load_recipe
 from videopolicy.storage.store import Store
 from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation
 from videopolicy.training.normalization import Normalizer
+from videopolicy.training.session import Session
 from videopolicy.training.stages import build_learner, load_policy, plan, train
 
 spec = importlib.util.spec_from_file_location("uva_official_files", Path(__file__).with_name("uva_official_files.py"))
@@ -228,7 +229,7 @@ class TestCommand:
 
         store = Store(tmp_path / "home")
         planned = plan(recipe, None, store)
-        train(recipe, planned[0], None, store, torch.device("cpu"), Reporter(quiet=True))
+        train(Session(recipe, store, torch.device("cpu"), Reporter(quiet=True)), planned[0], None)
         other, normalizer = load_policy(recipe, planned)
         assert normalizer.action_scale.tolist() == pytest.approx([249.5, 12.5, 1.0, 4.5][: variant.actions])
         observation = toy_observation(spaces, recipe.policy.window(), batch_size=1)

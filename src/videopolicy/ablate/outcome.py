@@ -13,6 +13,7 @@ from videopolicy.recipes.ablation import LoadedAblation, Variant
 from videopolicy.results.intervals import Interval
 from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.identity import digest
+from videopolicy.storage.run_folder import RunFolder
 
 Verdict = Literal["inside", "outside", "not run", "not measured", "other base", "no number"]
 
@@ -91,7 +92,7 @@ def measured(variants: Sequence[Variant], runs: Path) -> list[Comparison]:
     groups: dict[str, list[Path]] = {}
     for variant in variants:
         folder = runs / variant.recipe.name
-        if EpisodeLog(folder / "episodes.jsonl").done:
+        if EpisodeLog(RunFolder(folder).episodes_file).done:
             groups.setdefault(digest(variant.recipe.benchmark.protocol()), []).append(folder)
     return [compare(folders, policies=("trained",)) for folders in groups.values()]
 

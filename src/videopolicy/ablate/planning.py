@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from videopolicy.bench.learning import StageSize, stage_sizes
 from videopolicy.compare.runs import find_runs
@@ -18,6 +19,8 @@ from videopolicy.recipes.ablation import Variant
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.identity import digest
+from videopolicy.storage.provenance import StageFacts
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 from videopolicy.training.stages import plan
 
@@ -150,12 +153,12 @@ def _rates(store: Store) -> dict[tuple[str, int, int], list[float]]:
     found: dict[tuple[str, int, int], list[float]] = {}
     for marker in store.root.glob("stages/*/done.json"):
         try:
-            facts = json.loads(marker.read_text(encoding="utf-8"))
-            size = (facts["target"], facts["parameters"], facts["trainable_parameters"])
-            if facts["steps"]:
-                found.setdefault(size, []).append(facts["seconds"] / facts["steps"])
-        except (json.JSONDecodeError, KeyError):
+            facts = StageFacts.model_validate_json(marker.read_bytes())
+        except ValidationError:
             continue
+        if facts.steps and facts.seconds and facts.parameters and facts.trainable_parameters is not None:
+            size = (facts.target, facts.parameters, facts.trainable_parameters)
+            found.setdefault(size, []).append(facts.seconds / facts.steps)
     return found
 
 
@@ -175,11 +178,12 @@ def _paces(runs: Path) -> dict[str, float]:
     """Seconds an episode of earlier evaluations in this folder, all workers together, by benchmark."""
     found: dict[str, list[float]] = {}
     for run in find_runs([runs]) if runs.is_dir() else []:
-        evaluation = run.provenance.get("evaluation") or {}
-        policies = evaluation.get("seconds_per_chunk") or {}
-        count = sum(record.policy in policies for record in run.records)
-        if count and evaluation.get("seconds"):
-            found.setdefault(run.benchmark, []).append(evaluation["seconds"] / count)
+        evaluation = run.provenance.evaluation if run.provenance else None
+        if evaluation is None or not evaluation.seconds:
+            continue
+        count = sum(record.policy in evaluation.seconds_per_chunk for record in run.records)
+        if count:
+            found.setdefault(run.benchmark, []).append(evaluation.seconds / count)
     return {benchmark: statistics.median(paces) for benchmark, paces in found.items()}
 
 
@@ -193,5 +197,5 @@ def _row(variant: Variant, runs: Path, keys: tuple[str, ...], pace: float | None
         for task in tasks
         for episode in range(recipe.eval.episodes)
     }
-    missing = len(wanted - EpisodeLog(folder / "episodes.jsonl").done)
+    missing = len(wanted - EpisodeLog(RunFolder(folder).episodes_file).done)
     return RowPlan(variant.row.name, folder, keys, len(wanted), missing, None if pace is None else pace * missing)

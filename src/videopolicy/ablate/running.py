@@ -8,7 +8,6 @@ from pathlib import Path
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.engine import Executor
-from videopolicy.executors.waves import train_stages
 from videopolicy.recipes.ablation import Variant
 from videopolicy.run import run
 from videopolicy.storage.store import Store
@@ -19,7 +18,7 @@ def run_rows(
 ) -> dict[str, VpolicyError]:
     """Run the rows one after the other; a row that fails does not keep the others from running.
 
-    Elsewhere than here, the stages of all rows are trained first: as many at a time as the engine has room for.
+    An engine that does several things at a time trains the stages of all rows first.
 
     Args:
         variants: The rows.
@@ -32,11 +31,10 @@ def run_rows(
         What went wrong, by row.
     """
     failed: dict[str, VpolicyError] = {}
-    if executor.name != "local":
-        try:
-            train_stages([variant.recipe for variant in variants], store, executor, reporter)
-        except VpolicyError as error:  # told again by the row that lacks the stage
-            reporter.line(error.message.splitlines()[0])
+    try:
+        executor.train_ahead([variant.recipe for variant in variants], store, reporter)
+    except VpolicyError as error:  # said again by the row that lacks the stage
+        reporter.line(error.message.splitlines()[0])
     for number, variant in enumerate(variants, start=1):
         reporter.line(f"row {number} of {len(variants)}: {variant.row.name} ({runs / variant.recipe.name})")
         try:

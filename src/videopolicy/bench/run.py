@@ -31,8 +31,8 @@ from videopolicy.bench.timing import Timing, peak_memory, peak_rate, synchronize
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
-from videopolicy.storage.provenance import machine
 from videopolicy.storage.store import Store
+from videopolicy.storage.surroundings import machine
 from videopolicy.types import RowGenerator
 
 SPLIT_CALLS = 10
@@ -61,7 +61,7 @@ def bench(
             "device": str(settings.torch_device),
             "dtype": settings.dtype,
             "threads": torch.get_num_threads(),
-            "machine": machine(),
+            "machine": machine().model_dump(),
             "torch": torch.__version__,
             "horizon": subject.policy.window.horizon,
             "executed": recipe.eval.execute,
@@ -239,7 +239,7 @@ def sweep(
         trained.origin if trained else "random",
         str(settings.torch_device),
         settings.dtype,
-        machine(),
+        machine().model_dump(),
         field,
         meter.description if meter else "",
         rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,13 @@ from videopolicy.errors import VpolicyError, WeightsError
 from videopolicy.evaluation.acting import PolicyActor
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.spaces import Spaces
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 from videopolicy.testing import toy_observation
 from videopolicy.training.checkpoints import load_normalizer
+from videopolicy.training.inputs import ensure_initial_weights
 from videopolicy.training.normalization import Normalizer, statistics_for
-from videopolicy.training.stages import PlannedStage, build_learner, load_stages, plan, refuse_missing_weights
+from videopolicy.training.stages import PlannedStage, build_learner, load_stages, plan
 from videopolicy.types import Observation, RowGenerator
 from videopolicy.weights import random_weights
 
@@ -65,7 +66,7 @@ def trained_stages(recipe: Recipe, run: Path | None, store: Store, reporter: Rep
     if dataset is None and recipe.data is not None:
         return None
     try:
-        refuse_missing_weights(recipe)
+        ensure_initial_weights(recipe)
         planned = plan(recipe, dataset, store)
     except WeightsError:
         return None
@@ -75,11 +76,10 @@ def trained_stages(recipe: Recipe, run: Path | None, store: Store, reporter: Rep
 
 
 def _stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[PlannedStage]:
-    try:
-        recorded = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["stages"]
-    except (OSError, json.JSONDecodeError, KeyError):
-        raise WeightsError(f"{run} is no run folder.", "Name a folder such as runs/NAME.") from None
-    keys = {stage["name"]: stage["key"] for stage in recorded}
+    folder = RunFolder(run)
+    folder.ensure_exists()
+    provenance = folder.provenance()
+    keys = {stage.name: stage.key for stage in provenance.stages} if provenance else {}
     unfinished = [stage.name for stage in recipe.train if stage.name not in keys]
     if unfinished:
         raise WeightsError(

@@ -42,8 +42,9 @@ def collect(
             f"The data of {recipe} exists already; nothing is to be collected.", "Use `vpolicy data info` on it."
         )
     dataset, facts = prepare_data(loaded, Store(), Reporter(quiet))
+    assert facts is not None  # of demonstrations
     splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
-    print(f"{sum(facts['episodes'].values())} episodes ({splits}) in {Store().folder('datasets', facts['key'])}")
+    print(f"{sum(facts.episodes.values())} episodes ({splits}) in {Store().folder('datasets', facts.key)}")
 
 
 @app.command()

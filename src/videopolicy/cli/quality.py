@@ -23,18 +23,19 @@ def quality(
     """Compare a run's predicted videos with real ones on held-out episodes: PSNR, SSIM, LPIPS, FVD."""
     from videopolicy.errors import DataError, VpolicyError
     from videopolicy.recipes.recipe import load_recipe
+    from videopolicy.storage.run_folder import RunFolder
     from videopolicy.storage.store import Store
 
-    if not (run / "recipe.yaml").is_file():
-        raise VpolicyError(f"{run} is no run folder: it has no recipe.yaml.", "Name a folder such as runs/NAME.")
-    recipe, store = load_recipe(run / "recipe.yaml"), Store()
+    folder = RunFolder(run)
+    folder.ensure_exists()
+    recipe, store = load_recipe(folder.recipe_file), Store()
     # These need torch: everything that can be refused without it has been.
     from videopolicy.bench.subject import trained_stages
     from videopolicy.console.progress import Reporter
     from videopolicy.data.preparation import open_data
-    from videopolicy.evaluation.evaluate import device_for_acting
     from videopolicy.quality.measure import described, measure_quality
     from videopolicy.quality.networks import Networks
+    from videopolicy.training.session import Session
     from videopolicy.training.stages import load_policy
 
     reporter = Reporter(quiet)
@@ -43,19 +44,10 @@ def quality(
         raise DataError("The data of this run are not on this machine.", f"Run it here: vpolicy run {recipe.name}.")
     trained = trained_stages(recipe, run, store, reporter)
     assert trained is not None  # of a run that is named
-    policy, normalizer = load_policy(recipe, trained.stages)
-    device = device_for_acting()
-    found = measure_quality(
-        recipe,
-        policy.eval().to(device),
-        normalizer.to(device),
-        dataset,
-        run,
-        device,
-        reporter,
-        clips,
-        Networks(lpips_weights, fvd_weights, trust),
-    )
+    session = Session.here(recipe, store, reporter)
+    policy = load_policy(recipe, trained.stages).ready(session.device)
+    networks = Networks(lpips_weights, fvd_weights, trust)
+    found = measure_quality(session, policy, dataset, folder, clips, networks)
     if found is None:
         raise VpolicyError(
             f"Nothing was measured of {recipe.name}: its policy predicts no video, or no episode was held out.",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from videopolicy.report.run_folder import RunFolder
+    from videopolicy.report.contents import RunContents
     from videopolicy.results.published import PublishedTable
     from videopolicy.results.records import Rate
 
@@ -26,14 +26,14 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quic
     from rich.console import Console
     from rich.text import Text
 
-    from videopolicy.report.run_folder import read_run
+    from videopolicy.report.contents import read_run
 
     console = Console(highlight=False)
     for part in renderables(read_run(run)):
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
-def renderables(run: RunFolder) -> list[RenderableType]:
+def renderables(run: RunContents) -> list[RenderableType]:
     """The parts of the output, from top to bottom; they fit 80 columns."""
     from rich.text import Text
 
@@ -57,16 +57,17 @@ def renderables(run: RunFolder) -> list[RenderableType]:
     return found
 
 
-def _headline(run: RunFolder) -> Text:
+def _headline(run: RunContents) -> Text:
     from rich.text import Text
 
     from videopolicy.console.progress import duration
 
     facts = [run.name]
-    if (seconds := run.provenance.get("seconds")) is not None:
-        facts.append(duration(seconds))
-    if processor := (run.provenance.get("machine") or {}).get("processor"):
-        facts.append(str(processor))
+    if run.provenance is not None:
+        if run.provenance.seconds is not None:
+            facts.append(duration(run.provenance.seconds))
+        if run.provenance.machine.processor:
+            facts.append(run.provenance.machine.processor)
     return Text(", ".join(facts), "bold")
 
 
@@ -80,7 +81,7 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _success(run: RunFolder) -> Table:
+def _success(run: RunContents) -> Table:
     policies = list(run.summaries)
     table = _table("task", *policies, right=tuple(policies))
     summaries = run.summaries.values()
@@ -104,20 +105,21 @@ def _rate(rate: Rate) -> str:
     return f"{percent(rate.value)} \\[{span(rate.interval)}] {rate.episodes}"
 
 
-def _stages(run: RunFolder) -> Table:
+def _stages(run: RunContents) -> Table:
     from videopolicy.console.progress import duration
 
     table = _table("stage", "trains", "steps", "time", "final losses", right=("steps", "time"))
     for name in run.stage_names:
         stage = run.stage(name)
         planned: dict[str, Any] = next((s for s in run.recipe.get("train") or [] if s.get("name") == name), {})
-        target, steps = (str(stage.get(key, planned.get(key, ""))) for key in ("target", "steps"))
-        if not stage:
+        if stage is None:
+            target, steps = (str(planned.get(key, "")) for key in ("target", "steps"))
             table.add_row(name, target, steps, "", "not finished")
             continue
-        losses = ", ".join(f"{loss} {value:.4g}" for loss, value in (stage.get("final_losses") or {}).items())
-        time = duration(stage["seconds"]) if "seconds" in stage else ""
-        table.add_row(name, target, steps, time, losses + (" (reused)" if stage.get("reused") else ""))
+        losses = ", ".join(f"{loss} {value:.4g}" for loss, value in stage.final_losses.items())
+        time = duration(stage.seconds) if stage.seconds is not None else ""
+        target = stage.target or str(planned.get("target", ""))
+        table.add_row(name, target, str(stage.steps), time, losses + (" (reused)" if stage.reused else ""))
     return table
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from videopolicy.compare.model import Cost
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
+from videopolicy.report.contents import readable
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
+from videopolicy.storage.identity import digest
+from videopolicy.storage.provenance import Provenance
+from videopolicy.storage.run_folder import RunFolder, parse_recipe
 
-_SECTION = re.compile(r"^(?=[A-Za-z_]+:)", re.MULTILINE)
-_OF_THE_RUN = ("name", "seed")
-"""What may differ between runs of one method."""
+_OF_THE_RUN = ("name", "seed", "tracking")
+"""What may differ between runs of one method, besides the settings below."""
+_OF_THE_MACHINE = {"eval": ("workers",), "train": ("data_workers",)}
+"""What only costs time."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class MeasuredRun:
         path: The folder.
         name: Of the run.
         seed: Of the run.
-        method: Digest of its recipe without name and seed.
-        sections: Text of the resolved recipe by top-level field.
+        method: Digest of its recipe without what may differ between runs of one method.
+        recipe: The resolved recipe as plain data; empty where it cannot be read.
         protocol: What ``identity.json`` says of the protocol; empty where it is missing.
-        provenance: ``provenance.json``; empty where it is missing.
+        provenance: What was recorded; None where it is missing.
         records: Evaluation episodes.
         problems: One sentence for everything that could not be read.
     """
@@ -42,48 +42,42 @@ class MeasuredRun:
     name: str
     seed: int
     method: str
-    sections: Mapping[str, str]
+    recipe: Mapping[str, Any]
     protocol: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    provenance: Provenance | None
     records: Sequence[EpisodeRecord]
     problems: tuple[str, ...]
 
     @property
     def benchmark(self) -> str:
         """The ``type`` of the recipe's benchmark; empty where the recipe cannot be read."""
-        found = _value(self.sections, "benchmark")
+        found = self.recipe.get("benchmark")
         return str(found.get("type", "")) if isinstance(found, dict) else ""
 
     def cost(self, policy: str) -> Cost:
         """What a policy of this run took to train and takes to act."""
-        evaluation = self.provenance.get("evaluation") or {}
-        chunk = (evaluation.get("seconds_per_chunk") or {}).get(policy) or {}
-        rows = evaluation.get("batch_size") if chunk else None
-        acting = Cost(chunk.get("median"), chunk.get("p95"), rows)
-        stages = self.provenance.get("stages") or []
+        if self.provenance is None:
+            return Cost()
+        evaluation, stages = self.provenance.evaluation, self.provenance.stages
+        chunk = evaluation.seconds_per_chunk.get(policy) if evaluation else None
+        acting = Cost(chunk.median, chunk.p95, evaluation.batch_size) if evaluation and chunk else Cost()
         if policy == "random" or not stages:
             return acting
-        parameters = max((stage["parameters"] for stage in stages if stage.get("parameters")), default=None)
+        parameters = max((stage.parameters for stage in stages if stage.parameters), default=None)
         if policy != "trained":
             return replace(acting, parameters=parameters)
-        machine = self.provenance.get("machine") or {}
         last = stages[-1]
+        processor = [stage.processor_seconds for stage in stages]
         return replace(
             acting,
             parameters=parameters,
-            trained_steps=sum(stage.get("steps") or 0 for stage in stages),
-            training_seconds=sum(stage.get("seconds") or 0.0 for stage in stages),
-            processor_seconds=_total(stages, "processor_seconds"),
-            device=str(last.get("device") or machine.get("processor") or ""),
-            devices=max(stage.get("devices") or 1 for stage in stages) if last.get("accelerator") else 1,
-            accelerator=bool(last.get("accelerator")),
+            trained_steps=sum(stage.steps for stage in stages),
+            training_seconds=sum(stage.seconds or 0.0 for stage in stages),
+            processor_seconds=None if None in processor else sum(seconds or 0.0 for seconds in processor),
+            device=last.device or self.provenance.machine.processor,
+            devices=max(stage.devices for stage in stages) if last.accelerator else 1,
+            accelerator=last.accelerator,
         )
-
-
-def _total(stages: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """The sum over stages; None where one of them has not recorded it."""
-    found = [stage.get(name) for stage in stages]
-    return None if None in found else float(sum(value for value in found if value is not None))
 
 
 def find_runs(folders: Iterable[Path]) -> list[MeasuredRun]:
@@ -106,66 +100,56 @@ def find_runs(folders: Iterable[Path]) -> list[MeasuredRun]:
     return sorted((read_measured_run(run) for run in found.values()), key=lambda run: (run.name, str(run.path)))
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "recipe.yaml").is_file() or (folder / "episodes.jsonl").is_file()
+def _is_run(path: Path) -> bool:
+    folder = RunFolder(path)
+    return folder.recipe_file.is_file() or folder.episodes_file.is_file()
 
 
 def read_measured_run(path: Path) -> MeasuredRun:
     """Read one run folder; what is missing is empty, what is damaged is named."""
     problems: list[str] = []
-    provenance = _json(path / "provenance.json", problems)
-    protocol = _json(path / "identity.json", problems).get("protocol")
-    try:
-        text = (path / "recipe.yaml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path / 'recipe.yaml'}: {error}")
-        text = ""
-    # A resolved recipe is written by us, one field after another: most of it need not be parsed.
-    sections = {part.partition(":")[0]: part for part in _SECTION.split(text) if ":" in part}
-    kept = "".join(part for name, part in sections.items() if name not in _OF_THE_RUN)
-    contents = EpisodeLog(path / "episodes.jsonl").contents()
+    folder = RunFolder(path)
+    identity = readable(folder.identity, problems)
+    recipe = readable(lambda: _recipe(folder), problems) or {}
+    contents = EpisodeLog(folder.episodes_file).contents()
+    seed = recipe.get("seed")
     return MeasuredRun(
         path,
-        str(_value(sections, "name") or path.resolve().name),
-        _seed(_value(sections, "seed")),
-        hashlib.sha256((kept or str(path.resolve())).encode()).hexdigest(),
-        sections,
-        protocol if isinstance(protocol, dict) else {},
-        provenance,
+        str(recipe.get("name") or path.resolve().name),
+        seed if isinstance(seed, int) else 0,
+        digest(_method(recipe)) if recipe else digest(str(path.resolve())),
+        recipe,
+        identity.protocol if identity else {},
+        readable(folder.provenance, problems),
         contents.records,
         (*problems, *contents.problems),
     )
 
 
-def _seed(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+_parsed: dict[str, dict[str, Any]] = {}
 
 
-def _json(path: Path, problems: list[str]) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: {error}")
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-_parsed: dict[str, Any] = {}
-
-
-def _value(sections: Mapping[str, str], name: str) -> Any:
-    """A top-level field of a recipe; None where it is missing or no YAML. Equal texts are parsed once."""
-    text = sections.get(name, "")
+def _recipe(folder: RunFolder) -> dict[str, Any]:
+    """The resolved recipe; the many runs of an ablation have few texts, of which each is parsed once."""
+    text = folder.recipe_text()
     if text not in _parsed:
-        try:
-            found = yaml.safe_load(text)
-        except yaml.YAMLError:
-            found = None
-        _parsed[text] = found
-    found = _parsed[text]
-    return found.get(name) if isinstance(found, dict) else None
+        _parsed[text] = parse_recipe(text, folder.recipe_file)
+    return _parsed[text]
+
+
+def _method(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe makes the method."""
+    method = {name: value for name, value in recipe.items() if name not in _OF_THE_RUN}
+    for section, names in _OF_THE_MACHINE.items():
+        if section in method:
+            method[section] = _without(method[section], names)
+    return method
+
+
+def _without(section: Any, names: Sequence[str]) -> Any:
+    if isinstance(section, list):
+        return [_without(one, names) for one in section]
+    return {k: v for k, v in section.items() if k not in names} if isinstance(section, dict) else section
 
 
 def benchmark_component(run: MeasuredRun) -> tuple[BenchmarkComponent | None, str]:
@@ -175,8 +159,7 @@ def benchmark_component(run: MeasuredRun) -> tuple[BenchmarkComponent | None, st
     from videopolicy.components.plugins import file_plugin
     from videopolicy.components.registry import current_registry
 
-    section = _value(run.sections, "benchmark")
-    files = _value(run.sections, "plugins") or []
+    section, files = run.recipe.get("benchmark"), run.recipe.get("plugins") or []
     try:
         registry = current_registry().extended([file_plugin(Path(file)) for file in files])
         component = registry.get("benchmark", run.benchmark)

@@ -16,6 +16,7 @@ from videopolicy.compare.runs import MeasuredRun, benchmark_component
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
 from videopolicy.results.records import EpisodeRecord, mean_rate, task_rate
+from videopolicy.storage.identity import digest
 
 DEFAULT_POLICIES = ("trained", "random")
 CHANCE = "random"
@@ -222,12 +223,12 @@ def _fields(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _component(kept: Sequence[Candidate], tasks: frozenset[str]) -> tuple[BenchmarkComponent | None, str]:
     """The benchmark of the first run that configures just the table's tasks, or at least all of them."""
-    tried: dict[tuple[str, str], BenchmarkComponent | None] = {}
+    tried: dict[str, BenchmarkComponent | None] = {}
     reason = "no run says its benchmark"
     best = None
     for candidate in kept:
-        sections = candidate.run.sections
-        key = sections.get("benchmark", ""), sections.get("plugins", "")
+        recipe = candidate.run.recipe
+        key = digest([recipe.get("benchmark"), recipe.get("plugins")])
         if key in tried:
             continue
         tried[key], told = benchmark_component(candidate.run)

@@ -1,1 +1,5 @@
-"""What every kind of part promises to the others. Shapes are named in `videopolicy.types`."""
+"""What parts promise each other: backbones, extractors, decoders, policies, text encoders, data sets, benchmarks.
+
+May import the vocabulary of the root (`types`, `spaces`, `levels`, `errors`, `views`). `components` builds on it: one
+is the configuration from which a part is built.
+"""

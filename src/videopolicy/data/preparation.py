@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from videopolicy.components.kinds import DemonstrationRequest
 from videopolicy.console.progress import Reporter, duration
@@ -15,25 +15,29 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.simulators.environments import interpreter
 from videopolicy.storage.files import locked
 from videopolicy.storage.identity import digest, identity
+from videopolicy.storage.provenance import DataFacts
 from videopolicy.storage.store import Store
 
 CACHE = "dataset-cache"
 """Folder of the store for what makes datasets quick to open."""
 
 
-def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Dataset, dict[str, Any]]:
-    """Open the recipe's dataset, and collect it first where it asks for demonstrations.
+class PreparedData(NamedTuple):
+    """An open dataset, and what collecting it took; None where it existed already."""
 
-    Returns:
-        The dataset, and facts about its collection (empty for existing data).
+    dataset: Dataset
+    facts: DataFacts | None
+
+
+def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> PreparedData:
+    """Open the recipe's dataset, and collect it first where it asks for demonstrations.
 
     Raises:
         DataError: The dataset does not fit the benchmark.
     """
     data = recipe.required_data()
     request = data.demonstrations()
-    facts: dict[str, Any] = {}
-    folder = None
+    facts, folder = None, None
     if request is not None:
         folder, facts = _collected(recipe, request, store, reporter)
     dataset = data.open(folder, store.root / CACHE, reporter)
@@ -44,7 +48,7 @@ def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> tuple[Data
             "The dataset does not fit the benchmark: " + "; ".join(mismatches) + ".",
             "Name other data, or change the benchmark's cameras, sizes or conventions to those of the data.",
         )
-    return dataset, facts
+    return PreparedData(dataset, facts)
 
 
 def open_data(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | None:
@@ -58,8 +62,10 @@ def open_data(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | Non
     if request is None:
         return data.open(None, store.root / CACHE, reporter)
     folder = store.root / "datasets" / _demonstrations_key(recipe, request)
-    facts = store.finished(folder)
-    return None if facts is None else data.open(folder / facts["folder"], store.root / CACHE, reporter)
+    recorded = store.finished(folder)
+    if recorded is None:
+        return None
+    return data.open(folder / DataFacts.model_validate(recorded).folder, store.root / CACHE, reporter)
 
 
 def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
@@ -75,12 +81,13 @@ def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
 
 def _collected(
     recipe: Recipe, request: DemonstrationRequest, store: Store, reporter: Reporter
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, DataFacts]:
     key = _demonstrations_key(recipe, request)
     folder = store.folder("datasets", key)
-    if (facts := store.finished(folder)) is not None:
-        reporter.line(f"collect demonstrations: done earlier ({sum(facts['episodes'].values())} episodes)")
-        return folder / facts["folder"], {**facts, "reused": True}
+    if (recorded := store.finished(folder)) is not None:
+        facts = DataFacts.model_validate(recorded)
+        reporter.line(f"collect demonstrations: done earlier ({sum(facts.episodes.values())} episodes)")
+        return folder / facts.folder, facts.model_copy(update={"reused": True})
     from videopolicy.data.collection import collect
 
     python = interpreter(recipe.benchmark.launch(), say=reporter.line)
@@ -97,18 +104,17 @@ def _collected(
             reporter,
         )
     seconds = time.monotonic() - started
-    facts = {
-        "key": key,
-        "folder": str(collected.folder.relative_to(folder)),
-        "episodes": collected.episodes,
-        "seconds": seconds,
-        "steps": collected.steps,
-        "steps_per_second": collected.steps / seconds,
-    }
-    store.finish(folder, facts)
-    count = sum(collected.episodes.values())
-    reporter.line(
-        f"collect demonstrations: {count} episodes in {duration(seconds)}, "
-        f"{facts['steps_per_second']:.0f} rendered steps a second"
+    facts = DataFacts(
+        key=key,
+        folder=str(collected.folder.relative_to(folder)),
+        episodes=collected.episodes,
+        seconds=seconds,
+        steps=collected.steps,
+        steps_per_second=collected.steps / seconds,
     )
-    return collected.folder, {**facts, "reused": False}
+    store.finish(folder, facts.model_dump(mode="json"))
+    reporter.line(
+        f"collect demonstrations: {sum(collected.episodes.values())} episodes in {duration(seconds)}, "
+        f"{facts.steps_per_second:.0f} rendered steps a second"
+    )
+    return collected.folder, facts

@@ -1,1 +1,4 @@
-"""Policies that act in simulators."""
+"""Policies at work: acting in simulators, episode by episode, and predicting videos.
+
+May import `training`, `simulators` and below. `executors` calls it here or on other machines.
+"""

@@ -7,9 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
-
-import torch
+from typing import cast
 
 from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.policy import Policy
@@ -19,49 +17,44 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.identity import digest
+from videopolicy.storage.provenance import ChunkSeconds, EvaluationFacts
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.training.checkpoints import load_normalizer
+from videopolicy.training.session import Session
 from videopolicy.training.stages import PlannedStage, build_learner, load_policy
 
 
-def device_for_acting() -> torch.device:
-    """The accelerator where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def evaluate(
-    recipe: Recipe, planned: list[PlannedStage], folder: Path, python: Path, device: torch.device, reporter: Reporter
-) -> dict[str, Any]:
+def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, python: Path) -> EvaluationFacts | None:
     """Run all episodes that are missing, of the trained policy and of the recipe's baselines.
 
     Args:
-        recipe: The recipe.
+        session: The recipe; policies run on its device.
         planned: Its trained stages.
-        folder: The run folder; gets ``episodes.jsonl``, ``trajectories`` and the workers' logs.
+        folder: Of the run; gets episodes, trajectories and the workers' logs.
         python: Interpreter of the simulator.
-        device: Where policies run.
-        reporter: Shows progress.
 
     Returns:
-        Seconds, episodes, workers, batch size and seconds a chunk by policy; empty when nothing was missing.
+        What it took; None when nothing was missing.
     """
-    log = EpisodeLog(folder / "episodes.jsonl")
+    recipe, reporter = session.recipe, session.reporter
+    log = EpisodeLog(folder.episodes_file)
     tasks = recipe.benchmark.tasks()
     policies = ("trained", *recipe.eval.baselines)
     wanted = {(policy, task.name, e) for policy in policies for task in tasks for e in range(recipe.eval.episodes)}
     if wanted <= log.done:
         reporter.line(f"evaluate: done earlier ({len(wanted)} episodes)")
-        return {}
+        return None
     started = time.monotonic()
     chunk_seconds: dict[str, list[float]] = {}
-    with simulators(recipe, python, folder / "logs") as pool:
+    with simulators(recipe, python, folder.logs) as pool:
         for name in policies:
             if {one for one in wanted if one[0] == name} <= log.done:
                 continue
-            rollout = make_rollout(name, recipe, planned, pool, log, folder / "trajectories", device, reporter)
+            rollout = make_rollout(name, session, planned, pool, folder)
             rollout.run(tasks)
             chunk_seconds[name] = rollout.chunk_seconds
             report_success(name, recipe, log, reporter)
-    return facts_of(recipe, time.monotonic() - started, chunk_seconds, reporter)
+    return facts_of(session, time.monotonic() - started, chunk_seconds)
 
 
 @contextmanager
@@ -79,39 +72,30 @@ def simulators(recipe: Recipe, python: Path, logs: Path) -> Iterator[WorkerPool]
 
 
 def make_rollout(
-    policy: str,
-    recipe: Recipe,
-    planned: list[PlannedStage],
-    pool: WorkerPool,
-    log: EpisodeLog,
-    trajectories: Path,
-    device: torch.device,
-    reporter: Reporter,
+    policy: str, session: Session, planned: list[PlannedStage], pool: WorkerPool, folder: RunFolder
 ) -> Rollout:
     """What runs the episodes of one row of the table.
 
     Args:
         policy: ``trained`` or a baseline.
-        recipe: The recipe.
+        session: The recipe; the policy runs on its device.
         planned: Its trained stages.
         pool: Simulators.
-        log: Where records go.
-        trajectories: Gets the executed actions of the trained policy.
-        device: Where the policy runs.
-        reporter: Shows progress.
+        folder: Gets the records, and the executed actions of the trained policy.
     """
+    recipe = session.recipe
     return Rollout(
-        _actor(policy, recipe, planned, device),
+        _actor(policy, session, planned),
         policy,
         recipe.policy.window(),
         recipe.benchmark.spaces().actions.dim,
         recipe.eval,
         pool,
-        log,
+        EpisodeLog(folder.episodes_file),
         digest(recipe.benchmark.protocol()),
         recipe.seed,
-        reporter,
-        trajectories if policy == "trained" else None,
+        session.reporter,
+        folder if policy == "trained" else None,
     )
 
 
@@ -127,36 +111,36 @@ def report_success(policy: str, recipe: Recipe, log: EpisodeLog, reporter: Repor
     )
 
 
-def facts_of(
-    recipe: Recipe, seconds: float, chunk_seconds: dict[str, list[float]], reporter: Reporter
-) -> dict[str, Any]:
+def facts_of(session: Session, seconds: float, chunk_seconds: dict[str, list[float]]) -> EvaluationFacts:
     """What is recorded of an evaluation that took so many seconds."""
-    reporter.line(f"evaluate: {duration(seconds)}")
-    return {
-        "seconds": seconds,
-        "episodes": recipe.eval.episodes,
-        "workers": recipe.eval.workers,
-        "batch_size": recipe.eval.batch_size,
-        "seconds_per_chunk": {policy: quantiles(values) for policy, values in chunk_seconds.items()},
-    }
+    session.reporter.line(f"evaluate: {duration(seconds)}")
+    settings = session.recipe.eval
+    return EvaluationFacts(
+        seconds=seconds,
+        episodes=settings.episodes,
+        workers=settings.workers,
+        batch_size=settings.batch_size,
+        seconds_per_chunk={policy: quantiles(values) for policy, values in chunk_seconds.items()},
+    )
 
 
-def _actor(name: str, recipe: Recipe, planned: list[PlannedStage], device: torch.device) -> Actor:
+def _actor(name: str, session: Session, planned: list[PlannedStage]) -> Actor:
+    recipe = session.recipe
     spaces = recipe.benchmark.spaces()
     if name == "random":
         return RandomActor(spaces.actions, recipe.eval.execute)
     if name == "untrained":
-        policy, normalizer = (
-            cast(Policy, build_learner(recipe, "policy", recipe.seed)),
-            load_normalizer(planned[-1].folder),
-        )
+        policy = cast(Policy, build_learner(recipe, "policy", recipe.seed))
+        normalizer = load_normalizer(planned[-1].folder)
     else:
         policy, normalizer = load_policy(recipe, planned)
-    return PolicyActor(policy, normalizer, spaces.actions, device)
+    return PolicyActor(policy, normalizer, spaces.actions, session.device)
 
 
-def quantiles(seconds: list[float]) -> dict[str, float]:
+def quantiles(seconds: list[float]) -> ChunkSeconds:
     """Median and 95th percentile of wall times in seconds."""
-    if len(seconds) < 2:
-        return {"median": seconds[0], "p95": seconds[0]} if seconds else {}
-    return {"median": statistics.median(seconds), "p95": statistics.quantiles(seconds, n=20)[-1]}
+    if not seconds:
+        return ChunkSeconds()
+    if len(seconds) == 1:
+        return ChunkSeconds(median=seconds[0], p95=seconds[0])
+    return ChunkSeconds(median=statistics.median(seconds), p95=statistics.quantiles(seconds, n=20)[-1])

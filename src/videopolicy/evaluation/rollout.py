@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.seeds import derived_seed
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.files import written_whole
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.types import RowGenerator, Window
 
 
@@ -75,7 +75,7 @@ class Rollout:
         protocol: Fingerprint of the benchmark's protocol.
         seed: Of the run.
         reporter: Shows progress.
-        trajectories: Folder for the executed actions, or None.
+        folder: Of the run, which gets the executed actions; None keeps none.
     """
 
     actor: Actor
@@ -88,7 +88,7 @@ class Rollout:
     protocol: str
     seed: int
     reporter: Reporter
-    trajectories: Path | None = None
+    folder: RunFolder | None = None
     chunk_seconds: list[float] = field(default_factory=list)
     """Wall time of every forward pass of the batch."""
 
@@ -202,9 +202,9 @@ class Rollout:
         )
 
     def _keep(self, episode: _Live) -> None:
-        if self.trajectories is None:
+        if self.folder is None:
             return
-        path = self.trajectories / self.policy / f"{episode.job.task.name}-{episode.job.episode}.npy"
+        path = self.folder.trajectory(self.policy, episode.job.task.name, episode.job.episode)
         with written_whole(path) as part, part.open("wb") as file:
             np.save(file, np.concatenate(episode.actions))
 

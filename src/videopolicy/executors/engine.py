@@ -1,22 +1,21 @@
-"""What runs units: here, or wherever an engine has room."""
+"""Where a run's work is done: what every engine does for it, and the engine that does it in this process."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from videopolicy.console.progress import Reporter
-from videopolicy.errors import VpolicyError
-from videopolicy.executors.units import Outcome, Unit, perform, write_output
+from videopolicy.contracts.dataset import Dataset
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.storage.provenance import EvaluationFacts, StageFacts
+from videopolicy.storage.run_folder import RunFolder
+from videopolicy.storage.store import Store
 
-_HOPELESS = 3
-"""Failures, before anything has succeeded, after which the rest is not tried: the nodes miss what all units need."""
-
-
-class ExecutionError(VpolicyError):
-    """Units could not be carried out."""
+if TYPE_CHECKING:
+    from videopolicy.training.session import Session
+    from videopolicy.training.stages import PlannedStage
 
 
 class Executor(Protocol):
@@ -24,63 +23,60 @@ class Executor(Protocol):
 
     Args:
         name: As the command line has it.
-        shards: Units into which an evaluation is cut at least.
     """
 
     name: str
-    shards: int
 
-    def map(self, units: Sequence[Unit], reporter: Reporter) -> Generator[Outcome, None, None]:
-        """Carry out all units, each of them as often as it takes, and yield their outcomes as they come.
-
-        Closing the generator takes back the units that are still under way.
+    def train_ahead(self, recipes: Sequence[Recipe], store: Store, reporter: Reporter) -> None:
+        """Train stages of several recipes before any of them is run, where that saves time.
 
         Raises:
-            ExecutionError: The engine cannot be reached.
+            VpolicyError: Stages have failed. Raised last: all that do not build on them are finished.
+        """
+        ...
+
+    def train(self, session: Session, planned: Sequence[PlannedStage], dataset: Dataset | None) -> Iterator[StageFacts]:
+        """Train what is missing of a recipe's stages, in order.
+
+        Yields:
+            What is recorded of every stage, those that were finished earlier included.
+        """
+        ...
+
+    def evaluate(
+        self, session: Session, planned: list[PlannedStage], folder: RunFolder, python: Path
+    ) -> EvaluationFacts | None:
+        """Run all missing episodes.
+
+        Args:
+            session: The recipe.
+            planned: Its trained stages.
+            folder: Of the run.
+            python: Interpreter of the simulator on this machine.
+
+        Returns:
+            What it took; None when nothing was missing.
         """
         ...
 
 
 class LocalExecutor:
-    """Carries out one unit after the other in this process."""
+    """One thing after the other, in this process."""
 
     name = "local"
-    shards = 1
 
-    def map(self, units: Sequence[Unit], reporter: Reporter) -> Generator[Outcome, None, None]:
-        for unit in units:
-            yield perform(unit, reporter)
+    def train_ahead(self, recipes: Sequence[Recipe], store: Store, reporter: Reporter) -> None:
+        """Nothing: every run trains its own, and its results are there sooner."""
 
+    def train(self, session: Session, planned: Sequence[PlannedStage], dataset: Dataset | None) -> Iterator[StageFacts]:
+        from videopolicy.training.stages import train
 
-def succeeded(executor: Executor, units: Sequence[Unit], logs: Path, reporter: Reporter) -> Iterator[Outcome]:
-    """Carry out units and yield those that succeed.
+        for one in planned:
+            yield train(session, one, dataset)
 
-    Args:
-        executor: The engine.
-        units: The units.
-        logs: Gets what every unit has said, in a file named by its id.
-        reporter: Shows what the engine does.
+    def evaluate(
+        self, session: Session, planned: list[PlannedStage], folder: RunFolder, python: Path
+    ) -> EvaluationFacts | None:
+        from videopolicy.evaluation.evaluate import evaluate
 
-    Raises:
-        ExecutionError: Units have failed for good. Raised last: what the others have returned is kept.
-    """
-    failed: list[Outcome] = []
-    count = 0
-    with contextlib.closing(executor.map(units, reporter)) as outcomes:
-        for outcome in outcomes:
-            write_output(outcome, logs)
-            if outcome.error is None:
-                count += 1
-                yield outcome
-                continue
-            failed.append(outcome)
-            if len(failed) == _HOPELESS and not count:
-                break
-    if failed:
-        first = failed[0]
-        assert first.error is not None
-        others = f"\nThe same happened to, among others: {failed[-1].unit.title}." if len(failed) > 1 else ""
-        raise ExecutionError(
-            f"{len(failed)} of {len(units)} units failed. {first.unit.title}: {first.error.message}{others}",
-            f"{first.error.hint} Logs are in {logs}. Run the same command again to go on; what was finished is kept.",
-        )
+        return evaluate(session, planned, folder, python)

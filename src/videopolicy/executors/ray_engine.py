@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from videopolicy.console.progress import Reporter
-from videopolicy.executors.engine import ExecutionError
+from videopolicy.executors.cluster import ClusterExecutor, ExecutionError
 from videopolicy.executors.units import Outcome, Unit, perform
 
 _RETRIES = 4
@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_ANSWER = 20.0
 
 
-class RayExecutor:
+class RayExecutor(ClusterExecutor):
     """Sends units to a Ray cluster. Ray sends a unit again when its node or its process dies.
 
     Args:
@@ -28,7 +28,8 @@ class RayExecutor:
     name = "ray"
 
     def __init__(self, address: str, gpus: float, shards: int) -> None:
-        self.address, self.gpus, self.shards = address, gpus, shards
+        super().__init__(shards)
+        self.address, self.gpus = address, gpus
 
     def map(self, units: Sequence[Unit], reporter: Reporter) -> Generator[Outcome, None, None]:
         import ray

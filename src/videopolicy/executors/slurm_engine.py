@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy.console.progress import Reporter
-from videopolicy.executors.engine import ExecutionError
+from videopolicy.executors.cluster import ClusterExecutor, ExecutionError
 from videopolicy.executors.units import Outcome, Unit, perform
 
 _ATTEMPTS = 3
@@ -20,7 +20,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_QUESTIONS = 15.0
 
 
-class SlurmExecutor:
+class SlurmExecutor(ClusterExecutor):
     """Submits units as job arrays; a job that ends without a result is submitted again.
 
     Account, quality of service and the like are taken from sbatch's own variables, such as ``SBATCH_ACCOUNT``.
@@ -39,8 +39,9 @@ class SlurmExecutor:
     def __init__(
         self, folder: Path, partition: str | None, gpus: int, hours: float, shards: int, cluster: str = "slurm"
     ) -> None:
+        super().__init__(shards)
         self.folder, self.partition, self.gpus, self.hours = folder, partition, gpus, hours
-        self.shards, self.cluster = shards, cluster
+        self.cluster = cluster
         self._asked_at = 0.0
 
     def map(self, units: Sequence[Unit], reporter: Reporter) -> Generator[Outcome, None, None]:

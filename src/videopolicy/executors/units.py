@@ -24,6 +24,8 @@ from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.identity import digest
+from videopolicy.storage.provenance import StageFacts
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 
 # What a launcher on the node has set for its own processes: a unit is not one of them.
@@ -164,9 +166,11 @@ class EvaluationUnit(Unit):
             StorageError: The trained stages are not on this node.
             SimulationError: The simulator cannot start here.
         """
-        from videopolicy.evaluation.evaluate import device_for_acting, make_rollout, simulators
+        from videopolicy.evaluation.evaluate import make_rollout, simulators
         from videopolicy.results.records import EpisodeLog
         from videopolicy.simulators.environments import interpreter
+        from videopolicy.training.inputs import ensure_inputs
+        from videopolicy.training.session import Session
         from videopolicy.training.stages import PlannedStage
 
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
@@ -178,20 +182,16 @@ class EvaluationUnit(Unit):
                     f"The node {socket.gethostname()} has no trained stage '{one.stage.name}' in {one.folder}.",
                     "Set VPOLICY_HOME to a folder that all nodes share.",
                 )
-        for component in recipe.components():
-            component.fetch()
+        ensure_inputs(recipe)
         python = interpreter(recipe.benchmark.launch(), root=store.root, say=reporter.line)
         with tempfile.TemporaryDirectory(prefix="vpolicy-") as name:
-            folder = Path(name)
-            log = EpisodeLog(folder / "episodes.jsonl")
-            with simulators(recipe, python, folder / "logs") as pool:
-                rollout = make_rollout(
-                    self.policy, recipe, planned, pool, log, folder / "trajectories", device_for_acting(), reporter
-                )
+            folder = RunFolder(Path(name))
+            with simulators(recipe, python, folder.logs) as pool:
+                rollout = make_rollout(self.policy, Session.here(recipe, store, reporter), planned, pool, folder)
                 rollout.run(recipe.benchmark.tasks(), {(self.task, episode) for episode in self.episodes})
-            kept = {path.name: path.read_bytes() for path in folder.glob("trajectories/*/*.npy")}
-            logs = "".join(path.read_text(errors="replace") for path in sorted(folder.glob("logs/*.log")))
-            records = [record.model_dump() for record in log.read()]
+            kept = {path.name: path.read_bytes() for path in folder.trajectories.glob("*/*.npy")}
+            logs = "".join(path.read_text(errors="replace") for path in sorted(folder.logs.glob("*.log")))
+            records = [record.model_dump() for record in EpisodeLog(folder.episodes_file).read()]
         return Shard(records, kept, rollout.chunk_seconds, logs)
 
 
@@ -238,7 +238,7 @@ class StageUnit(Unit):
     def devices(self) -> int:
         return self.processes
 
-    def run(self, reporter: Reporter) -> dict[str, Any]:
+    def run(self, reporter: Reporter) -> StageFacts:
         """Train it where it is not trained yet.
 
         Returns:
@@ -250,12 +250,12 @@ class StageUnit(Unit):
         if self.processes > 1:
             self._in_a_process_of_its_own(reporter)
         from videopolicy.data.preparation import open_data
-        from videopolicy.evaluation.evaluate import device_for_acting
         from videopolicy.training import stages
+        from videopolicy.training.inputs import ensure_inputs
+        from videopolicy.training.session import Session
 
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
-        for component in recipe.components():
-            component.fetch()
+        ensure_inputs(recipe)
         dataset = open_data(recipe, store, reporter) if recipe.data else None
         planned = next(one for one in stages.plan(recipe, dataset, store) if one.stage.name == self.name)
         if planned.key != self.key or (recipe.data is not None and dataset is None):
@@ -263,7 +263,7 @@ class StageUnit(Unit):
                 f"The node {socket.gethostname()} has other data or another version of a plugin than the driver.",
                 "Install the same versions everywhere, and set VPOLICY_HOME to a folder that all nodes share.",
             )
-        return stages.train(recipe, planned, dataset, store, device_for_acting(), reporter)
+        return stages.train(Session.here(recipe, store, reporter), planned, dataset)
 
     def _in_a_process_of_its_own(self, reporter: Reporter) -> None:
         """Lightning starts the other processes by repeating this one's command, which must do nothing but train."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from videopolicy.console.progress import Reporter
 from videopolicy.data.preparation import prepare_data
-from videopolicy.executors.engine import ExecutionError, Executor, succeeded
-from videopolicy.executors.units import StageUnit, Workplace, recipe_text
+from videopolicy.errors import VpolicyError
+from videopolicy.executors.units import Outcome, StageUnit, Unit, Workplace, recipe_text
 from videopolicy.recipes.recipe import Recipe
+from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.store import Store
-from videopolicy.training import stages
-from videopolicy.training.stages import PlannedStage
+from videopolicy.training.inputs import ensure_inputs
+from videopolicy.training.stages import PlannedStage, plan
 
 
-def train_stages(
-    recipes: Sequence[Recipe], store: Store, executor: Executor, reporter: Reporter
-) -> dict[str, dict[str, Any]]:
+class Sender(Protocol):
+    """What carries out units; see `videopolicy.executors.cluster.ClusterExecutor.succeeded`."""
+
+    def succeeded(self, units: Sequence[Unit], logs: Path, reporter: Reporter) -> Iterator[Outcome]: ...
+
+
+def train_all(recipes: Sequence[Recipe], store: Store, sender: Sender, reporter: Reporter) -> dict[str, StageFacts]:
     """Train all stages of all recipes that are not trained yet.
 
     Demonstrations are collected here, one recipe after the other.
@@ -25,7 +31,7 @@ def train_stages(
     Args:
         recipes: The recipes, such as the rows of an ablation.
         store: Where results lie, for all nodes.
-        executor: The engine.
+        sender: Carries out units.
         reporter: Shows progress.
 
     Returns:
@@ -37,16 +43,16 @@ def train_stages(
     """
     planned: list[tuple[Recipe, PlannedStage]] = []
     for recipe in recipes:
-        stages.refuse_missing_weights(recipe)
-        dataset = prepare_data(recipe, store, reporter)[0] if recipe.data else None
-        planned += [(recipe, one) for one in stages.plan(recipe, dataset, store)]
-    return train_planned(planned, store, executor, reporter)
+        ensure_inputs(recipe)
+        dataset = prepare_data(recipe, store, reporter).dataset if recipe.data else None
+        planned += [(recipe, one) for one in plan(recipe, dataset, store)]
+    return train_planned(planned, store, sender, reporter)
 
 
 def train_planned(
-    planned: Sequence[tuple[Recipe, PlannedStage]], store: Store, executor: Executor, reporter: Reporter
-) -> dict[str, dict[str, Any]]:
-    """Train what is missing of stages whose data is there, as `train_stages` does.
+    planned: Sequence[tuple[Recipe, PlannedStage]], store: Store, sender: Sender, reporter: Reporter
+) -> dict[str, StageFacts]:
+    """Train what is missing of stages whose data is there, as `train_all` does.
 
     Every wave holds the stages whose earlier stages are finished, each distinct one once.
     """
@@ -55,9 +61,9 @@ def train_planned(
         if one.facts is None:
             waiting.setdefault(one.key, (recipe, one))
     workplace = Workplace.here(store)
-    trained: dict[str, dict[str, Any]] = {}
+    trained: dict[str, StageFacts] = {}
     lost: set[str] = set()
-    errors: list[ExecutionError] = []
+    errors: list[VpolicyError] = []
     while waiting:
         wave = [
             StageUnit(workplace, recipe_text(recipe), one.stage.name, one.key, one.stage.devices)
@@ -65,12 +71,11 @@ def train_planned(
             if not any(source.key in waiting for source, _ in one.sources)
         ]
         try:
-            for outcome in succeeded(executor, wave, store.root / "logs" / "units", reporter):
-                assert isinstance(outcome.unit, StageUnit)
+            for outcome in sender.succeeded(wave, store.root / "logs" / "units", reporter):
+                assert isinstance(outcome.unit, StageUnit) and isinstance(outcome.value, StageFacts)
                 trained[outcome.unit.key] = outcome.value
-                if executor.name != "local":
-                    reporter.line(_told(outcome.unit, outcome.value))
-        except ExecutionError as error:
+                reporter.line(_summary(outcome.value))
+        except VpolicyError as error:
             errors.append(error)
         for unit in wave:
             one = waiting.pop(unit.key)[1]
@@ -85,6 +90,6 @@ def train_planned(
     return trained
 
 
-def _told(unit: StageUnit, facts: dict[str, Any]) -> str:
-    losses = "".join(f", loss {name} {value:.3f}" for name, value in facts["final_losses"].items())
-    return f"train {unit.name}: {facts['steps']} steps in {facts['seconds']:.0f} s{losses}"
+def _summary(facts: StageFacts) -> str:
+    losses = "".join(f", loss {name} {value:.3f}" for name, value in facts.final_losses.items())
+    return f"train {facts.name}: {facts.steps} steps in {facts.seconds or 0.0:.0f} s{losses}"

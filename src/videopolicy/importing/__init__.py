@@ -1,1 +1,4 @@
-"""Weights that others have published, brought into our folders: what `vpolicy import` does."""
+"""Published weights of other code bases, read without running them, under the names of our modules.
+
+May import `training` and below; only the command line and `quality` (for its networks) use it.
+"""

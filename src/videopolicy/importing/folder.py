@@ -21,8 +21,9 @@ from videopolicy.errors import RecipeError, StorageError, WeightsError
 from videopolicy.recipes.recipe import Normalization, Recipe
 from videopolicy.storage.files import storage_errors, write_json
 from videopolicy.storage.identity import file_digest
-from videopolicy.training.checkpoints import CONFIG, NORMALIZATION, WEIGHTS, refuse_misfit, save_normalization
+from videopolicy.training.checkpoints import refuse_misfit, save_normalization
 from videopolicy.training.stages import build_learner
+from videopolicy.training.weight_files import CONFIG, NORMALIZATION, WEIGHTS
 from videopolicy.weights import refuse_differences
 
 IMPORT = "import.json"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset, Windows
-from videopolicy.contracts.policy import Policy
 from videopolicy.evaluation.forecasting import Forecaster
-from videopolicy.quality.model import FILE, VideoQuality, quality_of, read_facts
+from videopolicy.quality.model import VideoQuality, quality_of, read_facts
 from videopolicy.quality.networks import Networks
-from videopolicy.recipes.recipe import Recipe
 from videopolicy.seeds import derived_seed
-from videopolicy.storage.files import storage_errors, write_json
+from videopolicy.storage.files import write_json
 from videopolicy.storage.identity import digest
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.training.normalization import Normalizer
+from videopolicy.training.session import Session
+from videopolicy.training.stages import ScaledPolicy
 
 CLIPS, ROWS = 64, 8
 TREND = 500
@@ -27,13 +25,10 @@ TREND = 500
 
 
 def measure_quality(
-    recipe: Recipe,
-    policy: Policy,
-    normalizer: Normalizer,
+    session: Session,
+    trained: ScaledPolicy,
     dataset: Dataset | None,
-    folder: Path,
-    device: torch.device,
-    reporter: Reporter,
+    folder: RunFolder,
     clips: int = CLIPS,
     networks: Networks | None = None,
 ) -> VideoQuality | None:
@@ -44,13 +39,10 @@ def measure_quality(
     already for the same weights and data, of as many clips and with the same networks, is left alone.
 
     Args:
-        recipe: Of the run.
-        policy: Trained, on the device; the first of its modules that predicts video is asked.
-        normalizer: Its scaling, on the device.
+        session: The recipe of the run.
+        trained: Its policy, on the session's device; the first of its modules that predicts video is asked.
         dataset: What it was trained on, with the episodes that were held out; None where there is none.
-        folder: Of the run, with the stages' keys in ``provenance.json``.
-        device: Where the policy is.
-        reporter: Shows progress.
+        folder: Of the run, with the stages' keys in its provenance.
         clips: How many, spread evenly over the held-out episodes.
         networks: Weights for LPIPS and FVD, which are left out without them.
 
@@ -61,6 +53,8 @@ def measure_quality(
         WeightsError: A network's file cannot be read, is something else, or is not trusted.
         VpolicyError: A network cannot take the frames of this model.
     """
+    recipe, device, reporter = session.recipe, session.device, session.reporter
+    policy, normalizer = trained
     forecaster = Forecaster.of(policy)
     if forecaster is None or dataset is None:
         return None
@@ -80,7 +74,7 @@ def measure_quality(
         }
     )
     digests = networks.digests()
-    facts = read_facts(folder)
+    facts = read_facts(folder.quality_file)
     if facts.get("key") == key and _covers(facts, count, digests):
         return quality_of(facts)
     from videopolicy.quality.meters import Meters  # torchmetrics takes seconds to import
@@ -108,9 +102,7 @@ def measure_quality(
         "values": meters.values(),
         "networks": {name: {"file": networks.files()[name].name, "sha256": text} for name, text in digests.items()},
     }
-    with storage_errors(folder / "videos"):
-        (folder / "videos").mkdir(exist_ok=True)
-    write_json(folder / "videos" / FILE, facts)
+    write_json(folder.quality_file, facts)
     quality = quality_of(facts)
     assert quality is not None
     reporter.line(f"video quality: {described(quality)}")
@@ -153,9 +145,6 @@ def _covers(facts: dict[str, Any], clips: int, digests: dict[str, str]) -> bool:
     return facts.get("clips", 0) >= clips and all(known.get(name) == text for name, text in digests.items())
 
 
-def _stage_keys(folder: Path) -> list[str]:
-    try:
-        found = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [stage.get("key", "") for stage in found.get("stages") or []]
+def _stage_keys(folder: RunFolder) -> list[str]:
+    provenance = folder.provenance()
+    return [stage.key for stage in provenance.stages] if provenance else []

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FILE = "quality.json"
-"""In the folder ``videos`` of a run."""
+from videopolicy.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class VideoQuality:
 
 def read_quality(run_folder: Path) -> VideoQuality | None:
     """What was measured of a run; None where nothing was, or where its file is damaged."""
-    return quality_of(read_facts(run_folder))
+    return quality_of(read_facts(RunFolder(run_folder).quality_file))
 
 
 def quality_of(facts: Mapping[str, Any]) -> VideoQuality | None:
@@ -44,10 +43,10 @@ def quality_of(facts: Mapping[str, Any]) -> VideoQuality | None:
         return None
 
 
-def read_facts(run_folder: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
     """Everything in the file; empty where it is absent or damaged."""
     try:
-        found = json.loads((run_folder / "videos" / FILE).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -11,9 +11,9 @@ from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import duration
 from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
+from videopolicy.report.contents import RunContents, read_run
 from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
-from videopolicy.report.run_folder import RunFolder, read_run
 from videopolicy.results.intervals import span
 from videopolicy.results.published import published_tables, with_sign
 from videopolicy.results.records import PolicySummary, Rate
@@ -55,9 +55,8 @@ def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) 
         percent=_percent, interval=_interval, span=_span, duration=_duration, bytes=_bytes, number=_number, loss=_loss
     )
     text = environment.get_template("page.html").render(_context(run))
-    path = run_folder / "report.html"
-    write_text(path, text)
-    return path
+    write_text(run.folder.report_file, text)
+    return run.folder.report_file
 
 
 def _interval(rate: Rate) -> str:
@@ -65,7 +64,7 @@ def _interval(rate: Rate) -> str:
     return span(rate.interval, "\N{EN DASH}")
 
 
-def _context(run: RunFolder) -> dict[str, Any]:
+def _context(run: RunContents) -> dict[str, Any]:
     tasks = list(run.benchmark.tasks()) if run.benchmark else []
     return {
         "run": run,
@@ -90,7 +89,7 @@ def _context(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _groups(run: RunFolder, tiers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+def _groups(run: RunContents, tiers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """Tasks by tier, each with the rates of all policies, then the means."""
     by_tier: dict[str, list[str]] = {}
     tier_of = dict(tiers)
@@ -115,7 +114,7 @@ def _metrics(summaries: dict[str, PolicySummary]) -> dict[str, dict[str, float]]
     return found
 
 
-def _unpaired(run: RunFolder) -> int:
+def _unpaired(run: RunContents) -> int:
     """Number of (task, episode) that began in different initial states under different policies."""
     states: dict[tuple[str, int], set[str]] = {}
     for record in run.records:
@@ -124,9 +123,9 @@ def _unpaired(run: RunFolder) -> int:
     return sum(len(found) > 1 for found in states.values())
 
 
-def _films(run: RunFolder) -> dict[str, dict[str, dict[str, Any] | None]]:
+def _films(run: RunContents) -> dict[str, dict[str, dict[str, Any] | None]]:
     """Per task the film of a success and of a failure, None where there is none."""
-    folder = run.path / "videos"
+    folder = run.folder.videos
     found: dict[str, dict[str, dict[str, Any] | None]] = {}
     for name, facts in read_index(folder / videos.INDEX).items():
         if (folder / name).exists():
@@ -136,8 +135,8 @@ def _films(run: RunFolder) -> dict[str, dict[str, dict[str, Any] | None]]:
     return {task: found[task] for task in _in_order(run, found)}
 
 
-def _forecasts(run: RunFolder) -> list[dict[str, Any]]:
-    folder = run.path / "videos"
+def _forecasts(run: RunContents) -> list[dict[str, Any]]:
+    folder = run.folder.videos
     index = read_index(folder / predictions.INDEX)
     found = []
     for task in _in_order(run, index):
@@ -151,14 +150,14 @@ def _forecasts(run: RunFolder) -> list[dict[str, Any]]:
     return found
 
 
-def _in_order(run: RunFolder, tasks: Iterable[str]) -> list[str]:
+def _in_order(run: RunContents, tasks: Iterable[str]) -> list[str]:
     """Tasks in the benchmark's order."""
     order = [task.name for task in run.benchmark.tasks()] if run.benchmark else []
     chosen = set(tasks)
     return [task for task in order if task in chosen] + sorted(chosen - set(order))
 
 
-def _stage(run: RunFolder, name: str) -> dict[str, Any]:
+def _stage(run: RunContents, name: str) -> dict[str, Any]:
     planned: dict[str, Any] = next((stage for stage in run.recipe.get("train") or [] if stage.get("name") == name), {})
     curves = {loss: rows for loss, rows in run.curves.get(name, {}).items() if not loss.lower().startswith(_NOT_LOSSES)}
     return {

@@ -11,14 +11,15 @@ import numpy as np
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.benchmark import Task
+from videopolicy.report.contents import read_run
 from videopolicy.report.made import keep_current
 from videopolicy.report.media import enlarge, write_mp4, write_png
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
-from videopolicy.report.run_folder import read_run
 from videopolicy.report.videos import first_episode
 from videopolicy.seeds import derived_seed
 from videopolicy.storage.files import write_json
 from videopolicy.storage.identity import digest
+from videopolicy.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from videopolicy.contracts.policy import Policy
@@ -42,7 +43,7 @@ class _Forecast:
 
 
 def make_predictions(
-    run_folder: Path,
+    folder: RunFolder,
     benchmark: BenchmarkComponent,
     policy: Policy,
     reporter: Reporter,
@@ -57,7 +58,7 @@ def make_predictions(
     predict video gets nothing.
 
     Args:
-        run_folder: With ``episodes.jsonl``, ``trajectories/`` and the stages' keys in ``provenance.json``.
+        folder: Of the run, with episodes, trajectories and the stages' keys in its provenance.
         benchmark: Of the run; seen through the policy's own cameras.
         policy: Trained; the first of its modules that predicts video is asked, with a fixed generator.
         reporter: Shows progress.
@@ -70,20 +71,20 @@ def make_predictions(
     if forecaster is None:
         return
     offsets = forecaster.offsets
-    run = read_run(run_folder, benchmark)
-    weights = [stage.get("key") for stage in run.provenance.get("stages") or []]
+    run = read_run(folder.path, benchmark)
+    weights = [stage.key for stage in run.provenance.stages] if run.provenance else []
     weights.append(digest(run.recipe.get("policy")))  # options that matter only when acting are in no stage's key
     wanted = {}
     for task in benchmark.tasks():
         record = first_episode(run.records, task.name, True) or first_episode(run.records, task.name, False)
-        actions = load_trajectory(run_folder, record) if record else None
+        actions = load_trajectory(folder, record) if record else None
         if record is not None and actions is not None:
             now = max(0, (len(actions) - offsets[-1]) // 2)
             times = {max(0, now + offset) for offset in (*forecaster.window.observed, 0, *offsets)}
             job = Replay(record, actions[: max(times)], frozenset(times))
             wanted[task.name] = _Forecast(task, job, now, replay_key(record, actions, now, weights))
-    folder = run_folder / "videos"
-    index = keep_current(folder / INDEX, {name: one.key for name, one in wanted.items()}, files_of)
+    videos = folder.videos
+    index = keep_current(videos / INDEX, {name: one.key for name, one in wanted.items()}, files_of)
     missing = {id(one.job): one for name, one in wanted.items() if name not in index}
     if not missing:
         return
@@ -107,14 +108,14 @@ def make_predictions(
                 "success": job.record.success,
                 "now": forecast.now,
                 "control_rate": rate,
-                **_predict(forecaster, forecast, folder, normalizer),
+                **_predict(forecaster, forecast, videos, normalizer),
             }
-            write_json(folder / INDEX, index)
+            write_json(videos / INDEX, index)
         progress.advance(1, forecast.task.name)
 
     with reporter.stage("predict futures", len(missing)) as progress:
         jobs = [forecast.job for forecast in missing.values()]
-        replay(benchmark, jobs, run_folder / "logs" / "predictions", workers, finished)
+        replay(benchmark, jobs, folder.logs / "predictions", workers, finished)
 
 
 def files_of(task: str) -> list[str]:

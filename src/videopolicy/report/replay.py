@@ -15,6 +15,7 @@ from videopolicy.errors import SimulationError
 from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
+from videopolicy.storage.run_folder import RunFolder
 
 _ACTIONS_PER_CALL = 25
 """A call must end well within a worker's timeout, also when every step of it is rendered."""
@@ -63,15 +64,10 @@ class Replay:
         return self.observations[time]["images"][camera]
 
 
-def trajectory_path(run_folder: Path, record: EpisodeRecord) -> Path:
-    """Where the executed actions of an episode lie."""
-    return run_folder / "trajectories" / record.policy / f"{record.task}-{record.episode}.npy"
-
-
-def load_trajectory(run_folder: Path, record: EpisodeRecord) -> np.ndarray | None:
+def load_trajectory(folder: RunFolder, record: EpisodeRecord) -> np.ndarray | None:
     """Executed actions ``(n, A)``, or None where they were not kept or the file is damaged."""
     try:
-        return np.load(trajectory_path(run_folder, record), allow_pickle=False)
+        return np.load(folder.trajectory(record.policy, record.task, record.episode), allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
@@ -14,6 +13,7 @@ from videopolicy.report.replay import Replay, load_trajectory, replay, replay_ke
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import write_json
 from videopolicy.storage.identity import digest
+from videopolicy.storage.run_folder import RunFolder
 
 INDEX = "videos.json"
 _FRAMES_PER_SECOND = 20
@@ -36,24 +36,24 @@ class _Film:
     key: str
 
 
-def make_videos(run_folder: Path, benchmark: BenchmarkComponent, reporter: Reporter, workers: int = 2) -> None:
+def make_videos(folder: RunFolder, benchmark: BenchmarkComponent, reporter: Reporter, workers: int = 2) -> None:
     """Make ``videos/<task>-success.mp4`` and ``-failure.mp4``, as far as such episodes exist and films are missing.
 
     Films whose episode is no longer the one to show are removed. A film plays in real time at about 20 frames
     a second. How the replay ended is compared with the record and noted in ``videos/videos.json``.
 
     Args:
-        run_folder: With ``episodes.jsonl`` and ``trajectories/``.
+        folder: Of the run, with episodes and trajectories.
         benchmark: Of the run; filmed through its ``closeup``.
         reporter: Shows progress.
         workers: Simulator processes.
     """
-    folder = run_folder / "videos"
+    videos = folder.videos
     closeup = benchmark.closeup()
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
     stride = max(1, round(rate / _FRAMES_PER_SECOND))
-    films = _films(run_folder, benchmark, stride, digest(closeup.model_dump(mode="json")))
-    index = keep_current(folder / INDEX, {film.name: film.key for film in films}, lambda name: [name])
+    films = _films(folder, benchmark, stride, digest(closeup.model_dump(mode="json")))
+    index = keep_current(videos / INDEX, {film.name: film.key for film in films}, lambda name: [name])
     missing = {id(film.job): film for film in films if film.name not in index}
     if not missing:
         return
@@ -62,7 +62,7 @@ def make_videos(run_folder: Path, benchmark: BenchmarkComponent, reporter: Repor
         film = missing[id(job)]
         if not job.error:
             frames = [enlarge(job.frame(time, camera)) for time in sorted(job.observations)]
-            write_mp4(folder / film.name, frames, rate / stride)
+            write_mp4(videos / film.name, frames, rate / stride)
             index[film.name] = {
                 "key": film.key,
                 "task": job.record.task,
@@ -72,22 +72,22 @@ def make_videos(run_folder: Path, benchmark: BenchmarkComponent, reporter: Repor
                 "control_rate": rate,
                 "differences": job.differences,
             }
-            write_json(folder / INDEX, index)
+            write_json(videos / INDEX, index)
         if job.differences:
             reporter.line(f"The replay of {job.record.task} episode {job.record.episode}: {job.differences}.")
         progress.advance(1, film.name)
 
     with reporter.stage("film episodes", len(missing)) as progress:
-        replay(closeup, [film.job for film in missing.values()], run_folder / "logs" / "videos", workers, finished)
+        replay(closeup, [film.job for film in missing.values()], folder.logs / "videos", workers, finished)
 
 
-def _films(run_folder: Path, benchmark: BenchmarkComponent, stride: int, camera_key: str) -> list[_Film]:
-    records = EpisodeLog(run_folder / "episodes.jsonl").read()
+def _films(folder: RunFolder, benchmark: BenchmarkComponent, stride: int, camera_key: str) -> list[_Film]:
+    records = EpisodeLog(folder.episodes_file).read()
     films = []
     for task in benchmark.tasks():
         for success, outcome in ((True, "success"), (False, "failure")):
             record = first_episode(records, task.name, success)
-            actions = load_trajectory(run_folder, record) if record else None
+            actions = load_trajectory(folder, record) if record else None
             if record is None or actions is None:
                 continue
             times = frozenset([*range(0, len(actions), stride), len(actions)])

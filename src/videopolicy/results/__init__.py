@@ -1,1 +1,4 @@
-"""Episodes, and what they add up to."""
+"""Evaluation episodes and what they add up to: records, rates with intervals, tests between methods, published numbers.
+
+May import `storage` and below. `evaluation` appends the records; `report`, `compare` and `ablate` read them.
+"""

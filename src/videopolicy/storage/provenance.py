@@ -1,97 +1,189 @@
-"""What a run was made of: versions, machine, times. Written anew after every step, so that a killed run has it too."""
+"""What is recorded of a run and of its parts: one model for each, which whoever reads a run folder gets too.
+
+Fields that an older or newer version did not write have defaults; those that it wrote besides are passed over.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-import sys
-from datetime import UTC, datetime
-from importlib.metadata import distributions
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import psutil
+from pydantic import BaseModel, ConfigDict, Field
 
-from videopolicy.components.registry import Registry
-from videopolicy.storage.files import write_json
-
-_PACKAGES = ("torch", "diffusers", "transformers", "lightning", "numpy", "pydantic", "h5py", "av")
+VERSION = 1
 
 
-class Provenance:
-    """``provenance.json`` of a run folder.
+class Facts(BaseModel):
+    """Base of what is recorded."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Machine(Facts):
+    """Where something ran.
 
     Args:
-        folder: The run folder.
-        name: Of the run.
-        registry: The plugins that it may use.
+        processor: Its name.
+        cores: Those that the process may use.
+        memory_bytes: Of the machine.
+        accelerator: Name of the first one; None without any.
+        python: Version.
+        platform: Operating system.
     """
 
-    def __init__(self, folder: Path, name: str, registry: Registry) -> None:
-        self.path = folder / "provenance.json"
-        try:
-            self.facts: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            self.facts = {"started": _now(), "seconds": 0.0, "stages": [], "peak_memory_bytes": 0}
-        self.facts.update(
-            name=name,
-            command=" ".join(["vpolicy", *sys.argv[1:]]),
-            versions=_versions(registry),
-            commit=_commit(),
-            machine=machine(),
-        )
-
-    def update(self, **facts: Any) -> None:
-        """Record facts and write the file."""
-        self.facts.update(facts)
-        write_json(self.path, self.facts)
-
-    def add_stage(self, facts: dict[str, Any]) -> None:
-        """Record a stage; one of the same name is replaced."""
-        stages = [stage for stage in self.facts["stages"] if stage["name"] != facts["name"]]
-        self.update(stages=[*stages, facts])
-
-    def finish(self) -> None:
-        self.update(finished=_now())
+    processor: str = ""
+    cores: int | None = None
+    memory_bytes: int | None = None
+    accelerator: str | None = None
+    python: str = ""
+    platform: str = ""
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+class StageFacts(Facts):
+    """A finished stage of training.
+
+    Args:
+        name: Of the stage.
+        target: Path of what it trained.
+        key: Identifies the result.
+        steps: Optimiser steps.
+        devices: Number of devices that trained it.
+        device: Name of the accelerator or processor.
+        accelerator: Whether the device is an accelerator.
+        parameters, trainable_parameters: Of the learner.
+        seconds: By the clock.
+        processor_seconds: Over all threads, those of frozen features included; None where it was not recorded.
+        peak_memory_bytes: Resident memory of the process and its children.
+        final_losses: Means over the end of the stage, by name.
+        reused: Whether an earlier run trained it.
+    """
+
+    name: str = ""
+    target: str = ""
+    key: str = ""
+    steps: int = 0
+    devices: int = 1
+    device: str | None = None
+    accelerator: bool = False
+    parameters: int | None = None
+    trainable_parameters: int | None = None
+    seconds: float | None = None
+    processor_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    final_losses: dict[str, float] = Field(default_factory=dict)
+    reused: bool = False
 
 
-def _versions(registry: Registry) -> dict[str, str]:
-    installed = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
-    versions = {name: installed[name] for name in _PACKAGES if name in installed}
-    for plugin in registry.plugins:
-        name, _, version = plugin.distribution.partition(" ")
-        versions[name if version else Path(plugin.name).name] = version or plugin.source_hash[:12]
-    return versions
+class DataFacts(Facts):
+    """Demonstrations that were collected.
+
+    Args:
+        key: Identifies them.
+        folder: Of the dataset, relative to that of the artifact.
+        episodes: Kept ones by task.
+        seconds: By the clock.
+        steps: Rendered steps, those of failed attempts included.
+        steps_per_second: The same by the clock.
+        reused: Whether an earlier run collected them.
+    """
+
+    key: str = ""
+    folder: str = ""
+    episodes: dict[str, int] = Field(default_factory=dict)
+    seconds: float | None = None
+    steps: int | None = None
+    steps_per_second: float | None = None
+    reused: bool = False
 
 
-def _commit() -> str | None:
-    here = Path(__file__).parent
-    result = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip() or None if result.returncode == 0 else None
+class ChunkSeconds(Facts):
+    """Wall times of one forward pass of the whole batch; None where there was none."""
+
+    median: float | None = None
+    p95: float | None = None
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, memory, accelerator, Python and platform."""
-    import torch
+class EvaluationFacts(Facts):
+    """An evaluation.
 
-    processor = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = models[0] if models else processor
-    return {
-        "processor": processor,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
+    Args:
+        seconds: By the clock.
+        episodes: Of every task.
+        workers: Simulator processes.
+        batch_size: Rows of every forward pass.
+        seconds_per_chunk: By policy.
+        executor: The engine that ran the episodes.
+        episodes_from_demonstrated_states: Those that began in a state from which a demonstration began; None where the
+            data say no initial states.
+    """
+
+    seconds: float | None = None
+    episodes: int | None = None
+    workers: int | None = None
+    batch_size: int | None = None
+    seconds_per_chunk: dict[str, ChunkSeconds] = Field(default_factory=dict)
+    executor: str = "local"
+    episodes_from_demonstrated_states: int | None = None
+
+
+class Provenance(Facts):
+    """``provenance.json``: what a run was made of, written anew after every step, so that a killed run has it too.
+
+    Args:
+        version: Of this format.
+        name: Of the run.
+        command: As typed.
+        commit: Of the source tree, where there is one.
+        versions: By package or plugin file.
+        machine: Where it ran last.
+        started, finished: Time in UTC, ISO 8601; ``finished`` is empty for an unfinished run.
+        seconds: By the clock, over all processes that worked on it one after another.
+        peak_memory_bytes: Resident memory, simulator workers included.
+        data: Demonstrations; None where none were asked for.
+        stages: In the order in which they were finished.
+        evaluation: The last one that ran episodes; None before.
+    """
+
+    version: Literal[1] = 1
+    name: str = ""
+    command: str = ""
+    commit: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: Machine = Machine()
+    started: str = ""
+    finished: str = ""
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    data: DataFacts | None = None
+    stages: tuple[StageFacts, ...] = ()
+    evaluation: EvaluationFacts | None = None
+
+    def with_stage(self, facts: StageFacts) -> Provenance:
+        """The same with a stage; one of the same name is replaced."""
+        others = tuple(stage for stage in self.stages if stage.name != facts.name)
+        return self.model_copy(update={"stages": (*others, facts)})
+
+    def stage(self, name: str) -> StageFacts | None:
+        """What was recorded of a stage; None for an unfinished one."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+class RunIdentity(Facts):
+    """``identity.json``: what must stay equal for episodes to belong into one run folder.
+
+    Args:
+        version: Of this format.
+        stages: Keys of all stages, in the recipe's order; empty before they are known.
+        acting: Digest of the policy's options, those that matter only when acting included.
+        protocol: Of the benchmark.
+        execute: Actions of a chunk that are executed.
+        batch_size: Rows of every forward pass: another number rounds differently.
+        seed: Of the run.
+    """
+
+    version: Literal[1] = 1
+    stages: tuple[str, ...] = ()
+    acting: str = ""
+    protocol: dict[str, Any] = Field(default_factory=dict)
+    execute: int | None = None
+    batch_size: int | None = None
+    seed: int | None = None

@@ -1,1 +1,4 @@
-"""How parts learn."""
+"""How parts learn: the stages of a recipe with their keys, the loop, checkpoints, features, scaling.
+
+May import `recipes` and below. `evaluation` gets from it the trained policy; only `lightning_loop` imports Lightning.
+"""

@@ -19,9 +19,9 @@ from videopolicy.errors import WeightsError
 from videopolicy.recipes.recipe import Normalization
 from videopolicy.storage.files import write_json, written_whole
 from videopolicy.training.normalization import Normalizer
+from videopolicy.training.weight_files import CONFIG, NORMALIZATION, WEIGHTS
 from videopolicy.weights import refuse_differences
 
-WEIGHTS, CONFIG, NORMALIZATION = "weights.safetensors", "config.json", "normalization.json"
 Shapes = Mapping[str, tuple[int, ...]]
 
 

@@ -36,8 +36,8 @@ def processes_per_node() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE") or max(1, started_processes() // nodes))
 
 
-def refuse_other_numbers(recipe: Recipe) -> None:
-    """Refuse a recipe whose stages want other numbers of processes than there are.
+def ensure_processes_fit(recipe: Recipe) -> None:
+    """Check that the stages of a recipe want as many processes as there are.
 
     Raises:
         RecipeError: A stage could never begin.

@@ -10,28 +10,27 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from videopolicy.components.kinds import LearnerComponent
 from videopolicy.console.monitor import MemoryMonitor
-from videopolicy.console.progress import Reporter, duration
+from videopolicy.console.progress import duration
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.contracts.extractor import CachesFeatures
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
-from videopolicy.errors import RecipeError, WeightsError
+from videopolicy.errors import RecipeError
 from videopolicy.recipes.recipe import Recipe, Stage
 from videopolicy.seeds import derived_seed
 from videopolicy.storage.files import locked, storage_errors
 from videopolicy.storage.identity import digest, file_digest, identity
-from videopolicy.storage.provenance import machine
+from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.store import Store
+from videopolicy.storage.surroundings import machine
 from videopolicy.training.checkpoints import (
-    NORMALIZATION,
-    WEIGHTS,
     check_weights,
     load_normalizer,
     load_weights,
@@ -40,7 +39,10 @@ from videopolicy.training.checkpoints import (
 )
 from videopolicy.training.distributed import rank, wait_for
 from videopolicy.training.features import CachedWindows, cache_features
+from videopolicy.training.inputs import scaling_of
 from videopolicy.training.normalization import Normalizer, statistics_for
+from videopolicy.training.session import Session
+from videopolicy.training.weight_files import NORMALIZATION, WEIGHTS
 
 # Not part of a stage's key: they change where and how fast it runs, not what it computes.
 _INCIDENTAL = {"target", "data_workers"}
@@ -63,9 +65,10 @@ class PlannedStage:
     sources: list[tuple[PlannedStage, str]] = field(default_factory=list)
 
     @property
-    def facts(self) -> dict[str, Any] | None:
+    def facts(self) -> StageFacts | None:
         """What was recorded when the stage was finished; None when it is not."""
-        return Store.finished(self.folder)
+        recorded = Store.finished(self.folder)
+        return None if recorded is None else StageFacts.model_validate(recorded)
 
 
 def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedStage]:
@@ -115,37 +118,6 @@ def _scaling(recipe: Recipe, actions: bool) -> dict[str, Any]:
     return {"state": modes.state, "unscaled": [name for name in modes.unscaled if name in names]}
 
 
-def scaling_of(stage: Stage) -> Path | None:
-    """The scaling of vectors that a stage without steps takes over with its weights, where it lies beside them."""
-    if stage.steps or stage.init_from is None:
-        return None
-    path = stage.init_from / NORMALIZATION
-    return path if path.is_file() else None
-
-
-def refuse_missing_weights(recipe: Recipe) -> None:
-    """Refuse a recipe whose stages begin with weights that are not there.
-
-    Raises:
-        WeightsError: There are none, or they come without scaling and the recipe has no data to compute it from.
-    """
-    for stage in recipe.train:
-        if stage.init_from is None:
-            continue
-        if not (stage.init_from / WEIGHTS).is_file():
-            raise WeightsError(
-                f"train.{stage.name}.init_from: there are no weights in {stage.init_from}.",
-                f"Name a folder that holds {WEIGHTS}.",
-            )
-    last = recipe.train[-1]
-    if recipe.data is None and scaling_of(last) is None:
-        raise WeightsError(
-            f"train.{last.name}.init_from: {last.init_from} has no {NORMALIZATION}, and the recipe has no data from "
-            "which the scaling of actions could be computed.",
-            "Name the data in the recipe, or import the weights with --recipe.",
-        )
-
-
 def trained_part(recipe: Recipe, target: str) -> LearnerComponent:
     """What a stage trains."""
     component = recipe.part(target)
@@ -189,50 +161,48 @@ def load_stages(learner: Learner, target: str, planned: list[PlannedStage]) -> N
         _load_stage(learner.get_submodule(one.stage.target.removeprefix(target).removeprefix(".")), one)
 
 
-def load_policy(recipe: Recipe, planned: list[PlannedStage]) -> tuple[Policy, Normalizer]:
-    """The policy as the stages have left it, and the scaling that belongs to it."""
+class ScaledPolicy(NamedTuple):
+    """A policy and the scaling of vectors that belongs to it."""
+
+    policy: Policy
+    normalizer: Normalizer
+
+    def ready(self, device: torch.device) -> ScaledPolicy:
+        """Both on a device, the policy in evaluation mode."""
+        return ScaledPolicy(self.policy.eval().to(device), self.normalizer.to(device))
+
+
+def load_policy(recipe: Recipe, planned: list[PlannedStage]) -> ScaledPolicy:
+    """The policy as the stages have left it."""
     policy = build_learner(recipe, "policy", recipe.seed)
     load_stages(policy, "policy", planned)
-    return cast(Policy, policy), load_normalizer(planned[-1].folder)
+    return ScaledPolicy(cast(Policy, policy), load_normalizer(planned[-1].folder))
 
 
-def train(
-    recipe: Recipe,
-    planned: PlannedStage,
-    dataset: Dataset | None,
-    store: Store,
-    device: torch.device,
-    reporter: Reporter,
-) -> dict[str, Any]:
+def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:
     """Train one stage, or return what is known of it when it was finished earlier.
 
     Of several processes that train together the first one keeps what comes out; the others join it where the stage
     trains on several devices, and wait for it where not.
 
     Args:
-        recipe: The recipe.
+        session: The recipe; frozen features are computed on its device.
         planned: The stage.
         dataset: What it trains on; None where nothing has to be trained or measured.
-        store: Where results lie.
-        device: Where frozen features are computed.
-        reporter: Shows progress.
-
-    Returns:
-        Steps, seconds by the clock, processor seconds over all threads (with those of the frozen features, whoever
-        computed them), parameters, final losses and peak memory.
 
     Raises:
         RecipeError: ``cache_features`` is asked of a learner without frozen features.
     """
+    recipe, reporter = session.recipe, session.reporter
     stage = planned.stage
     if (facts := planned.facts) is not None:
-        reporter.line(f"train {stage.name}: done earlier ({facts['steps']} steps, {duration(facts['seconds'])})")
-        return {**facts, "reused": True}
+        reporter.line(f"train {stage.name}: done earlier ({facts.steps} steps, {duration(facts.seconds or 0.0)})")
+        return facts.model_copy(update={"reused": True})
     joins = rank() > 0
     if joins and (stage.steps == 0 or stage.devices == 1):
         return wait_for(lambda: planned.facts)
     if stage.steps == 0:
-        return _take(recipe, planned, dataset, reporter)
+        return _take(session, planned, dataset)
     assert dataset is not None  # a recipe without data has no steps
     from videopolicy.training.lightning_loop import train_stage  # Lightning takes seconds to import
 
@@ -251,7 +221,7 @@ def train(
             )
         features = 0.0
         if stage.cache_features:
-            windows = _cached(recipe, planned, learner, normalizer, windows, dataset, store, device, reporter)
+            windows = _cached(session, planned, learner, normalizer, windows, dataset)
             features = windows.processor_seconds
         trained = train_stage(
             learner, normalizer, windows, stage, recipe.seed, planned.folder, reporter, recipe.tracking
@@ -265,22 +235,23 @@ def train(
             recipe.normalization,
             statistics,
         )
-    facts = {
-        **_facts(planned, learner, trained.accelerator),
-        "seconds": trained.spent["seconds"],
-        "processor_seconds": trained.spent["processor_seconds"] + features,
-        "peak_memory_bytes": memory.peak_bytes,
-        "final_losses": trained.final_losses,
-    }
-    Store.finish(planned.folder, facts)
+    facts = _facts(planned, learner, trained.accelerator).model_copy(
+        update={
+            "seconds": trained.spent["seconds"],
+            "processor_seconds": trained.spent["processor_seconds"] + features,
+            "peak_memory_bytes": memory.peak_bytes,
+            "final_losses": trained.final_losses,
+        }
+    )
+    Store.finish(planned.folder, facts.model_dump(mode="json"))
     losses = "".join(f", loss {name} {value:.3f}" for name, value in trained.final_losses.items())
-    reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(facts['seconds'])}{losses}")
-    return {**facts, "reused": False}
+    reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(trained.spent['seconds'])}{losses}")
+    return facts
 
 
-def _take(recipe: Recipe, planned: PlannedStage, dataset: Dataset | None, reporter: Reporter) -> dict[str, Any]:
+def _take(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:
     """Finish a stage without steps: its weights stay where they are, and must fit."""
-    stage = planned.stage
+    recipe, stage = session.recipe, planned.stage
     assert stage.init_from is not None  # a recipe without it is refused
     with torch.device("meta"):
         learner = build_learner(recipe, stage.target, recipe.seed)
@@ -290,38 +261,38 @@ def _take(recipe: Recipe, planned: PlannedStage, dataset: Dataset | None, report
             shutil.copyfile(scaling, planned.folder / NORMALIZATION)
     elif dataset is not None:
         save_normalization(planned.folder, recipe.normalization, statistics_for(recipe, dataset.statistics()))
-    facts = {**_facts(planned, learner), "seconds": 0.0, "peak_memory_bytes": 0, "final_losses": {}}
-    Store.finish(planned.folder, facts)
-    reporter.line(f"train {stage.name}: weights of {stage.init_from} as they are")
-    return {**facts, "reused": False}
+    facts = _facts(planned, learner)
+    Store.finish(planned.folder, facts.model_dump(mode="json"))
+    session.reporter.line(f"train {stage.name}: weights of {stage.init_from} as they are")
+    return facts
 
 
-def _facts(planned: PlannedStage, learner: Learner, accelerator: bool = False) -> dict[str, Any]:
+def _facts(planned: PlannedStage, learner: Learner, accelerator: bool = False) -> StageFacts:
     here = machine()
-    return {
-        "name": planned.stage.name,
-        "target": planned.stage.target,
-        "key": planned.key,
-        "steps": planned.stage.steps,
-        "devices": planned.stage.devices,
-        "device": here["accelerator"] if accelerator else here["processor"],
-        "accelerator": accelerator,
-        "parameters": sum(p.numel() for p in learner.parameters()),
-        "trainable_parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
-    }
+    return StageFacts(
+        name=planned.stage.name,
+        target=planned.stage.target,
+        key=planned.key,
+        steps=planned.stage.steps,
+        devices=planned.stage.devices,
+        device=here.accelerator if accelerator else here.processor,
+        accelerator=accelerator,
+        parameters=sum(p.numel() for p in learner.parameters()),
+        trainable_parameters=sum(p.numel() for p in learner.parameters() if p.requires_grad),
+        seconds=0.0,
+        peak_memory_bytes=0,
+    )
 
 
 def _cached(
-    recipe: Recipe,
+    session: Session,
     planned: PlannedStage,
     learner: Learner,
     normalizer: Normalizer,
     windows: Windows,
     dataset: Dataset,
-    store: Store,
-    device: torch.device,
-    reporter: Reporter,
 ) -> CachedWindows:
+    recipe, device = session.recipe, session.device
     if not (isinstance(learner, CachesFeatures) and learner.features_are_frozen):
         raise RecipeError(
             f"train.{planned.stage.name}.cache_features: '{planned.stage.target}' has no frozen features to compute.",
@@ -337,7 +308,7 @@ def _cached(
             "seed": recipe.seed,
         }
     )
-    folder = store.folder("features", key)
+    folder = session.store.folder("features", key)
     learner.to(device).eval()
     with locked(folder, "these frozen features", wait=True):  # stages that share them may be trained side by side
-        return cache_features(learner, normalizer.to(device), windows, recipe.seed, folder, device, reporter)
+        return cache_features(learner, normalizer.to(device), windows, recipe.seed, folder, device, session.reporter)

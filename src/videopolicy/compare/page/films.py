@@ -18,6 +18,7 @@ from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import is_ready
 from videopolicy.storage.files import write_json
 from videopolicy.storage.identity import digest
+from videopolicy.storage.run_folder import RunFolder
 
 INDEX = "films.json"
 DIFFER, ALL, NONE = "differ", "all", "none"
@@ -175,7 +176,7 @@ def _benchmark(comparison: Comparison, reporter: Reporter) -> BenchmarkComponent
     problem = "no trained method has a run folder."
     for run in (run for entry in filmed_entries(comparison) for run in entry.runs):
         try:
-            return load_recipe(run / "recipe.yaml").benchmark
+            return load_recipe(RunFolder(run).recipe_file).benchmark
         except VpolicyError as error:
             problem = str(error)
     reporter.line(f"No films: {problem}")
@@ -199,7 +200,7 @@ def _films(comparison: Comparison, stride: int, camera_key: str) -> Iterable[_Fi
         if count + len(scene.records) > _MOST_FILMS:
             return
         for method, record in scene.records.items():
-            actions = load_trajectory(runs[method], record)
+            actions = load_trajectory(RunFolder(runs[method]), record)
             if actions is not None:
                 times = frozenset([*range(0, len(actions), stride), len(actions)])
                 key = replay_key(record, actions, method, stride, _CRF, camera_key)

@@ -27,6 +27,7 @@ from videopolicy.report.media import data_uri
 from videopolicy.results.intervals import Interval
 from videopolicy.results.published import published_tables, with_sign
 from videopolicy.storage.files import write_text
+from videopolicy.storage.run_folder import RunFolder
 
 PATTERNS = {DIFFER: "methods differ", ALL: "all solved it", NONE: "nobody solved it"}
 METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 3), "lpips": ("LPIPS", "", 3), "fvd": ("FVD", "", 1)}
@@ -177,7 +178,7 @@ def _forecasts(comparison: Comparison) -> dict[str, Any]:
     room, left_out = _FORECAST_BYTES, 0
     tasks: dict[str, list[dict[str, Any]]] = {}
     indices = {
-        entry.name: (entry.runs[0] / "videos", read_index(entry.runs[0] / "videos" / predictions.INDEX))
+        entry.name: (RunFolder(entry.runs[0]).videos, read_index(RunFolder(entry.runs[0]).videos / predictions.INDEX))
         for entry in filmed_entries(comparison)
     }
     for task in comparison.tasks:

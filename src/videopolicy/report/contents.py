@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, TypeVar
 
 from videopolicy.components.kinds import BenchmarkComponent
-from videopolicy.errors import VpolicyError, listing
+from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
+from videopolicy.storage.provenance import Provenance, StageFacts
+from videopolicy.storage.run_folder import RunFolder, parse_recipe
 
+Found = TypeVar("Found")
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 """Per stage and metric rows of step and value, ascending."""
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunContents:
     """Everything that could be read.
 
     Args:
-        path: The folder.
+        folder: The folder.
         recipe: The resolved recipe as plain data; empty when it cannot be read.
         recipe_text: The same as written.
-        provenance: Machine, versions, stages, times; any part may be missing.
+        provenance: Machine, versions, stages, times; None where it is missing or damaged.
         curves: Training curves.
         records: Evaluation episodes.
         summaries: Per policy.
@@ -35,10 +36,10 @@ class RunFolder:
         problems: One sentence for everything that could not be read.
     """
 
-    path: Path
+    folder: RunFolder
     recipe: dict[str, Any]
     recipe_text: str
-    provenance: dict[str, Any]
+    provenance: Provenance | None
     curves: Curves
     records: list[EpisodeRecord]
     summaries: dict[str, PolicySummary]
@@ -47,18 +48,19 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        return str(self.provenance.get("name") or self.recipe.get("name") or self.path.resolve().name)
+        recorded = self.provenance.name if self.provenance else ""
+        return str(recorded or self.recipe.get("name") or self.folder.path.resolve().name)
 
     @property
     def stage_names(self) -> list[str]:
         """Stages of the recipe, then any other that has curves or was recorded."""
         recipe = [stage.get("name", "") for stage in self.recipe.get("train") or []]
-        recorded = [stage.get("name", "") for stage in self.provenance.get("stages") or []]
+        recorded = [stage.name for stage in self.provenance.stages] if self.provenance else []
         return [name for name in dict.fromkeys([*recipe, *recorded, *self.curves]) if name]
 
-    def stage(self, name: str) -> dict[str, Any]:
-        """What was recorded about a finished stage; empty for an unfinished one."""
-        return next((s for s in self.provenance.get("stages") or [] if s.get("name") == name), {})
+    def stage(self, name: str) -> StageFacts | None:
+        """What was recorded about a finished stage; None for an unfinished one."""
+        return self.provenance.stage(name) if self.provenance else None
 
     def missing(self) -> list[str]:
         """What the recipe asks for and the folder does not have yet, one sentence each."""
@@ -77,7 +79,7 @@ class RunFolder:
         return found
 
 
-def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunFolder:
+def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunContents:
     """Read a run folder.
 
     Args:
@@ -85,21 +87,23 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunFold
         benchmark: The recipe's benchmark; by default the resolved recipe is asked for it.
 
     Raises:
-        VpolicyError: The folder is not a run folder.
+        StorageError: The folder is not a run folder.
     """
-    _refuse_other_folders(path)
+    folder = RunFolder(path)
+    folder.ensure_exists()
     problems: list[str] = []
-    recipe_text = _text(path / "recipe.yaml", problems)
-    if benchmark is None and recipe_text:
-        benchmark = _benchmark(path / "recipe.yaml", problems)
-    contents = EpisodeLog(path / "episodes.jsonl").contents()
+    text = readable(folder.recipe_text, problems) or ""
+    recipe = readable(lambda: parse_recipe(text, folder.recipe_file), problems) or {}
+    if benchmark is None and recipe:
+        benchmark = _benchmark(folder.recipe_file, problems)
+    contents = EpisodeLog(folder.episodes_file).contents()
     problems += contents.problems
-    return RunFolder(
-        path,
-        _mapping(path / "recipe.yaml", recipe_text, problems),
-        recipe_text,
-        _mapping(path / "provenance.json", _text(path / "provenance.json", problems), problems),
-        _curves(path / "train.csv", problems),
+    return RunContents(
+        folder,
+        recipe,
+        text,
+        readable(folder.provenance, problems),
+        _curves(folder.curves_file, problems),
         contents.records,
         summarise(contents.records, benchmark),
         benchmark,
@@ -107,36 +111,13 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunFold
     )
 
 
-def _refuse_other_folders(path: Path) -> None:
-    if any((path / name).exists() for name in ("recipe.yaml", "episodes.jsonl", "provenance.json")):
-        return
-    parent = path.parent if path.parent.is_dir() else Path("runs")
-    near = [str(folder.parent) for folder in parent.glob("*/recipe.yaml")]
-    raise VpolicyError(
-        f"{path} is not a run folder: it has no recipe.yaml." if path.exists() else f"There is no run folder {path}.",
-        f"Runs here: {listing(near)}." if near else "Make one with `vpolicy run RECIPE`.",
-    )
-
-
-def _text(path: Path, problems: list[str]) -> str:
+def readable(read: Callable[[], Found], problems: list[str]) -> Found | None:
+    """What a reader of `RunFolder` gives; None, and one more problem, where its file is damaged."""
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: {error}")
-        return ""
-
-
-def _mapping(path: Path, text: str, problems: list[str]) -> dict[str, Any]:
-    if not text:
-        return {}
-    try:
-        found = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        problems.append(f"{path}: {error}")
-        return {}
-    return found if isinstance(found, dict) else {}
+        return read()
+    except StorageError as error:
+        problems.append(error.message)
+        return None
 
 
 def _benchmark(path: Path, problems: list[str]) -> BenchmarkComponent | None:

@@ -1,0 +1,54 @@
+"""Where a run happens: the machine, the versions of packages and plugins, the commit of a source tree."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+
+import psutil
+
+from videopolicy.components.registry import Registry
+from videopolicy.storage.provenance import Machine
+
+_PACKAGES = ("torch", "diffusers", "transformers", "lightning", "numpy", "pydantic", "h5py", "av")
+
+
+def versions(registry: Registry) -> dict[str, str]:
+    """Versions of the packages that decide results, and of all plugins; of a single file a part of its hash."""
+    installed = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
+    found = {name: installed[name] for name in _PACKAGES if name in installed}
+    for plugin in registry.plugins:
+        name, _, version = plugin.distribution.partition(" ")
+        found[name if version else Path(plugin.name).name] = version or plugin.source_hash[:12]
+    return found
+
+
+def commit() -> str | None:
+    """Of the checkout that this package is in; None where it is in none."""
+    here = Path(__file__).parent
+    result = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+def machine() -> Machine:
+    """Processor, cores, memory, accelerator, Python and platform."""
+    import torch
+
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = models[0] if models else processor
+    return Machine(
+        processor=processor,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        memory_bytes=psutil.virtual_memory().total,
+        accelerator=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        python=platform.python_version(),
+        platform=platform.platform(),
+    )

@@ -1,0 +1,38 @@
+"""What all work on one recipe has in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from videopolicy.console.progress import Reporter
+from videopolicy.recipes.recipe import Recipe
+from videopolicy.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Session:
+    """A recipe on this machine.
+
+    Args:
+        recipe: The recipe.
+        store: Where artifacts lie.
+        device: Where models run.
+        reporter: Shows progress.
+    """
+
+    recipe: Recipe
+    store: Store
+    device: torch.device
+    reporter: Reporter
+
+    @classmethod
+    def here(cls, recipe: Recipe, store: Store, reporter: Reporter) -> Session:
+        """A session on the accelerator where there is one."""
+        return cls(recipe, store, available_device(), reporter)
+
+
+def available_device() -> torch.device:
+    """The accelerator where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
