@@ -94,6 +94,22 @@ class Seer(Policy):
         return clip[:, None]
 
 
+class Holder(Policy):
+    """Predicts no video itself, and has a part that may."""
+
+    window = Window()
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+    def act(self, observation, generator):
+        raise NotImplementedError
+
+
 @pytest.fixture
 def measure(tmp_path):
     """Measures a policy into one folder."""
@@ -158,7 +174,7 @@ def test_what_was_measured_is_not_measured_again(measure):
 
 
 def test_other_things_than_video_models_on_held_out_episodes_get_nothing(measure, capsys):
-    assert measure(nn.Linear(1, 1)) is None
+    assert measure(Holder(nn.Linear(1, 1))) is None
     assert measure(Seer(offsets=(0,))) is None
     assert measure(Seer(), Films(held_out=0)) is None
     assert not (measure.folder / "videos").exists() and read_quality(measure.folder) is None
@@ -190,22 +206,6 @@ class Dynamics(Learner):
     def predict_video(self, observation, generator, actions=None, steps=30, guidance=1.0):
         self.told.append(actions)
         return observation.images["top"][:, -1:].repeat(1, 2, 1, 1, 1)[:, None]
-
-
-class Holder(Policy):
-    """Predicts no video itself, and has a part that may."""
-
-    window = Window()
-
-    def __init__(self, *parts: nn.Module) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-
-    def loss(self, batch):
-        raise NotImplementedError
-
-    def act(self, observation, generator):
-        raise NotImplementedError
 
 
 def test_a_model_of_what_actions_do_is_told_the_executed_ones(measure):

@@ -64,5 +64,5 @@ def test_a_policy_guided_by_a_joint_model_acts() -> None:
     policy = build_learner(loaded, "policy", seed=0).eval()
     observation = toy_batch(spaces, policy.window).observation
     chunks = [policy.act(observation, RowGenerator.from_seeds([0, 1])) for _ in range(2)]
-    assert chunks[0].shape == (2, 16, 4) and torch.equal(chunks[0], chunks[1])
+    assert chunks[0].shape == (2, policy.proposer.window.horizon, 4) and torch.equal(chunks[0], chunks[1])
     assert policy.video_model() is policy.dynamics
