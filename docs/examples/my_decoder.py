@@ -2,7 +2,7 @@ from typing import Literal
 
 from torch import nn
 
-from videopolicy import ActionDecoder, DecoderComponent
+from videopolicy import ActionDecoder, DecoderComponent, weighted_sum
 
 
 class Regression(ActionDecoder):
@@ -15,8 +15,8 @@ class Regression(ActionDecoder):
 
     def predict(self, stream, rows):
         level = self.net[0].weight.new_ones(rows)  # any will do: there is no noise to remove
-        guided = [branch.weight * self.net(branch.tokens.flatten(1)) for branch in stream.at(level)]
-        return sum(guided).unflatten(1, self.shape)
+        branches = stream.at(level)
+        return weighted_sum(branches, [self.net(one.tokens.flatten(1)).unflatten(1, self.shape) for one in branches])
 
     def loss(self, stream, actions, mask):
         wrong = self.predict(stream, len(actions))[mask] - actions[mask]  # where there is no action there may be NaN

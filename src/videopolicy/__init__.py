@@ -49,7 +49,17 @@ from videopolicy.errors import (
     listing,
 )
 from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
-from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
+from videopolicy.types import (
+    Batch,
+    Branch,
+    FeatureLayout,
+    Observation,
+    RowGenerator,
+    Window,
+    normal_noise,
+    of_first_process,
+    weighted_sum,
+)
 
 if TYPE_CHECKING:
     from videopolicy.console.progress import Reporter
@@ -170,6 +180,8 @@ __all__ = [
     "hookimpl",
     "listing",
     "normal_noise",
+    "of_first_process",
     "stack_views",
     "to_bytes",
+    "weighted_sum",
 ]

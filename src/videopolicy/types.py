@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import torch
     from torch import Tensor
 
@@ -24,18 +26,21 @@ class Window:
         future: Offsets of the frames that only training sees, ascending, all positive.
         horizon: H, the number of actions from now on (offsets 0 .. H-1); 0 for none.
         past_actions: P, the number of actions before now (offsets -P .. -1) that the policy is told; 0 for none.
+        future_states: Offsets of the states that only training sees, ascending, all positive.
     """
 
     observed: tuple[int, ...] = (0,)
     future: tuple[int, ...] = ()
     horizon: int = 0
     past_actions: int = 0
+    future_states: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.observed or self.observed[-1] != 0 or list(self.observed) != sorted(set(self.observed)):
             raise ValueError(f"observed offsets must ascend and end with 0, not {self.observed}")
-        if list(self.future) != sorted(set(self.future)) or any(offset <= 0 for offset in self.future):
-            raise ValueError(f"future offsets must ascend and be positive, not {self.future}")
+        for offsets in (self.future, self.future_states):
+            if list(offsets) != sorted(set(offsets)) or any(offset <= 0 for offset in offsets):
+                raise ValueError(f"future offsets must ascend and be positive, not {offsets}")
 
 
 @dataclass
@@ -82,6 +87,8 @@ class Batch:
         future_mask: ``(B, F)`` bool, False where the episode had ended (the last frame is repeated there).
         actions: ``(B, H, A)``, or None when the window asks for none.
         action_mask: ``(B, H)`` bool, False where no action was recorded; losses must ignore those.
+        future_state: ``(B, K, S)`` at the window's ``future_states``, or None when it asks for none or there is none.
+        future_state_mask: ``(B, K)`` bool, False where the episode had ended (the last state is repeated there).
     """
 
     observation: Observation
@@ -89,6 +96,8 @@ class Batch:
     future_mask: Tensor | None = None
     actions: Tensor | None = None
     action_mask: Tensor | None = None
+    future_state: Tensor | None = None
+    future_state_mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.observation)
@@ -105,6 +114,8 @@ class Batch:
             moved(self.future_mask),
             moved(self.actions),
             moved(self.action_mask),
+            moved(self.future_state),
+            moved(self.future_state_mask),
         )
 
 
@@ -145,11 +156,30 @@ class Branch:
         weight: 1 without guidance; 1 - s and s for the unconditional and conditional branch at scale s.
         tokens: ``(B, N, D)``.
         step_embedding: ``(B, E)``, the backbone's own embedding of the noise level, where it has one.
+        last_weight: Of the last action of a chunk, where the weight goes linearly from ``weight``, which is the first
+            action's, to this one; None: the weight is that of all actions.
     """
 
     weight: float
     tokens: Tensor
     step_embedding: Tensor | None = None
+    last_weight: float | None = None
+
+    def weights(self, actions: int) -> Tensor:
+        """The weight of every action of a chunk ``(H,)``."""
+        import torch
+
+        return torch.linspace(self.weight, self.weight if self.last_weight is None else self.last_weight, actions)
+
+
+def weighted_sum(branches: Sequence[Branch], predictions: Iterable[Tensor]) -> Tensor:
+    """The guided prediction ``(..., H, A)``: those of all branches, each ``(..., H, A)``, by their weights."""
+    import torch
+
+    weighted = [
+        branch.weights(one.shape[-2]).to(one)[:, None] * one for branch, one in zip(branches, predictions, strict=True)
+    ]
+    return torch.stack(weighted).sum(dim=0)
 
 
 class RowGenerator:
@@ -195,6 +225,24 @@ def normal_noise(shape: tuple[int, ...], like: Tensor, generator: RowGenerator |
     if len(generator) != shape[0]:
         raise ValueError(f"{len(generator)} generators for {shape[0]} rows")
     return generator.randn(tuple(shape[1:]), like)
+
+
+def of_first_process(drawn: Tensor, device: torch.device) -> Tensor:
+    """What the first of the processes that train together has drawn; what was drawn where there is only one.
+
+    All of them must ask, each with a tensor of the same shape and type.
+
+    Args:
+        drawn: On the processor.
+        device: Where this process trains, over which the processes talk.
+    """
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return drawn
+    shared = drawn.to(device)
+    distributed.broadcast(shared, src=0)
+    return shared.cpu()
 
 
 def with_features(batch: Batch, features: Tensor) -> Batch:

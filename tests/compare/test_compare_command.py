@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from types import ModuleType
 import pytest
 
 from videopolicy.compare.comparison import compare
+from videopolicy.compare.grid import left_out_tables, sections
 from videopolicy.compare.model import Comparison, Entry, Pair
 from videopolicy.errors import VpolicyError
+from videopolicy.results.published import of_elsewhere, published_tables
 
 
 def _load(name: str) -> ModuleType:
@@ -149,6 +152,17 @@ def test_published_numbers_answer_before_anything_was_run():
     assert found.entries == () and {number.group for number in found.published} >= {"mean"}
 
 
+def test_numbers_of_other_robots_and_data_are_left_to_the_page():
+    found = compare([], "calvin")
+    titles = [section.title for section in sections(found)]
+    assert titles and all(title.endswith("Table 1") for title in titles)
+    assert left_out_tables(found) == ["8 more tables of ablations", "8 more tables of other robots, data and machines"]
+    tables = published_tables(of_elsewhere(found.published))
+    data = next(table for table in tables if table.source.endswith("Table 8"))
+    assert ("Total", ("375192", "1")) in data.rows
+    assert not any("episodes is given" in remark for table in tables for remark in table.remarks)
+
+
 def test_an_unknown_benchmark_and_no_runs_say_what_to_do(tmp_path: Path):
     with pytest.raises(VpolicyError, match="robocasa"):
         compare([], "robocaza")
@@ -189,7 +203,7 @@ def test_the_command_writes_every_format(tmp_path: Path):
     assert all(len(line) <= 80 for line in table.splitlines())
     assert "good" in table and "85" in table and "McNemar" in table and "percentage points" in table
     vpolicy(tmp_path, "--format", "markdown", "-o", "out/table.md")
-    assert "| good | 85 |" in (tmp_path / "out" / "table.md").read_text()
+    assert re.search(r"^\| good +\| +85 \|", (tmp_path / "out" / "table.md").read_text(), re.MULTILINE)
     latex = vpolicy(tmp_path, "--format", "latex")
     assert r"\toprule" in latex and r"poor\_one" in latex and latex.count("{") == latex.count("}")
     rows = list(csv.DictReader(io.StringIO(vpolicy(tmp_path, "--format", "csv"))))

@@ -6,7 +6,6 @@ Tolerances are those of the recordings, the noise between two CPU kernel sets.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -14,30 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 from vpolicy_uva.action import UvaActionDecoder
-from vpolicy_uva.components import ActionHead, UvaAction
+from vpolicy_uva.components import UvaAction
 from vpolicy_uva.diffusion import Diffusion, TemperedScheduler, cosine_signal
+from vpolicy_uva.importing.names import model_names
+from vpolicy_uva.options import ActionHead
 
 from videopolicy import ActionSpace, Branch, Camera, FeatureLayout, Observation, RowGenerator, Spaces, StaticStream
 
 pytestmark = pytest.mark.oracle
-
-CASES = ["pusht", "libero10", "umi", "toolhang", "history_action", "conv_ori"]
-HORIZON = 16
-
-NAMES = (
-    (r"^diffactloss\.net\.", "head."),
-    (r"^diffactloss\.conv\.0\.", "aggregation.conv."),
-    (r"^diffactloss\.conv_transpose3d\.", "aggregation.upsample."),
-    (r"^diffactloss\.", "aggregation."),
-    (r"time_embed\.mlp", "time"),
-    (r"cond_embed", "condition_in"),
-    (r"input_proj", "sample_in"),
-    (r"res_blocks\.(\d+)\.in_ln", r"blocks.\1.norm"),
-    (r"res_blocks", "blocks"),
-    (r"final_layer\.adaLN_modulation\.1", "out_modulation"),
-    (r"adaLN_modulation\.1", "modulation"),
-    (r"final_layer\.linear", "out"),
-)
 
 
 class Case:
@@ -47,36 +30,34 @@ class Case:
         meta = oracle["meta"]["cases"][name]
         self.outputs, self.draws = oracle["outputs"][name], oracle["draws"][name]
         self.actions = oracle["inputs"][name]["actions"].float()
-        self.rows, self.channels = meta["batch"], meta["act_dim"]
+        self.rows, self.channels, self.horizon = meta["batch"], meta["act_dim"], oracle["meta"]["actions"]
         options = UvaAction(
-            horizon=HORIZON,
+            horizon=self.horizon,
             aggregation=meta["action_model_params"]["act_model_type"],
             head=ActionHead(
                 width=meta["diffloss_act_w"],
                 depth=meta["diffloss_act_d"],
                 sampling_steps=int(meta["act_diff_testing_steps"]),
+                temperature=oracle["meta"]["temperature"],
             ),
         )
-        layout = FeatureLayout(meta["decoder_embed_dim"], (("frames", 4), ("height", 16), ("width", 16)))
+        side = meta["img_size"] // meta["vae_stride"] // meta["patch_size"]
+        axes = (("frames", oracle["meta"]["frames"]), ("height", side), ("width", side))
+        layout = FeatureLayout(meta["decoder_embed_dim"], axes)
         self.decoder: UvaActionDecoder = options.build(layout, spaces(self.channels)).eval()
-        self.decoder.load_state_dict(ours(oracle["state"][name]))
+        self.decoder.load_state_dict(ours(oracle["state"][name], options.aggregation))
         latent = self.outputs["sample"]["policy"]["z_last"].float()
         self.stream = StaticStream(Observation({}, [""] * self.rows), layout, [Branch(1.0, latent)])
 
     def recorded(self, draws: list[Any], kind: type[RowGenerator]) -> Any:
         """Draws of all vectors of the batch, per row."""
-        return kind(*(draw.float().view(self.rows, HORIZON, self.channels) for _, draw in draws))
+        return kind(*(draw.float().view(self.rows, self.horizon, self.channels) for _, draw in draws))
 
 
-def ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def ours(state: dict[str, Tensor], aggregation: str) -> dict[str, Tensor]:
     """The official state of the action head under our names."""
-    named = {}
-    for key, value in state.items():
-        if key.startswith("diffactloss."):
-            for theirs, mine in NAMES:
-                key = re.sub(theirs, mine, key)
-            named[key] = value.float()
-    return named
+    names = model_names((name for name in state if name.startswith("diffactloss.")), aggregation)
+    return {mine.removeprefix("action."): state[theirs].float() for theirs, mine in names.items()}
 
 
 def spaces(actions: int) -> Spaces:
@@ -94,21 +75,22 @@ def spaces(actions: int) -> Spaces:
 
 @pytest.fixture(scope="module")
 def cases(uva_oracle: dict[str, Any]) -> dict[str, Case]:
-    return {name: Case(uva_oracle, name) for name in CASES}
+    return {name: Case(uva_oracle, name) for name in uva_oracle["meta"]["cases"]}
 
 
 def test_training_schedule(uva_oracle: dict[str, Any]) -> None:
     expected = uva_oracle["outputs"]["diffusion"]["train"]["alphas_cumprod"].numpy()
-    np.testing.assert_allclose(cosine_signal(1000), expected, rtol=1e-9)
-    diffusion = Diffusion(1000)
-    level = diffusion.level(torch.tensor([0, 500, 999])).double().numpy()
-    np.testing.assert_allclose(level, np.sqrt(1 / expected[[0, 500, 999]] - 1), rtol=1e-6)
+    count = len(expected)
+    np.testing.assert_allclose(cosine_signal(count), expected, rtol=1e-9)
+    some = [0, count // 2, count - 1]
+    level = Diffusion(count).level(torch.tensor(some)).double().numpy()
+    np.testing.assert_allclose(level, np.sqrt(1 / expected[some] - 1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [100, 8, 3])
-def test_respaced_schedules(uva_oracle: dict[str, Any], steps: int) -> None:
-    expected = uva_oracle["outputs"]["diffusion"][str(steps)]
-    sampler = TemperedScheduler(1000, steps, temperature=1.0, clip=None)
+def test_respaced_schedules(uva_oracle: dict[str, Any], uva_steps: int) -> None:
+    schedules, steps = uva_oracle["outputs"]["diffusion"], uva_steps
+    expected = schedules[str(steps)]
+    sampler = TemperedScheduler(len(schedules["train"]["alphas_cumprod"]), steps, temperature=1.0, clip=None)
     assert sampler.timesteps.tolist() == expected["timestep_map"][::-1]
     signal = expected["alphas_cumprod"].flip(0)
     torch.testing.assert_close(sampler.levels[:-1].double(), (1 / signal - 1).sqrt(), rtol=1e-6, atol=0)
@@ -126,9 +108,10 @@ def test_respaced_schedules(uva_oracle: dict[str, Any], steps: int) -> None:
             )
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_actions_from_the_joint_latent(cases: dict[str, Case], name: str, recorded_noise: type[RowGenerator]) -> None:
-    case = cases[name]
+def test_actions_from_the_joint_latent(
+    cases: dict[str, Case], uva_case: str, recorded_noise: type[RowGenerator]
+) -> None:
+    case = cases[uva_case]
     drawn = case.draws["sample"]["policy"]
     generator = case.recorded(drawn["draws"], recorded_noise)
     found = case.decoder.sample(case.stream, generator)
@@ -136,10 +119,9 @@ def test_actions_from_the_joint_latent(cases: dict[str, Case], name: str, record
     assert not generator.draws
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_loss_from_the_joint_latent(cases: dict[str, Case], name: str) -> None:
+def test_loss_from_the_joint_latent(cases: dict[str, Case], uva_case: str) -> None:
     # In the policy mode the joint latent is the same in training and sampling.
-    case = cases[name]
+    case = cases[uva_case]
     (_, timestep), (_, noise) = case.draws["modes"]["policy_model"]["draws"][:2]
     with torch.no_grad():
         (branch,) = case.stream.branches

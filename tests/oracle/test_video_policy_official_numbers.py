@@ -33,7 +33,7 @@ from videopolicy.types import Batch
 
 pytestmark = pytest.mark.oracle
 
-VIEWS, FRAMES = ("gripper", "left", "right"), 8
+VIEWS = ("gripper", "left", "right")  # wired into the official code, like the pad frame before them
 TAPS = {
     "up3.1": "h22_output_blocks.10",
     "up2.1": "h19_output_blocks.7",
@@ -58,9 +58,9 @@ class Parts:
     def __init__(self, oracle: dict[str, Any]) -> None:
         self.meta, self.inputs, self.outputs = oracle["meta"], oracle["inputs"], oracle["outputs"]
         self.draws = oracle["draws"]
-        actions = self.meta["action_dim"]
+        actions, size = self.meta["action_dim"], {side: 8 * self.meta[f"latent_{side}"] for side in ("height", "width")}
         spaces = Spaces(
-            cameras=tuple(Camera(name=name, height=64, width=64) for name in VIEWS),
+            cameras=tuple(Camera(name=name, **size) for name in VIEWS),
             actions=ActionSpace(
                 names=tuple(f"a{index}" for index in range(actions)),
                 low=(-1.0,) * actions,
@@ -69,8 +69,9 @@ class Parts:
                 rate=20,
             ),
         )
-        self.extractor = extractor_of(self.meta).build(spaces).eval()
-        layout = self.extractor.layout
+        self.scales = first, last = [self.meta["sampler"][f"guidance_{end}"] for end in ("min", "max")]
+        self.extractor = extractor_of(self.meta, guidance=last, guidance_start=first).build(spaces).eval()
+        layout, self.spaces = self.extractor.layout, spaces
         self.decoder = decoder_of(self.meta).build(layout, spaces).eval()
         self.weights: dict[str, torch.nn.Parameter] = {}
         """Ours by their official names."""
@@ -110,7 +111,7 @@ class Parts:
         """Tokens, the action network's own output, and the denoised actions."""
         tokens = self.extractor.tokens(denoised)
         branches = [Branch(1.0, tokens, denoised.step_embedding)]
-        stream = StaticStream(Observation({}, ["", ""]), self.extractor.layout, branches)
+        stream = StaticStream(Observation({}, [""] * self.meta["batch"]), self.extractor.layout, branches)
         noisy, level = self.inputs["noised_action"].float(), self.inputs["sigma"]
         clean = self.decoder.denoise(noisy, level, branches, stream)
         scale = level.view(-1, 1, 1)
@@ -122,7 +123,7 @@ def backbone_options(meta: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "svd",
         "image_size": [8 * meta["latent_height"], 8 * meta["latent_width"]],
-        "frames": FRAMES,
+        "frames": (meta["video_frames"] - 1) // len(VIEWS),
         "stride": 4,
         "views": "concatenated",
         "pad_frame": True,
@@ -157,7 +158,7 @@ def extractor_of(meta: dict[str, Any], **options: Any) -> Any:
     return TypeAdapter(AnyExtractor).validate_python(given)
 
 
-def decoder_of(meta: dict[str, Any]) -> Any:
+def decoder_of(meta: dict[str, Any], **options: Any) -> Any:
     unet, sampler = meta["action_unet"], meta["sampler"]
     given = {
         "type": "action-unet",
@@ -173,6 +174,7 @@ def decoder_of(meta: dict[str, Any]) -> Any:
             "highest": sampler["sigma_max"],
             "rho": sampler["rho"],
         },
+        **options,
     }
     return TypeAdapter(AnyDecoder).validate_python(given)
 
@@ -240,8 +242,6 @@ def test_every_frame_may_be_told_something_else(parts):
 def test_guided_sampling_in_lock_step(parts, recorded_noise, monkeypatch):
     item, sampler = parts.meta["sampler"]["batch_item"], parts.outputs["sampler"]
     rows = slice(item, item + 1)
-    assert parts.meta["sampler"]["guidance_min"] == parts.meta["sampler"]["guidance_max"]
-    assert parts.extractor.options.guidance == parts.meta["sampler"]["guidance_max"]
     backbone, text = parts.extractor.backbone, parts.inputs["context"].float()[rows]
 
     def condition(observation: Observation, unconditional: bool = False, generator: RowGenerator | None = None) -> Any:
@@ -269,7 +269,8 @@ def test_guided_sampling_in_lock_step(parts, recorded_noise, monkeypatch):
     close(actions[0], sampler["action"], atol=5e-3)
     # Nobody reads the video behind the last features, so its last step, down to 0, is done here.
     without, told = seen[-1][2].split(1)
-    close((without + 2 * (told - without))[0], sampler["video"], atol=5e-4)
+    scale = torch.linspace(*parts.scales, parts.meta["video_frames"]).view(-1, 1, 1, 1)
+    close((without + scale * (told - without))[0], sampler["video"], atol=5e-4)
 
 
 def test_levels_of_the_official_thirty_steps(parts):
@@ -323,13 +324,31 @@ def test_joint_losses_and_their_gradients(parts, monkeypatch):
     parts.decoder.zero_grad()
 
 
+@pytest.mark.parametrize("horizon", [16, 32])
+def test_the_loss_is_one_mean_over_frames_and_actions(parts, horizon):
+    """At 16 actions too: with weights of 32 actions the recorded errors would give another number."""
+    meta, per_element = parts.meta, parts.outputs["loss"]["per_element"]
+    rows, frames, steps = meta["batch"], meta["video_frames"], meta["action_steps"]
+    of_video, of_actions = per_element.split([rows * frames, rows * steps])
+    of_actions = of_actions.view(rows, steps)[:, : min(horizon, steps)]
+    official = torch.cat([of_video, of_actions.flatten()]).mean()
+    observation, count = Observation({}, [""] * rows), of_actions.shape[1]
+    batch = Batch(observation, actions=torch.zeros(rows, count, meta["action_dim"]))
+    stream = parts.extractor.stream(observation, batch)
+    decoder = decoder_of(meta, horizon=count).build(parts.extractor.layout, parts.spaces)
+    weights = stream.video_weight, decoder.weight(stream)
+    assert weights == pytest.approx((frames / (frames + count), count / (frames + count)))
+    close(weights[0] * of_video.mean() + weights[1] * of_actions.mean(), official, atol=0, rtol=1e-6)
+
+
 def test_the_two_autoencoders(video_policy_oracle):
     from diffusers.models.unets.unet_3d_blocks import MidBlockTemporalDecoder
 
     meta, state = video_policy_oracle["meta"]["vae"], video_policy_oracle["state"]
+    size = video_policy_oracle["meta"]["vae"]["size"]
     given = {
         "type": "svd",
-        "image_size": [64, 64],
+        "image_size": [size, size],
         "latent": {
             "type": "vae",
             "channels": [meta["ch"] * factor for factor in meta["ch_mult"]],
@@ -341,7 +360,7 @@ def test_the_two_autoencoders(video_policy_oracle):
         "unet": {"channels": [32], "heads": [1], "attention": [False], "layers": 1, "time_ids_width": 8},
     }
     spaces = Spaces(
-        cameras=(Camera(name="gripper", height=64, width=64),),
+        cameras=(Camera(name="gripper", height=size, width=size),),
         actions=ActionSpace(names=("x",), low=(-1.0,), high=(1.0,), control="delta_position", rate=20),
     )
     latent = TypeAdapter(AnyBackbone).validate_python(given).build(spaces).latent
@@ -369,11 +388,12 @@ def load_autoencoder(module: torch.nn.Module, state: dict[str, Tensor], further:
 
 
 def test_the_vector_is_told_in_the_official_order(parts):
-    """Channels, then frames, height and width: 336 numbers here, 6720 at the official size."""
-    layout = parts.extractor.layout
-    assert layout.tokens * layout.dim == parts.meta["adapter"]["obs_dim"]
+    """Channels, then frames, height and width: 6720 numbers at the official size."""
+    layout, meta = parts.extractor.layout, parts.meta
+    assert layout.tokens * layout.dim == meta["adapter"]["obs_dim"]
+    height, width = (meta[f"latent_{side}"] // 8 for side in ("height", "width"))  # of the coarsest feature map
     assert layout == FeatureLayout(
-        parts.meta["adapter"]["out_channels"],
-        (("frames", 1), ("height", 2), ("width", 3)),
-        parts.meta["adapter"]["emb_dim"],
+        meta["adapter"]["out_channels"],
+        (("frames", 1), ("height", height), ("width", width)),
+        meta["adapter"]["emb_dim"],
     )

@@ -17,7 +17,6 @@ from videopolicy.components.fields import AnyDecoder, AnyExtractor
 from videopolicy.types import Branch
 
 pytestmark = pytest.mark.oracle
-STEP2_FRAMES = [0, 15]
 
 
 def component(kind: Any, **options: Any) -> Any:
@@ -40,7 +39,12 @@ def svd_options(meta: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "frames": meta["extractor"]["frames"],
         "latent": {"type": "vae", "channels": vae["block_out_channels"], "layers": vae["layers_per_block"]},
         # The text module is replaced by recorded token ids, so its weights are never asked for.
-        "text": {"type": "word-text", "width": 512, "words": 20, "buckets": 1},
+        "text": {
+            "type": "word-text",
+            "width": meta["text_encoder"]["hidden_size"],
+            "words": meta["policy"]["max_length"],
+            "buckets": 1,
+        },
         "position_encode": meta["extractor"]["position_encode"],
         "unet": {
             "channels": unet["block_out_channels"],
@@ -143,6 +147,11 @@ def policy_stream(vpp_oracle: dict[str, Any], observation: Observation) -> Stati
     return StaticStream(observation, FeatureLayout(tokens.shape[-1]), [Branch(1.0, tokens)])
 
 
+def ends_of(vpp_oracle: dict[str, Any]) -> list[int]:
+    """The first and the last frame, which single features were recorded of."""
+    return [0, vpp_oracle["meta"]["extractor"]["frames"] - 1]
+
+
 def official_grid(features: Tensor, views: int, size: int) -> Tensor:
     """Our ``(B, T, V h w, C)`` as the official ``(V B, T, C, h, w)``."""
     return features.unflatten(2, (views, size, size)).permute(2, 0, 1, 5, 3, 4).flatten(0, 1)
@@ -160,11 +169,10 @@ def test_goal_vector(vpp_oracle, clip_goal):
     close(clip_goal(vpp_oracle["inputs"]["texts"]).pooled, vpp_oracle["outputs"]["goal"][:, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [10, 20, 30])
-def test_video_schedule(vpp_oracle, make_extractor, steps):
-    expected = vpp_oracle["outputs"][f"sched_{steps}"]
+def test_video_schedule(vpp_oracle, make_extractor, vpp_steps):
+    expected = vpp_oracle["outputs"][f"sched_{vpp_steps}"]
     backbone = make_extractor().backbone
-    scheduler = backbone.scheduler(steps)
+    scheduler = backbone.scheduler(vpp_steps)
     close(scheduler.sigmas, expected["sigmas"], atol=1e-4, rtol=1e-5)
     close(scheduler.timesteps, expected["timesteps"], atol=1e-5)
     assert scheduler.init_noise_sigma == pytest.approx(expected["init_noise_sigma"], rel=1e-6)
@@ -191,7 +199,7 @@ def test_features_of_all_layers(vpp_oracle, make_extractor, observation, latent_
 
 
 def test_features_of_one_layer(vpp_oracle, make_extractor, observation, latent_noise, recorded_noise):
-    extractor = make_extractor("linear", taps=["up1"], frames=STEP2_FRAMES)
+    extractor = make_extractor("linear", taps=["up1"], frames=ends_of(vpp_oracle))
     features = extractor.frozen_features(observation, recorded_noise(latent_noise))
     expected = vpp_oracle["outputs"]["features_idx1_single"]
     official = official_grid(features, len(observation.images), expected.shape[-1])
@@ -206,7 +214,7 @@ def test_features_of_three_layers(vpp_oracle, make_extractor, observation, laten
 
 
 def test_features_after_a_denoising_step(vpp_oracle, make_extractor, observation, latent_noise, recorded_noise):
-    extractor = make_extractor("linear", denoising_steps=2, frames=STEP2_FRAMES)
+    extractor = make_extractor("linear", denoising_steps=2, frames=ends_of(vpp_oracle))
     features = extractor.frozen_features(observation, recorded_noise(latent_noise))
     expected = vpp_oracle["outputs"]["features_step2"]
     official = official_grid(features, len(observation.images), expected.shape[-1])
@@ -214,7 +222,7 @@ def test_features_after_a_denoising_step(vpp_oracle, make_extractor, observation
 
 
 def test_features_from_latents(vpp_oracle, make_extractor, observation, latent_noise, recorded_noise):
-    extractor = make_extractor("linear", frames=STEP2_FRAMES)
+    extractor = make_extractor("linear", frames=ends_of(vpp_oracle))
     latents = vpp_oracle["inputs"]["scaled_latents_frame"].float()
     latents = latents.unflatten(0, (len(observation.images), -1)).transpose(0, 1)
     extractor.backbone.latent.told = lambda images: latents.flatten(0, 2) / extractor.backbone.latent.scaling_factor
@@ -254,6 +262,7 @@ def test_context_raw_and_denoised(vpp_oracle, make_decoder, policy_stream):
     from vpolicy_vpp.decoder import _Contexts
 
     inputs, outputs = vpp_oracle["inputs"], vpp_oracle["outputs"]
+    data = vpp_oracle["meta"]["denoiser"]["sigma_data"]
     decoder = make_decoder()
     context = context_of(decoder, policy_stream)
     close(context, outputs["context"], atol=5e-5)
@@ -262,7 +271,7 @@ def test_context_raw_and_denoised(vpp_oracle, make_decoder, policy_stream):
     for index, sigma in enumerate(inputs["sigmas"]):
         noisy = inputs["x_unit"].float() * sigma
         level = sigma.expand(len(noisy))
-        raw = decoder.network(noisy / (sigma**2 + 0.25).sqrt(), level, memory)
+        raw = decoder.network(noisy / (sigma**2 + data**2).sqrt(), level, memory)
         close(raw, outputs["raw"][index], atol=5e-5)
         denoised = decoder.denoise(noisy, level, policy_stream.at(level), contexts)
         close(denoised, outputs["denoised"][index], atol=5e-5)
@@ -303,11 +312,10 @@ def test_density_of_training_levels(vpp_oracle, make_decoder):
     close(levels, vpp_oracle["outputs"]["sigma_density"], atol=0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["train_cfg", "eval_cfg", "karras", "euler"])
-def test_samplers(vpp_oracle, make_decoder, policy_stream, recorded_noise, name):
+def test_samplers(vpp_oracle, make_decoder, policy_stream, recorded_noise, vpp_sampler):
     from vpolicy_vpp.decoder import sampling_levels
 
-    config = vpp_oracle["meta"]["samplers"][name]
+    config = vpp_oracle["meta"]["samplers"][vpp_sampler]
     decoder = make_decoder(
         sampling_levels={
             "schedule": config["schedule"],
@@ -318,9 +326,9 @@ def test_samplers(vpp_oracle, make_decoder, policy_stream, recorded_noise, name)
         }
     )
     levels = sampling_levels(decoder.options.sampling_levels)
-    close(levels, vpp_oracle["outputs"][f"sigmas_{name}"], atol=1e-6, rtol=1e-5)
+    close(levels, vpp_oracle["outputs"][f"sigmas_{vpp_sampler}"], atol=1e-6, rtol=1e-5)
     actions = decoder.sample(policy_stream, recorded_noise(vpp_oracle["inputs"]["x_unit"].float()))
-    close(actions, vpp_oracle["outputs"][f"actions_{name}"], atol=1e-4)
+    close(actions, vpp_oracle["outputs"][f"actions_{vpp_sampler}"], atol=1e-4)
 
 
 def test_whole_evaluation(vpp_oracle, make_extractor, make_decoder, observation, recorded_noise):

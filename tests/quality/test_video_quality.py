@@ -303,7 +303,10 @@ def test_fvd_is_the_frechet_distance_of_whole_videos(measure, detector):
     quality = measure(Seer(error=20, offsets=LONG), clips=24, networks=Networks(fvd=detector, trust=True))
     whole = [(2 * i + 1) * 120 // 48 for i in range(24)]
     whole = [index for index in whole if index % STEPS <= STEPS - 1 - LONG[-1]]
-    assert quality.source == f"24 clips of 4 held-out episodes; FVD of {len(whole)} videos, a trend below 500"
+    assert quality.source == (
+        f"24 clips of 4 held-out episodes; FVD of {len(whole)} videos of 10 future frames of 40 x 40 pixels, "
+        "a trend below 500"
+    )
     # All that differs is the brightness: three of the features are shifted by it.
     assert quality.values["fvd"] == pytest.approx(3 * (20 * 2 / 255) ** 2, rel=1e-3)
     assert measure(Seer(offsets=LONG), clips=24) == quality, "a rerun without the network keeps what is there"
@@ -333,8 +336,47 @@ def test_other_weights_than_alexnets_are_refused(measure, tmp_path):
 
 
 def test_clips_that_are_too_short_for_fvd_are_refused(measure, detector):
-    with pytest.raises(VpolicyError, match="FVD needs 10 frames at least; the model predicts 2"):
+    with pytest.raises(VpolicyError, match="FVD needs 10 frames at least; the model predicts 2") as caught:
         measure(Seer(), networks=Networks(fvd=detector, trust=True))
+    assert "Predict 4 frames or more, which are repeated where they are fewer than 10" in caught.value.hint
+
+
+class Counter(nn.Module):
+    """Reads nothing but how many frames it is shown, the brightness of the first, and whether neighbours are equal."""
+
+    def forward(self, x: torch.Tensor, rescale: bool, resize: bool, return_features: bool) -> torch.Tensor:
+        if x.shape[2] < 10:
+            raise ValueError("pooled to nothing")
+        equal = (x[:, :, 1:] == x[:, :, :-1]).float().mean([1, 3, 4]).sum(1)
+        frames = torch.full_like(equal, x.shape[2])
+        return torch.stack([x[:, :, 0].mean([1, 2, 3]) + 100 * equal, frames], 1)
+
+
+@pytest.mark.parametrize(("future", "times"), [(4, 4), (7, 3), (9, 2)])
+def test_fvd_of_short_clips_repeats_every_frame_and_says_so(measure, tmp_path, monkeypatch, future, times):
+    shown = []
+    path = tmp_path / "i3d_torchscript.pt"
+    torch.jit.script(Counter()).save(path)
+    load = torch.jit.load
+
+    class Recorded(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, videos, **options):
+            shown.append(videos)
+            return self.network(videos, **options)
+
+    monkeypatch.setattr(torch.jit, "load", lambda *args, **options: Recorded(load(*args, **options)))
+    offsets = tuple(range(1, future + 1))
+    quality = measure(Seer(error=20, offsets=offsets), networks=Networks(fvd=path, trust=True))
+    assert f"videos of {future} future frames of 40 x 40 pixels, each {times} times" in quality.source
+    assert quality.values["fvd"] == pytest.approx(20**2, rel=1e-3)
+    video = shown[0]
+    assert video.shape[2] == future * times >= 16
+    frames = video.unflatten(2, (future, times))
+    assert (frames == frames[:, :, :, :1]).all() and not (frames[:, :, 1:, 0] == frames[:, :, :-1, 0]).all()
 
 
 @pytest.mark.parametrize(("videos", "others"), [(200, 300), (5, 7)])

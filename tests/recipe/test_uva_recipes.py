@@ -34,7 +34,8 @@ def test_every_literal_of_the_code_is_written_down(name):
     recipe = recipe_of(name)
     joint, action = recipe.policy.joint, recipe.policy.action
     window = recipe.policy.window()
-    assert (window.observed, window.future) == ((-12, -8, -4, 0), (4, 8, 12, 16))  # 3, 7 .. 31 of 32 frames
+    history = (0,) if name == "uva_robocasa" else (-12, -8, -4, 0)  # 3, 7 .. 31 of 32 frames
+    assert (window.observed, window.future) == (history, (4, 8, 12, 16))
     assert (window.horizon, window.past_actions, recipe.eval.execute) == (16, 0, 8)
     assert (joint.image_size, joint.grid, joint.frames * joint.grid[0] * joint.grid[1]) == ((256, 256), (16, 16), 1024)
     shape = joint.transformer
@@ -110,6 +111,27 @@ def test_views_and_sentences_are_the_codes():
     assert recipe_of("uva_robocasa").policy.joint.inverse_hides == "all"
 
 
+def test_the_baseline_on_robocasa_is_that_of_the_papers_appendix():
+    """Liang et al. 2025, A.2: autoencoder and MAR to start with, three conditioning images, one clip of all views."""
+    recipe = recipe_of("uva_robocasa")
+    joint, spaces = recipe.policy.joint, recipe.benchmark.spaces()
+    assert (joint.latent.weights, joint.initial_weights) == ("weights/kl-f16", "weights/mar-base")
+    assert len(spaces.cameras) * len(joint.history) == 3 and joint.image_size == (256, 256)
+    assert (joint.views, joint.predicted_views) == ("concatenated", None)
+    assert dict(joint.layout(spaces).axes) == {"frames": 12, "height": 16, "width": 16}
+    with torch.device("meta"):
+        three, one = (build_learner(recipe_of(name), "policy", 0).joint for name in ("uva_robocasa", "uva_libero10"))
+    shapes = {name: value.shape for name, value in one.state_dict().items()}
+    assert three.state_dict().keys() == shapes.keys(), "MAR's weights go where they go in a model of one view"
+    other = {name for name, value in three.state_dict().items() if value.shape != shapes[name]}
+    assert other == {
+        *(f"transformer.{which}frame_positions" for which in ("", "decoder_", "output_")),
+        "transformer.action_in.weight",  # 7 actions a step
+    }
+    fused = recipe_of("uva_robocasa", "policy.joint.views=fused", "policy.joint.history_stride=4").policy.joint
+    assert fused.window().observed == (-12, -8, -4, 0) and dict(fused.layout(spaces).axes)["frames"] == 4
+
+
 def test_goals_of_pusht_multitask_are_seeded_and_the_recipe_says_so():
     one, many = recipe_of("uva_pusht"), recipe_of("uva_pusht_multitask")
     assert (one.benchmark.goals, many.benchmark.goals) == ("fixed", "random")
@@ -124,18 +146,28 @@ def test_goals_of_pusht_multitask_are_seeded_and_the_recipe_says_so():
     [
         ("uva_pusht", (), 444, 261.08),
         ("uva_libero10", (), 449, 261.60),
-        # The code has 583 tensors and 350.91 million, with a head for the robot's state as large as that for actions.
+        # Without and with the head for the robot's state, which is as large as that for actions.
         ("uva_toolhang", WRIST, 583 - 72, 350.91 - 52.25),
+        ("uva_toolhang", (*WRIST, "policy.joint.predict_proprioception={}"), 583, 350.91),
     ],
 )
 def test_the_policy_has_the_official_sizes(name, overrides, tensors, millions):
     with torch.device("meta"):
         policy = build_learner(recipe_of(name, *overrides), "policy", 0)
-    parts = (policy.joint.transformer, policy.joint.video_heads, policy.action)
+    parts = [policy.joint.transformer, policy.joint.video_heads, policy.action]
+    if policy.joint.state_prediction is not None:
+        parts.append(policy.joint.state_prediction)
     assert sum(len(part.state_dict()) for part in parts) == tensors
     counted = sum(parameter.numel() for part in parts for parameter in part.parameters())
     assert counted / 1e6 == pytest.approx(millions, abs=0.006)
     assert sum(parameter.numel() for parameter in policy.joint.latent.parameters()) == 66_456_019
+
+
+def test_the_robots_state_is_read_and_predicted_at_every_step():
+    window = recipe_of("uva_toolhang", *WRIST, "policy.joint.predict_proprioception={}").policy.window()
+    assert window.observed == tuple(range(-15, 1)) and window.future_states == tuple(range(1, 17))
+    drawn = recipe_of("uva_toolhang", *WRIST, "policy.joint.random_history=true").policy.joint
+    assert drawn.state_offsets == (-12, -8, -4, 0)
 
 
 def test_a_video_model_that_is_told_actions_depends_on_how_they_are_scaled(tmp_path):

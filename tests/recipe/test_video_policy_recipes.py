@@ -51,6 +51,7 @@ def test_training_is_that_of_table_five_and_the_code(name):
         assert stage.schedule.type == "constant" and stage.gradient_clip is None and stage.ema_decay is None
     extractor, backbone = recipe.part("policy.extractor"), recipe.part("policy.extractor.backbone")
     assert extractor.frozen and extractor.guidance == 2.0
+    assert (backbone.guidance_scale, backbone.video_guidance) == (2.0, "constant"), "predicted videos are guided alike"
     assert (backbone.training.fps, backbone.training.motion_bucket, backbone.training.noise_augmentation) == (
         6,
         100,

@@ -107,3 +107,22 @@ def test_episodes_that_began_differently_are_counted(made_up_run, tabletop):
     log = made_up_run / "episodes.jsonl"
     log.write_text(log.read_text().replace("door-open-v3-4", "elsewhere", 1))
     assert "1&nbsp;episode in different initial states" in write_report(made_up_run, tabletop).read_text()
+
+
+def test_numbers_of_other_robots_are_folded_away_on_the_page_and_counted_in_the_terminal(made_up_run, tabletop):
+    own = tabletop.published()
+    real = own[0].model_copy(
+        update={"metric": "success on a real robot", "source": "Made-up et al. 2025, table 3", "kind": "elsewhere"}
+    )
+
+    class WithRobot(type(tabletop)):
+        def published(self):
+            return (*own, real)
+
+    benchmark = WithRobot(**tabletop.model_dump())
+    text = printed(read_run(made_up_run, benchmark))
+    assert "1 more table of other robots, data and machines" in text and "real robot" not in text
+    assert "other robots" not in printed(read_run(made_up_run, tabletop))
+    page = write_report(made_up_run, benchmark).read_text()
+    main, _, folded = page.partition("<details><summary>Of other robots, data and machines (1 table)")
+    assert "table 2" in main and "real robot" not in main and "success on a real robot" in folded

@@ -79,3 +79,13 @@ def test_a_video_model_is_shared_by_recipes_that_scale_other_actions(tmp_path):
     other_video, other_policy = keys("normalization.unscaled=[gripper]")
     assert video == other_video and policy != other_policy
     assert keys("normalization.unscaled=[hand_x]")[0] != video
+
+
+def test_states_to_come_are_scaled_like_those_that_are_seen():
+    recipe = load_recipe(QUICKSTART, MODES)
+    normalizer = Normalizer(recipe.normalization, MEASURED)
+    batch = toy_batch(recipe.benchmark.spaces(), Window(future_states=(1, 2)))
+    found = normalizer.batch(batch)
+    torch.testing.assert_close(found.future_state, batch.future_state - 2)  # 1 to 3 become -1 to 1
+    assert torch.equal(found.future_state_mask, batch.future_state_mask)
+    assert normalizer.batch(toy_batch(recipe.benchmark.spaces(), Window())).future_state is None

@@ -81,3 +81,5 @@ def test_the_papers_tables_agree_where_they_overlap():
     assert list(by_count.values()) == [0.965, 0.909, 0.866, 0.820, 0.769]
     assert {n.method for n in numbers if n.kind == "main"} >= {"VPP", "GR-1"}
     assert {n.source.rpartition("Table ")[2] for n in numbers if n.kind == "main"} == {"1"}
+    others = {n.source.rpartition("Table ")[2].split(",")[0] for n in numbers if n.kind == "elsewhere"}
+    assert others == {"5", "6", "7", "8", "9"}

@@ -204,6 +204,23 @@ def test_zeros_past_the_end_are_trained_on_only_when_asked(root: Path) -> None:
     assert torch.isnan(padded.actions[~seen]).all()
 
 
+def test_the_last_action_is_repeated_and_counted_only_when_asked(root: Path) -> None:
+    window = Window(horizon=4)
+    masked = all_of(component(root), window)
+    repeated = all_of(component(root, action_padding="repeat", actionless_tasks=("TurnOnStove",)), window)
+    seen = torch.tensor(["Stove" not in sentence for sentence in repeated.observation.instructions])
+    assert repeated.action_mask[seen].all() and not repeated.action_mask[~seen].any()
+    assert torch.isnan(repeated.actions[~seen]).all()
+    last = masked.action_mask.sum(dim=1) - 1  # of every window, the last action that was recorded
+    assert (last[seen] < 3).any()
+    for actions, of_episode, row in zip(repeated.actions[seen], masked.actions[seen], last[seen], strict=True):
+        assert torch.equal(actions[: row + 1], of_episode[: row + 1])
+        assert torch.equal(actions[row:], of_episode[row].expand(4 - int(row), -1))
+    assert (
+        component(root, action_padding="repeat").build(None).fingerprint() != component(root).build(None).fingerprint()
+    )
+
+
 def test_skipped_episodes_are_left_out_of_windows_and_statistics(root: Path) -> None:
     dataset = component(root, skip={"TurnOnStove": ("demo_1",)}).build(None)
     assert dataset.splits == {"train": 8}

@@ -363,6 +363,21 @@ def test_guidance_is_constant_where_asked_for() -> None:
     assert video.shape == (2, 2, 3, 3, *backbone.options.image_size)
 
 
+def test_videos_have_the_guidance_of_the_options_where_none_is_named() -> None:
+    """VPP's scale of 7.5 (appendix B.3) by default; Video Policy's recipes have 2."""
+    assert Svd().guidance_scale == 7.5
+    plain, guided = (build(video_guidance="constant", guidance_scale=scale).eval() for scale in (1.0, 2.0))
+    guided.load_state_dict(plain.state_dict())
+    observation = toy_observation(SPACES, plain.window)
+
+    def predicted(backbone: SvdBackbone, **options: float) -> torch.Tensor:
+        return backbone.predict_video(observation, RowGenerator.from_seeds([0, 1]), steps=3, **options)
+
+    assert torch.equal(predicted(guided), predicted(plain, guidance=2.0))
+    assert torch.equal(predicted(plain), predicted(guided, guidance=1.0))
+    assert not torch.equal(predicted(plain), predicted(guided))
+
+
 def test_the_unet_may_start_anew_while_the_autoencoder_is_pretrained(pipeline_folder: Path, tmp_path: Path) -> None:
     first = build(latent=TINY_VAE)
     vae_alone = shutil.copytree(pipeline_folder / "vae", tmp_path / "pipeline" / "vae").parent

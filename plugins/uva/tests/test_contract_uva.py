@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from vpolicy_uva.components import ActionHead, Head, KlLatent, SpaceToDepthLatent, Transformer, Uva, UvaAction, UvaJoint
+from vpolicy_uva.components import Uva, UvaAction, UvaJoint
+from vpolicy_uva.options import ActionHead, Head, KlLatent, SpaceToDepthLatent, StateHead, Transformer
 
 from videopolicy.components.text import WordText
 from videopolicy.testing import LearnerContract, PolicyContract
@@ -64,6 +65,24 @@ class TestUvaWithEverything(PolicyContract):
         return Uva(joint=joint, action=ACTION, modes=("forward", "inverse", "full"), guidance=2.0)
 
 
+class TestUvaThatPredictsTheState(PolicyContract):
+    """States of every step and to come, a camera that is predicted and not seen."""
+
+    @pytest.fixture
+    def component(self):
+        joint = UvaJoint(
+            **SMALL,
+            history_stride=2,
+            proprioception=True,
+            predict_proprioception=StateHead(
+                dimensions=(1, 2), aggregation="fc2", head=ActionHead(width=16, depth=1, sampling_steps=4)
+            ),
+            seen_views=("front",),
+            text_drop=0.5,
+        )
+        return Uva(joint=joint, action=ACTION, modes=("forward", "full", "inverse"), modes_per="sample")
+
+
 class TestUvaAction(PolicyContract):
     """The paper's ablation: no video."""
 
@@ -74,3 +93,14 @@ class TestUvaAction(PolicyContract):
 
     def test_trains_all_that_is_trainable(self):
         pytest.skip("what reads actions and frames to come is there and has nothing to do")
+
+
+class TestUvaWithConcatenatedViews(PolicyContract):
+    """One clip of both cameras, conditioned on one frame of each, with past actions and the robot's state."""
+
+    @pytest.fixture
+    def component(self):
+        joint = UvaJoint(
+            **SMALL, views="concatenated", history_stride=0, past_actions=4, proprioception=True, text_drop=0.5
+        )
+        return Uva(joint=joint, action=ACTION, modes=("forward", "full", "inverse"), modes_per="sample")

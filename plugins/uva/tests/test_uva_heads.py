@@ -168,6 +168,18 @@ class TestHead:
 
         torch.testing.assert_close(found, stepwise(head, [told] * 5, guided), atol=1e-5, rtol=1e-5)
 
+    def test_guidance_may_change_from_vector_to_vector(self, head: DiffusionHead) -> None:
+        without, told = torch.randn(2, ROWS, VECTORS, WIDTH)
+        scale = torch.linspace(1, 3, VECTORS)
+        found = head.sample([(1 - scale, without), (scale, told)], seeded(1, 2))
+
+        def guided(sample: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
+            outputs = [head(sample, timestep, one.flatten(0, 1)).chunk(2, dim=-1) for one in (without, told)]
+            own = scale.repeat(ROWS)[:, None]
+            return torch.cat([own * outputs[1][0] + (1 - own) * outputs[0][0], outputs[1][1]], dim=-1)
+
+        torch.testing.assert_close(found, stepwise(head, [told] * 5, guided), atol=1e-5, rtol=1e-5)
+
     def test_learns_a_distribution_for_every_condition(self) -> None:
         # Two conditions, two means: the loss falls and samples follow.
         torch.manual_seed(0)

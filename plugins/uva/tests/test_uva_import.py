@@ -41,7 +41,10 @@ def spaces_of(variant: Any) -> Spaces:
     zeros = (0.0,) * variant.actions
     names = tuple(f"a{n}" for n in range(variant.actions))
     return Spaces(
-        cameras=tuple(Camera(name=name, height=8, width=8) for name in ("scene", "wrist")[: 1 + variant.second_used]),
+        cameras=tuple(
+            Camera(name=name, height=8, width=8)
+            for name in ("scene", "wrist")[: 1 + (variant.second_used or variant.wrist)]
+        ),
         actions=ActionSpace(names=names, low=zeros, high=zeros, control="velocity", rate=1),
         state=StateSpace(names=tuple(f"s{n}" for n in range(variant.state))) if variant.state else None,
     )
@@ -112,8 +115,22 @@ class TestVariants:
         variants = {
             "PUSHT": {"past_actions": 0, "text": None, "proprioception": False, "predicted_views": None},
             "LIBERO": {"text_tokens": 64, "text.type": "clip-text", "text.max_length": 30},
-            "UMI": {"proprioception": True, "predicted_views": None},
-            "TOOLHANG": {"proprioception": True, "predicted_views": None},
+            "UMI": {
+                "proprioception": True,
+                "predicted_views": None,
+                "states": "frames",
+                "predict_proprioception.dimensions": [10, 11, 12, 13, 14, 15],
+                "predict_proprioception.aggregation": "conv_fc",
+                "predict_proprioception.head.width": 24,
+            },
+            "TOOLHANG": {
+                "proprioception": True,
+                "predicted_views": None,
+                "seen_views": None,
+                "states": "steps",
+                "predict_proprioception.dimensions": None,
+                "predict_proprioception.head.depth": 2,
+            },
             "PAST": {"past_actions": 16},
         }
         for name, wanted in variants.items():
@@ -133,6 +150,29 @@ class TestVariants:
         imported = converted(variant, heads=(2, 2))
         assert imported.options["action.aggregation"] == aggregation and imported.options["action.horizon"] == 16
         fits(imported, spaces_of(variant))
+
+    @pytest.mark.parametrize(
+        ("name", "said", "other"), [("UMI", "history's frames", "steps"), ("TOOLHANG", "every step", "frames")]
+    )
+    def test_says_where_states_are_read_and_predicts_them(self, name: str, said: str, other: str) -> None:
+        variant = getattr(official, name)
+        imported = converted(variant, heads=(2, 2))
+        (sentence,) = [one for one in imported.not_carried if one.startswith("Where states are read")]
+        assert said in sentence and f"states: {other}" in sentence
+        policy = fits(imported, spaces_of(variant))
+        predicted = {name: value for name, value in policy.state_dict().items() if "state_prediction" in name}
+        assert imported.parts["state head"].keys() == predicted.keys()
+        assert policy.joint.state_prediction.head.channels == variant.predicted_state
+        stage = converted(replace(variant, aggregation=None), heads=(2, 2))
+        assert "state head" not in stage.parts and stage.options["predict_proprioception"] is None
+
+    def test_a_camera_that_is_predicted_and_not_seen(self) -> None:
+        variant = replace(official.PUSHT, wrist=True)
+        imported = converted(variant, heads=(2, 2))
+        assert imported.options["joint.predicted_views"] is None and "joint.seen_views" not in imported.options
+        assert any("`seen_views` must name the first" in sentence for sentence in imported.not_carried)
+        policy = fits(imported, spaces_of(variant), seen_views=["scene"])
+        assert policy.joint.transformer.fuse.in_features == 4 * 32 and len(policy.joint.video_heads) == 2
 
     def test_a_second_camera_that_is_seen_only(self) -> None:
         imported = converted(official.TOOLHANG_SEEN, heads=(2, 2))
@@ -165,7 +205,6 @@ class TestVariants:
     def test_what_is_dropped_has_a_reason(self) -> None:
         imported = converted(official.UMI, heads=(2, 2))
         reasons = {
-            "model.diffproploss.net.cond_embed.weight": "predicts proprioception",
             "model.proprioception_image_proj_cond.bias": "UMI's models have and do not use",
             "text_model.embeddings.weight": "the recipe's text component loads",
             "optimizer": "state of training",
@@ -239,10 +278,6 @@ class TestRefusals:
                 UvaImporter().convert(files.checkpoint_of(state))
         with pytest.raises(WeightsError, match=r"32 is not a multiple of its 5 heads"):
             converted(official.PUSHT, heads=(5, 5))
-
-    def test_a_camera_that_is_predicted_and_not_seen(self) -> None:
-        with pytest.raises(WeightsError, match="second camera that they do not see"):
-            converted(replace(official.PUSHT, wrist=True))
 
     def test_files_of_something_else(self) -> None:
         importer = UvaImporter()

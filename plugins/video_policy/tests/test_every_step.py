@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -172,14 +173,15 @@ def test_parts_learn_at_the_official_rates(views_in_one_clip: BackboneComponent)
 
 
 def test_weights_of_the_losses_scale_them(views_in_one_clip: BackboneComponent) -> None:
-    _, official = losses_of(two_taps(views_in_one_clip), unet())
+    official_weights = unet(action_weight=32 / 57)
+    _, official = losses_of(two_taps(views_in_one_clip, video_weight=25 / 57), official_weights)
     _, other = losses_of(two_taps(views_in_one_clip, video_weight=1.0), unet(action_weight=1.0))
     torch.testing.assert_close(official["video"] * 57 / 25, other["video"])
     torch.testing.assert_close(official["action"] * 57 / 32, other["action"])
 
 
 def test_the_video_loss_is_the_mean_over_all_levels_that_were_asked_for() -> None:
-    extractor = toy().build(SPACES)
+    extractor = toy(video_weight=25 / 57).build(SPACES)
     batch = toy_batch(SPACES, extractor.window)
     seen = []
     for times in (1, 2):
@@ -273,6 +275,78 @@ def test_guidance_moves_the_video_too() -> None:
     for branch, condition in zip(second, conditions, strict=True):
         expected = extractor.tokens(backbone.denoise(moved, torch.ones(2), condition, ("hidden",)))
         torch.testing.assert_close(branch.tokens, expected)
+
+
+@torch.no_grad()
+def test_guidance_may_rise_over_frames_and_actions() -> None:
+    """Linearly from the first frame and action to the last ones, as ``LinearPredictionGuider`` has it."""
+    extractor = toy(guidance=2.5, guidance_start=1.0).build(SPACES)
+    backbone, observation = extractor.backbone, toy_observation(SPACES, extractor.window)
+    levels = torch.tensor([4.0, 1.0, 0.0])
+    stream = extractor.stream(observation, None, generators())
+    first, second = [branches for _, _, branches in stream.descend(levels)]
+    noisy = generators().randn(backbone.latent_shape, torch.zeros(())) * 17**0.5
+    conditions = [backbone.condition(observation, unconditional) for unconditional in (True, False)]
+    without, told = (backbone.denoise(noisy, torch.full((2,), 4.0), each).prediction for each in conditions)
+    clean = torch.stack(
+        [without[:, :, t] + scale * (told - without)[:, :, t] for t, scale in enumerate((1.0, 1.75, 2.5))], dim=2
+    )
+    moved = clean + (noisy - clean) / 4
+    for branch, condition in zip(second, conditions, strict=True):
+        expected = extractor.tokens(backbone.denoise(moved, torch.ones(2), condition, ("hidden",)))
+        torch.testing.assert_close(branch.tokens, expected)
+    assert [branch.weights(4).tolist() for branch in first] == [[0.0, -0.5, -1.0, -1.5], [1.0, 1.5, 2.0, 2.5]]
+
+
+@torch.no_grad()
+def test_the_decoder_weighs_every_action_by_its_own_scale() -> None:
+    extractor = toy(guidance=2.5, guidance_start=1.0)
+    policy = Modular(extractor=extractor, decoder=unet()).build(SPACES)
+    stream = policy.extractor.stream(toy_observation(SPACES, policy.window), None, generators())
+    level, _, branches = next(iter(stream.descend(LEVELS)))
+    noisy, levels = torch.randn(2, *policy.decoder.shape), level.expand(2)
+    without, told = (
+        policy.decoder.denoise(noisy, levels, [replace(branch, weight=1.0, last_weight=None)], stream)
+        for branch in branches
+    )
+    scales = torch.tensor([1.0, 1.5, 2.0, 2.5]).view(4, 1)
+    found = policy.decoder.denoise(noisy, levels, branches, stream)
+    torch.testing.assert_close(found, without + scales * (told - without))
+
+
+@pytest.mark.parametrize("horizon", [4, 16])
+def test_frames_and_actions_count_alike(horizon: int) -> None:
+    """The official loss is one mean over all frames and actions: their numbers are the weights."""
+    policy = Modular(extractor=toy(), decoder=unet(horizon=horizon)).build(SPACES)
+    batch = toy_batch(SPACES, policy.window)
+    batch.action_mask = torch.ones_like(batch.action_mask)
+    plain = Modular(extractor=toy(video_weight=1), decoder=unet(horizon=horizon, action_weight=1)).build(SPACES)
+    plain.load_state_dict(policy.state_dict())
+    torch.manual_seed(0)
+    unweighted = plain.loss(batch)
+    torch.manual_seed(0)
+    losses = policy.loss(batch)
+    frames = 2 * 3  # of two views
+    per_element = torch.cat([unweighted["video"].expand(2 * frames), unweighted["action"].expand(2 * horizon)])
+    torch.testing.assert_close(losses["video"] + losses["action"], per_element.mean())
+
+
+def test_the_official_weights_at_two_horizons() -> None:
+    """25 frames and 32 or 16 actions, also where the video model is frozen and has no loss."""
+    extractor = toy(frozen=True).build(SPACES)
+    for horizon in (32, 16):
+        batch = toy_batch(SPACES, replace(extractor.window, horizon=horizon))
+        stream = extractor.stream(batch.observation, batch)
+        stream.video_frames = 25
+        derived, plain = unet(horizon=horizon), unet(horizon=horizon, action_weight=1)
+        decoders = [options.build(extractor.layout, SPACES) for options in (derived, plain)]
+        decoders[1].load_state_dict(decoders[0].state_dict())
+        losses = []
+        for decoder in decoders:
+            torch.manual_seed(0)
+            losses.append(decoder.loss(stream, batch.actions, batch.action_mask).item())
+        assert losses[0] / losses[1] == pytest.approx(horizon / (25 + horizon))
+        assert stream.video_weight == pytest.approx(25 / (25 + horizon)) and "video" not in stream.losses
 
 
 def test_a_single_level_is_refused_when_acting() -> None:

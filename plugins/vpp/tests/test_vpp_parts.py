@@ -231,6 +231,16 @@ def test_guidance_is_the_weighted_sum_of_predictions() -> None:
     torch.testing.assert_close(guided, 1.5 * second - 0.5 * first, atol=1e-4, rtol=1e-4)
 
 
+def test_guidance_may_change_over_the_chunk() -> None:
+    decoder = dit(sampling_levels=SamplingLevels(steps=1)).build(LAYOUT, SPACES).eval()
+    one, other = static(seed=0), static(seed=1)
+    rising = [Branch(0.0, one.branches[0].tokens, last_weight=-1.5), Branch(1.0, other.branches[0].tokens, None, 2.5)]
+    both = StaticStream(one.observation, LAYOUT, rising)
+    first, second, guided = (decoder.sample(s, RowGenerator.from_seeds([0, 1])) for s in (one, other, both))
+    scale = torch.linspace(1, 2.5, guided.shape[1])[:, None]
+    torch.testing.assert_close(guided, scale * second + (1 - scale) * first, atol=1e-4, rtol=1e-4)
+
+
 def test_causal_attention_reads_only_the_first_context_tokens() -> None:
     """The official quirk: action i sees context tokens 0 to i and no more."""
     network = dit().build(LAYOUT, SPACES).eval().network

@@ -124,6 +124,37 @@ def test_windows_may_skip_steps(path: Path) -> None:
     assert np.array_equal(actions, content()["data/action"][starts])
 
 
+def test_the_last_action_is_repeated_and_counted_only_when_asked(path: Path) -> None:
+    repeating = component(path, action_padding="repeat").build(None)
+    windows = repeating.windows(Window(horizon=3))
+    batch = windows.batch(range(len(windows)))
+    assert batch.action_mask.all()
+    start, recorded = 0, content()["data/action"]
+    for length in LENGTHS:
+        last = start + length - 1
+        for now in range(start, start + length):
+            expected = recorded[[min(now + step, last) for step in range(3)]]
+            assert np.array_equal(batch.actions[now], expected)
+        start += length
+    plain = component(path).build(None)
+    assert plain.fingerprint() != repeating.fingerprint() and plain.fingerprint(False) == repeating.fingerprint(False)
+
+
+def test_states_to_come_are_those_of_the_episode(path: Path) -> None:
+    windows = component(path).build(None).windows(Window(future_states=(1, 2, 5)))
+    batch = windows.batch(range(len(windows)))
+    start, recorded = 0, content()["data/state"][:, :2]
+    for length in LENGTHS:
+        last = start + length - 1
+        for now in range(start, start + length):
+            steps = [now + 1, now + 2, now + 5]
+            assert np.array_equal(batch.future_state[now], recorded[np.minimum(steps, last)])
+            assert batch.future_state_mask[now].tolist() == [step <= last for step in steps]
+        start += length
+    stateless = component(path, state={}).build(None).windows(Window(future_states=(1,))).batch([0])
+    assert stateless.future_state is None and stateless.future_state_mask is None
+
+
 def _first(windows: object, queue: multiprocessing.Queue) -> None:
     queue.put(windows.batch([7, 1]).observation.images["image"].numpy())
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from videopolicy.ablate.grid import cells, notes
 from videopolicy.ablate.outcome import Outcome
 from videopolicy.compare import Format
+from videopolicy.compare.formats import deliver, latex_table, markdown_table
 from videopolicy.compare.model import Comparison
-from videopolicy.compare.texts import deliver, latex_table, markdown_table
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 

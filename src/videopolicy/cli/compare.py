@@ -76,22 +76,22 @@ def compare(
         console.print(comparison_tables(comparison, by, console))
         return
     text = _text(comparison, form, by)
-    from videopolicy.compare.texts import deliver
+    from videopolicy.compare.formats import deliver
 
     deliver(text, output)
 
 
 def _text(comparison: Comparison, form: Format, by: Literal["task", "tier"]) -> str:
-    from videopolicy.compare import texts
+    from videopolicy.compare import formats
 
     if form == "markdown":
-        return texts.markdown(comparison, by)
+        return formats.markdown(comparison, by)
     if form == "latex":
-        return texts.latex(comparison, by)
+        return formats.latex(comparison, by)
     if form == "csv":
-        return texts.csv_text(comparison)
+        return formats.csv_text(comparison)
     if form == "json":
-        return texts.json_text(comparison)
+        return formats.json_text(comparison)
     import io
 
     from rich.console import Console

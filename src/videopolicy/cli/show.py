@@ -37,7 +37,7 @@ def renderables(run: RunContents) -> list[RenderableType]:
     """The parts of the output, from top to bottom; they fit 80 columns."""
     from rich.text import Text
 
-    from videopolicy.results.published import published_tables
+    from videopolicy.results.published import of_elsewhere, of_this_benchmark, published_tables
 
     found: list[RenderableType] = [_headline(run)]
     if run.summaries:
@@ -45,9 +45,13 @@ def renderables(run: RunContents) -> list[RenderableType]:
         found.append(Text("Success in %, [95 % interval], episodes.", "dim"))
     if run.stage_names:
         found += ["", _stages(run)]
-    for table in published_tables(run.benchmark.published() if run.benchmark else ()):
+    published = run.benchmark.published() if run.benchmark else ()
+    for table in published_tables(of_this_benchmark(published)):
         found += ["", Text("Published, not measured here:"), _published(table)]
         found += [Text(text, "dim") for text in (f"{table.source}.", *table.remarks)]
+    if others := len(published_tables(of_elsewhere(published))):
+        tables = f"{others} more table{'' if others == 1 else 's'} of other robots, data and machines"
+        found += ["", Text(f"Papers have {tables}: vpolicy report.", "dim")]
     errors = Counter((record.policy, record.task) for record in run.records if record.error is not None)
     found += [""] if errors or run.missing() or run.problems else []
     for (policy, task), count in errors.items():

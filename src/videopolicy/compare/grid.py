@@ -121,6 +121,7 @@ def _costs(comparison: Comparison) -> Iterator[Section]:
     notes = [f"s/chunk: median wall time of one forward pass of {_all_of(entries)} rows."]
     if metrics:
         notes.append("Video quality: on held-out clips; in brackets what repeating the present frame reaches.")
+    notes += [f"{e.name}: {e.quality.source}." for e in entries if e.quality is not None and "fvd" in e.quality.values]
     yield Section("Costs" + (" and predicted videos" if metrics else ""), header, tuple(rows), tuple(notes))
 
 
@@ -161,9 +162,13 @@ def _published(comparison: Comparison) -> Iterator[Section]:
         yield Section(title, (metric, *table.columns), tuple(rows), table.remarks)
 
 
-def unpublished_ablations(comparison: Comparison) -> int:
-    """Number of published tables of ablations, which `sections` leaves out."""
-    return len(published_tables([number for number in comparison.published if number.kind == "ablation"]))
+def left_out_tables(comparison: Comparison) -> list[str]:
+    """Which published tables `sections` leaves out, such as ``3 more tables of ablations``."""
+    found = []
+    for kind, what in (("ablation", "ablations"), ("elsewhere", "other robots, data and machines")):
+        count = len(published_tables([number for number in comparison.published if number.kind == kind]))
+        found += [f"{count} more table{'' if count == 1 else 's'} of {what}"] if count else []
+    return found
 
 
 def rate_text(rate: Rate | None) -> str:

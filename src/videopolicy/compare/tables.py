@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from videopolicy.compare.grid import By, Section, sections, unpublished_ablations
+from videopolicy.compare.grid import By, Section, left_out_tables, sections
 from videopolicy.compare.model import Comparison
 
 _CELL = 16
@@ -31,9 +31,9 @@ def comparison_tables(comparison: Comparison, by: By, console: Console) -> Rende
         parts.append(Text(f"{comparison.benchmark}, protocol {comparison.fingerprint}", "bold"))
     for section in sections(comparison, by, fitting):
         parts += [Text(), section_table(section)]
-    ablations = unpublished_ablations(comparison)
-    if ablations:
-        parts.append(Text(f"Papers have {ablations} more tables of ablations: --format json, csv or html.", "dim"))
+    left_out = left_out_tables(comparison)
+    if left_out:
+        parts.append(Text(f"Papers have {' and '.join(left_out)}: --format json, csv or html.", "dim"))
     if not comparison.entries:
         parts.append(
             Text(f"\nNothing on {comparison.benchmark} was measured here yet: vpolicy run RECIPE makes a run.")

@@ -62,6 +62,12 @@ class VideoBackbone(Learner):
 
     @property
     @abstractmethod
+    def frame_axes(self) -> tuple[int, ...]:
+        """The leading sizes of `latent_shape` that count frames: those of a clip last, before them how many clips a
+        sample has, where it has several. Frames that belong to no view count too."""
+
+    @property
+    @abstractmethod
     def highest_level(self) -> float:
         """The noisiest level at which the model is run, as sigma."""
 

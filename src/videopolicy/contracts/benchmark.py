@@ -69,7 +69,8 @@ class PublishedNumber(BaseModel):
         source: Paper and table.
         episodes: Evaluation episodes per task, where the paper or its code says so.
         note: Where code and paper disagree, or what makes the number hard to compare.
-        kind: ``main`` for a comparison of methods, ``ablation`` for variants of one method or changed conditions.
+        kind: ``main`` for a comparison of methods, ``ablation`` for variants of one method or changed conditions,
+            ``elsewhere`` for what no run of this benchmark measures: real robots, other data, speed on their machines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,4 +82,4 @@ class PublishedNumber(BaseModel):
     source: str
     episodes: int | None = None
     note: str = ""
-    kind: Literal["main", "ablation"] = "main"
+    kind: Literal["main", "ablation", "elsewhere"] = "main"

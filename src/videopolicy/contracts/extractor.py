@@ -25,6 +25,10 @@ class FeatureStream(ABC):
         self.layout = layout
         self.losses: dict[str, Tensor] = {}
         """Weighted losses of the extractor's own, filled on the way by ``at``."""
+        self.video_frames = 0
+        """Frames of the clip that is denoised together with the actions; 0 where there is none."""
+        self.actions = 0
+        """Actions that are denoised together with it: those of the training window, or as many as a decoder says."""
 
     @abstractmethod
     def at(self, level: Tensor) -> list[Branch]:

@@ -40,12 +40,13 @@ class PredictsVideo(Protocol):
         generator: RowGenerator,
         actions: Tensor | None = None,
         steps: int = 30,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
         """Predicted clip ``(B, V, T, 3, H, W)`` uint8; frame t stands at offset ``clip_offsets[t]``.
 
         Args:
             actions: Normalised ``(B, H, A)`` from now on, NaN where none is known; for models that can be told.
+            guidance: Scale of classifier-free guidance, 1 for none; None: as the model's own options say.
         """
         ...
 

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from videopolicy.types import Observation
 
 
-def missing_state(part: str, proprioception: bool, spaces: Spaces) -> list[str]:
-    """For a component's ``check``: the sentence that its proprioception has no state to read, if that is so.
+def missing_state(part: str, on: bool, spaces: Spaces, off: str = "proprioception: false") -> list[str]:
+    """For a component's ``check``: the sentence that there is no state for its proprioception, if that is so.
 
     Args:
         part: The component's name.
-        proprioception: Whether it reads the robot's state.
+        on: Whether the option that needs the robot's state is on.
         spaces: What there is.
+        off: The option, and what turns it off, as a recipe has it.
     """
-    if not proprioception or spaces.state is not None:
+    if not on or spaces.state is not None:
         return []
-    return [f"{part} has proprioception on, but the spaces have no state; set proprioception: false"]
+    return [f"{part} has {off.partition(':')[0]} on, but the spaces have no state; set {off}"]
 
 
 def missing_cameras(part: str, spaces: Spaces) -> list[str]:

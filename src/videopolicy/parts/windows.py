@@ -15,6 +15,7 @@ from videopolicy.errors import DataError, listing
 from videopolicy.types import Batch, Observation, Window
 
 TRAIN, VALIDATION = "train", "validation"
+Padding = Literal["mask", "zero", "repeat"]
 
 
 class Frames(Protocol):
@@ -64,7 +65,8 @@ class EpisodeWindows:
         state: Of every episode ``(n, S)`` float32, or None.
         stride: Steps from one window of an episode to the next.
         ahead: Windows with actions begin only where at least so many further steps of their episode follow.
-        padding: Actions past the end of an episode: masked, or zeros in recorded units that count.
+        padding: Actions past the end of an episode: masked; zeros in recorded units that count; or the episode's last
+            action repeated, which counts.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class EpisodeWindows:
         state: Sequence[np.ndarray] | None,
         stride: int = 1,
         ahead: int = 0,
-        padding: Literal["mask", "zero"] = "mask",
+        padding: Padding = "mask",
     ) -> None:
         lengths = np.array([len(one) for one in actions])
         self._first = np.repeat(np.cumsum(lengths) - lengths, lengths)  # of the episode that a step belongs to
@@ -95,6 +97,7 @@ class EpisodeWindows:
         self._frames = frames
         self._observed = np.array(window.observed, np.int64)
         self._future = np.array(window.future, np.int64)
+        self._future_states = np.array(window.future_states, np.int64)
         self._horizon = np.arange(window.horizon)
         self._past = np.arange(-window.past_actions, 0)
 
@@ -107,6 +110,8 @@ class EpisodeWindows:
         observed, _ = self._steps(now, self._observed)
         future, future_mask = self._steps(now, self._future)
         actions, action_mask = self._ahead(now)
+        later, later_mask = self._steps(now, self._future_states)
+        to_come = None if self._state is None or not len(self._future_states) else self._state[later]
         observation = Observation(
             images=self._images(observed),
             instructions=[self._instructions[owner] for owner in self._owner[now]],
@@ -119,6 +124,8 @@ class EpisodeWindows:
             future_mask=torch.from_numpy(future_mask) if len(self._future) else None,
             actions=torch.from_numpy(actions) if len(self._horizon) else None,
             action_mask=torch.from_numpy(action_mask) if len(self._horizon) else None,
+            future_state=None if to_come is None else torch.from_numpy(to_come),
+            future_state_mask=None if to_come is None else torch.from_numpy(later_mask),
         )
 
     def _ahead(self, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +134,8 @@ class EpisodeWindows:
         actions, supervised = self._actions[steps], self._supervised[self._owner[now], None]
         if self._padding == "mask":
             return actions, there & supervised
-        actions[~there & supervised] = 0
+        if self._padding == "zero":
+            actions[~there & supervised] = 0
         return actions, np.broadcast_to(supervised, there.shape).copy()
 
     def _before(self, now: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.evaluation.forecasting import Forecaster
 from videopolicy.quality.model import VideoQuality, quality_of, read_facts
-from videopolicy.quality.networks import Networks
+from videopolicy.quality.networks import Networks, repetitions
 from videopolicy.seeds import derived_seed
 from videopolicy.storage.files import write_json
 from videopolicy.storage.identity import digest
@@ -92,7 +92,7 @@ def measure_quality(
     source = f"{count} clips of {episodes} held-out episode{'s' if episodes > 1 else ''}"
     if networks.fvd is not None:
         trend = f", a trend below {TREND}" if meters.videos < TREND else ""
-        source += f"; FVD of {meters.videos} videos{trend}"
+        source += f"; FVD of {meters.videos} videos of {_shown(frames[0])}{trend}"
     facts = {
         "key": key,
         "clips": count,
@@ -125,6 +125,14 @@ def _futures(
     }
     real = forecaster.real(happened, clip)
     return clip[:, :, forecaster.frames], real[:, :, 1:], real[:, :, :1], batch.future_mask
+
+
+def _shown(clips: Tensor) -> str:
+    """What FVD is shown of clips ``(B, V, F, 3, H, W)``; its network enlarges it to 224 pixels."""
+    frames, (height, width) = clips.shape[2], clips.shape[-2:]
+    times = repetitions(frames)
+    repeated = f", each {times} times" if times > 1 else ""
+    return f"{frames} future frames of {height} x {width} pixels{repeated}"
 
 
 def described(quality: VideoQuality) -> str:

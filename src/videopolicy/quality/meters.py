@@ -14,11 +14,13 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 from videopolicy.errors import VpolicyError
 from videopolicy.quality.networks import (
     FEWEST_FRAMES,
+    SHORTEST_CLIP,
     SMALLEST_IMAGE,
     Networks,
     VideoFeatures,
     fvd_network,
     lpips_network,
+    repetitions,
 )
 
 SSIM_WINDOW = 11
@@ -29,7 +31,8 @@ class Meters:
     """All metrics over all clips.
 
     PSNR is that of the mean squared error over all frames, so that a frame which is predicted perfectly does not make
-    it infinite. SSIM and LPIPS are means over frames. FVD compares videos that end before their episode does.
+    it infinite. SSIM and LPIPS are means over frames. FVD compares videos that end before their episode does, of future
+    frames; where these are too few for its network, each is repeated (see `networks.repetitions`).
 
     Args:
         networks: Those of LPIPS and FVD, where they are wanted.
@@ -78,6 +81,7 @@ class Meters:
         if self._fvd is not None and (whole := mask.all(1)).any():
             for name, clips in (("predicted", predicted), ("real", real)):
                 videos = clips[whole.to(clips.device)].flatten(0, 1).transpose(1, 2).to(self._device).float()
+                videos = videos.repeat_interleave(repetitions(videos.shape[2]), dim=2)
                 features = self._fvd(videos, rescale=True, resize=True, return_features=True)
                 self._features[name].append(features.double().cpu().numpy())
 
@@ -100,9 +104,11 @@ class Meters:
                 f"LPIPS needs pictures of {SMALLEST_IMAGE} pixels at least; the model predicts {size}.",
                 "Leave --lpips-weights out.",
             )
-        if self._fvd is not None and frames < FEWEST_FRAMES:
+        if self._fvd is not None and frames < SHORTEST_CLIP:
             raise VpolicyError(
-                f"FVD needs {FEWEST_FRAMES} frames at least; the model predicts {frames}.", "Leave --fvd-weights out."
+                f"FVD needs {FEWEST_FRAMES} frames at least; the model predicts {frames}.",
+                f"Predict {SHORTEST_CLIP} frames or more, which are repeated where they are fewer than {FEWEST_FRAMES},"
+                " or leave --fvd-weights out.",
             )
 
 

@@ -17,6 +17,16 @@ SMALLEST_IMAGE = 32
 """Height and width in pixels below which AlexNet's pooling has nothing left."""
 FEWEST_FRAMES = 10
 """Frames below which the I3D network's pooling over time has nothing left."""
+STRETCHED_FRAMES = 16
+"""Frames at least of a shorter clip whose frames are repeated, which are those that FVD is usually measured on."""
+SHORTEST_CLIP = 4
+"""Frames of the shortest clip that is stretched, the fewest of a published figure: the training code of arXiv
+2503.00200 shows each of 4 frames four times (``eval/fvd``)."""
+
+
+def repetitions(frames: int) -> int:
+    """How often FVD is shown each frame of a clip: 1 where there are enough of them."""
+    return 1 if frames >= FEWEST_FRAMES else -(-STRETCHED_FRAMES // frames)
 
 
 @dataclass(frozen=True)

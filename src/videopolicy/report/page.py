@@ -15,7 +15,7 @@ from videopolicy.report.contents import RunContents, read_run
 from videopolicy.report.made import read_index
 from videopolicy.report.media import data_uri
 from videopolicy.results.intervals import span
-from videopolicy.results.published import published_tables, with_sign
+from videopolicy.results.published import of_elsewhere, of_this_benchmark, published_tables, with_sign
 from videopolicy.results.records import PolicySummary, Rate
 from videopolicy.storage.files import write_text
 
@@ -66,6 +66,7 @@ def _interval(rate: Rate) -> str:
 
 def _context(run: RunContents) -> dict[str, Any]:
     tasks = list(run.benchmark.tasks()) if run.benchmark else []
+    published = run.benchmark.published() if run.benchmark else ()
     return {
         "run": run,
         "style": (Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
@@ -81,7 +82,8 @@ def _context(run: RunContents) -> dict[str, Any]:
         "films": _films(run),
         "forecasts": _forecasts(run),
         "stages": [_stage(run, name) for name in run.stage_names],
-        "published": published_tables(run.benchmark.published()) if run.benchmark else [],
+        "published": published_tables(of_this_benchmark(published)),
+        "elsewhere": published_tables(of_elsewhere(published)),
         "protocols": list(dict.fromkeys(record.protocol for record in run.records)),
         "protocol": run.benchmark.protocol() if run.benchmark else {},
         "errors": [record for record in run.records if record.error is not None],

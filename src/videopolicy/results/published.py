@@ -38,6 +38,16 @@ def with_sign(share: float) -> str:
     return percent(share) + SIGN
 
 
+def of_this_benchmark(numbers: Sequence[PublishedNumber]) -> list[PublishedNumber]:
+    """Without those of other robots, data and machines."""
+    return [number for number in numbers if number.kind != "elsewhere"]
+
+
+def of_elsewhere(numbers: Sequence[PublishedNumber]) -> list[PublishedNumber]:
+    """Those of other robots, data and machines alone."""
+    return [number for number in numbers if number.kind == "elsewhere"]
+
+
 def published_tables(numbers: Sequence[PublishedNumber]) -> list[PublishedTable]:
     """Arrange numbers by metric and source."""
     tables = []
@@ -51,13 +61,17 @@ def published_tables(numbers: Sequence[PublishedNumber]) -> list[PublishedTable]
             rows = [(group, tuple(row[index] for _, row in rows)) for index, group in enumerate(groups)]
         episodes = sorted({number.episodes for number in chosen if number.episodes is not None})
         said = f"{', '.join(map(str, episodes))} episodes a task." if episodes else "No number of episodes is given."
+        elsewhere = all(number.kind == "elsewhere" for number in chosen)
         tables.append(
             PublishedTable(
                 metric,
                 source,
                 methods if len(groups) > _MOST_COLUMNS else groups,
                 tuple(rows),
-                (said, *dict.fromkeys(number.note for number in chosen if number.note)),
+                (
+                    *([] if elsewhere and not episodes else [said]),
+                    *dict.fromkeys(number.note for number in chosen if number.note),
+                ),
             )
         )
     return tables

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from videopolicy.errors import StorageError
 
@@ -100,7 +101,7 @@ def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
         wait: Whether to wait for another process that holds it, which may leave nothing to be done.
 
     Raises:
-        StorageError: Another process holds it, or the disk knows no locks.
+        StorageError: Another process holds it.
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,22 +112,32 @@ def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
 @contextmanager
 def locked_file(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock that has a file of its own; see `locked`."""
-    lock = FileLock(path, timeout=-1 if wait else 0)
     try:
         with storage_errors(path):
-            lock.acquire()
+            lock = _acquired(path, -1 if wait else 0)
     except Timeout:
         raise StorageError(
             f"Another process is working on {what}.", "Wait for it, or end it, and run this again."
         ) from None
-    except (NotImplementedError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise
-        raise StorageError(
-            f"{path} cannot be locked against other processes: the file system does not support it.",
-            "Choose a folder on another disk with --runs or VPOLICY_HOME.",
-        ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquired(path: Path, timeout: float) -> BaseFileLock:
+    """A lock of the operating system; where the file system has none, a file that says who holds it.
+
+    Such a file is left behind by a killed process, and taken over by the next one on the same machine.
+    """
+    lock: BaseFileLock = FileLock(path, timeout=timeout)
+    try:
+        with catch_warnings():
+            simplefilter("ignore", UserWarning)  # filelock itself falls back for some of these errors, and warns
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        lock = SoftFileLock(path.with_name(f"{path.name}.soft"), timeout=timeout)
+        lock.acquire()
+    return lock

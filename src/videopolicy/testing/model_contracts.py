@@ -114,6 +114,10 @@ class BackboneContract(ComponentContract):
             f"`decode` turns latents {tuple(latents.shape)} into {tuple(frames.shape)}, not (B, V, T, 3, H, W)."
         )
         healthy(again, tuple(latents.shape), "`encode` of decoded frames")
+        counted = backbone.frame_axes
+        assert counted and backbone.latent_shape[: len(counted)] == counted, (
+            f"`frame_axes` {counted} are not the leading sizes of `latent_shape` {backbone.latent_shape}."
+        )
 
     def test_declares_what_it_builds(
         self, component: BackboneComponent, backbone: VideoBackbone, spaces: Spaces

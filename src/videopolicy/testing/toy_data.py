@@ -73,6 +73,10 @@ def toy_batch(spaces: Spaces, window: Window, seed: int = 0, batch_size: int = 2
     if window.horizon:
         batch.actions = torch.rand(batch_size, window.horizon, spaces.actions.dim, generator=generator) * 2 - 1
         batch.action_mask = _mask(batch_size, window.horizon)
+    if window.future_states and spaces.state:
+        later = len(window.future_states)
+        batch.future_state = torch.randn(batch_size, later, spaces.state.dim, generator=generator)
+        batch.future_state_mask = _mask(batch_size, later)
     return batch
 
 

@@ -14,7 +14,16 @@ from videopolicy.contracts.extractor import FeatureExtractor, FeatureStream, Sta
 from videopolicy.contracts.policy import Policy
 from videopolicy.parts import levels
 from videopolicy.parts.masks import masked_mean, without_masked
-from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window, normal_noise
+from videopolicy.types import (
+    Batch,
+    Branch,
+    FeatureLayout,
+    Observation,
+    RowGenerator,
+    Window,
+    normal_noise,
+    weighted_sum,
+)
 from videopolicy.views import stack_views
 
 
@@ -41,6 +50,10 @@ class ToyVideoModel(VideoBackbone):
     @property
     def latent_shape(self) -> tuple[int, ...]:
         return (self.views, len(self.window.observed) + len(self.window.future), 3, self.size, self.size)
+
+    @property
+    def frame_axes(self) -> tuple[int, ...]:
+        return self.latent_shape[:2]
 
     def encode(self, frames: Tensor) -> Tensor:
         small = functional.adaptive_avg_pool2d(frames.flatten(0, 2), self.size)
@@ -129,10 +142,8 @@ class ToyActions(ActionDecoder):
     def _predict(self, noisy: Tensor, level: Tensor, branches: list[Branch]) -> Tensor:
         scaled = noisy.flatten(1) / (1 + level[:, None] ** 2).sqrt()
         told = self.actions(torch.cat([scaled, torch.log1p(level)[:, None]], 1))
-        clean = [
-            branch.weight * self.out(torch.relu(told + self.tokens(branch.tokens.flatten(1)))) for branch in branches
-        ]
-        return torch.stack(clean).sum(0).unflatten(1, self.shape)
+        clean = [self.out(torch.relu(told + self.tokens(branch.tokens.flatten(1)))) for branch in branches]
+        return weighted_sum(branches, [one.unflatten(1, self.shape) for one in clean])
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         level = torch.exp(torch.randn(len(actions), device=actions.device))

@@ -76,25 +76,34 @@ class Normalizer(nn.Module):
             self.register_buffer(f"{name}_scale", scale)
 
     def observation(self, observation: Observation) -> Observation:
-        """Normalise the state ``(B, T, S)`` and the past actions ``(B, P, A)`` of an observation.
-
-        A state of which there are no statistics is left as it is: those who trained the policy did not show it.
-        """
-        state, past = observation.state, observation.past_actions
-        if state is not None and len(self.state_shift):
-            state = (state - self.state_shift) / self.state_scale
+        """Normalise the state ``(B, T, S)`` and the past actions ``(B, P, A)`` of an observation."""
+        past = observation.past_actions
         return replace(
             observation,
-            state=state,
+            state=self._state(observation.state),
             past_actions=None if past is None else (past - self.action_shift) / self.action_scale,
         )
 
     def batch(self, batch: Batch) -> Batch:
-        """Normalise state and actions ``(B, H, A)`` of a batch."""
+        """Normalise states and actions ``(B, H, A)`` of a batch."""
         actions = batch.actions
         if actions is not None:
             actions = (actions - self.action_shift) / self.action_scale
-        return replace(batch, observation=self.observation(batch.observation), actions=actions)
+        return replace(
+            batch,
+            observation=self.observation(batch.observation),
+            actions=actions,
+            future_state=self._state(batch.future_state),
+        )
+
+    def _state(self, state: Tensor | None) -> Tensor | None:
+        """Normalised states ``(..., S)``.
+
+        A state of which there are no statistics is left as it is: those who trained the policy did not show it.
+        """
+        if state is None or not len(self.state_shift):
+            return state
+        return (state - self.state_shift) / self.state_scale
 
     def physical(self, actions: Tensor) -> Tensor:
         """Normalised actions ``(B, H, A)`` in the simulator's units."""

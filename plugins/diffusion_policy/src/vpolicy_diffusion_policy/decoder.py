@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from videopolicy import ActionDecoder, Branch, FeatureStream, RowGenerator, Spaces, normal_noise
+from videopolicy import ActionDecoder, Branch, FeatureStream, RowGenerator, Spaces, normal_noise, weighted_sum
 from videopolicy.parts.masks import masked_mean, without_masked
 from vpolicy_diffusion_policy.diffusion import ActionDiffusion
 
@@ -59,8 +59,7 @@ class DiffusionDecoder(ActionDecoder):
                 text,
                 count,
             )
-            weights = actions.new_tensor([branch.weight for branch in branches]).view(-1, 1, 1, 1)
-            guided = (weights * predicted.unflatten(0, (count, rows))).sum(dim=0)
+            guided = weighted_sum(branches, predicted.unflatten(0, (count, rows)))
             actions = self.diffusion.step(guided, timestep, actions, generator)
         return actions
 

@@ -56,7 +56,9 @@ class RobomimicHDF5(DatasetComponent):
             leave them out. A fraction, such as 0.5, chooses that share of the tasks by a hash of their names.
         action_padding: Actions past the end of an episode. ``mask`` leaves them out of the loss. ``zero`` trains
             on zeros in recorded units, as Video Policy's code does (``sgm/data/video.py``): a gripper's zero is
-            neither open nor closed.
+            neither open nor closed. ``repeat`` trains on the last action again and again, as the official codes of
+            Diffusion Policy and Unified Video Action Model do (``common/sampler.py``, ``pad_after``), which let their
+            windows reach 7 steps past the end; here windows begin at every step.
         instructions: Task to sentence, for files that hold none; it wins over what they hold. ``file-name``: the name
             of the file without ``_demo.hdf5``, words parted by blanks, as Unified Video Action Model reads it: these
             sentences begin with the scene.
@@ -82,7 +84,7 @@ class RobomimicHDF5(DatasetComponent):
     action_dimensions: tuple[int, ...] = ()
     rotation: Literal["recorded", "axis-angle-to-6d"] = "recorded"
     actionless_tasks: tuple[str, ...] | Annotated[float, Field(ge=0, lt=1)] = ()
-    action_padding: Literal["mask", "zero"] = "mask"
+    action_padding: Literal["mask", "zero", "repeat"] = "mask"
     instructions: dict[str, str] | Literal["file-name"] = Field(default_factory=dict)
     validation: float | None = Field(default=None, ge=0, lt=1)
     window_stride: int = Field(default=1, ge=1)

@@ -43,6 +43,7 @@ class ModelGuided(PolicyComponent):
             future=tuple(sorted({*proposer.future, *dynamics.future})),
             horizon=proposer.horizon,
             past_actions=max(proposer.past_actions, dynamics.past_actions),
+            future_states=tuple(sorted({*proposer.future_states, *dynamics.future_states})),
         )
 
     def check(self, spaces: Spaces) -> list[str]:

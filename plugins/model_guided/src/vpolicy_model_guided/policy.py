@@ -113,6 +113,7 @@ def observation_for(part: Window, observation: Observation, whole: Window) -> Ob
 def batch_for(part: Window, batch: Batch, whole: Window) -> Batch:
     """What a part trains on of a batch over a window that contains the part's own."""
     places, horizon = [whole.future.index(offset) for offset in part.future], part.horizon
+    later = [whole.future_states.index(offset) for offset in part.future_states]
     return replace(
         batch,
         observation=observation_for(part, batch.observation, whole),
@@ -120,4 +121,8 @@ def batch_for(part: Window, batch: Batch, whole: Window) -> Batch:
         future_mask=batch.future_mask[:, places] if batch.future_mask is not None and places else None,
         actions=batch.actions[:, :horizon] if batch.actions is not None and horizon else None,
         action_mask=batch.action_mask[:, :horizon] if batch.action_mask is not None and horizon else None,
+        future_state=batch.future_state[:, later] if batch.future_state is not None and later else None,
+        future_state_mask=(
+            batch.future_state_mask[:, later] if batch.future_state_mask is not None and later else None
+        ),
     )

@@ -93,6 +93,10 @@ class SvdBackbone(VideoBackbone):
         return *self.clips.leading, self.options.latent.latent_channels, *self.options.latent_grid
 
     @property
+    def frame_axes(self) -> tuple[int, ...]:
+        return self.clips.leading
+
+    @property
     def highest_level(self) -> float:
         return self.options.level_max
 
@@ -276,15 +280,15 @@ class SvdBackbone(VideoBackbone):
         generator: RowGenerator,
         actions: Tensor | None = None,
         steps: int = 30,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
         """Predicted clip ``(B, V, T, 3, H, W)`` uint8 by Euler steps on the Karras schedule.
 
         Args:
             actions: Not used: this model is told what to do in words.
-            guidance: Scale of the last frame; see `video_guidance` for the others. VPP's paper names 7.5, its
-                official script passes 3; Video Policy's evaluation 2.
+            guidance: Scale of the last frame, see `video_guidance` for the others; None: the option `guidance_scale`.
         """
+        guidance = self.options.guidance_scale if guidance is None else guidance
         rows, frames = len(observation), self.clips.length
         condition = self._condition(observation, self.options.sampling, generator=generator)
         if guidance != 1:

@@ -29,7 +29,7 @@ class Svd(BackboneComponent):
     """Stable Video Diffusion with text in place of the image embedding.
 
     The first frame's latent is repeated over the clip and concatenated to the noisy latents; text tokens
-    go into the cross-attention. VPP stage 1 trains exactly this (section 3.1; ``step1_train_svd.py`` and
+    go into the cross-attention. VPP stage 1 trains exactly this (section 4.1; ``step1_train_svd.py`` and
     ``video_models/pipeline.py``), and the defaults are its official code's. Video Policy trains the same network
     with its views one behind the other in one clip (section 4.1 and appendix A.1; ``configs/stage_1.yaml``); its
     settings are named below. EDM preconditioning with unit data deviation, as Stable Video Diffusion has it.
@@ -69,6 +69,10 @@ class Svd(BackboneComponent):
             second; 0.02 noise in the pipeline's default); something trained from scratch wants them equal.
         unconditional_image: The image of the unconditional branch of guidance: the official sampler zeroes
             it for pixel input and keeps it for latent input (training never drops it).
+        guidance_scale: Scale of classifier-free guidance of a predicted clip; 1 is none, and half the cost. Reported
+            videos and their quality have it; features are read without. The default is VPP's (appendix B.3, and the
+            ``guidance_scale`` of its configuration, which its training's previews have, with the image kept in both
+            branches; its script passes 3 and zeroes it), Video Policy's is 2 (appendix A.1).
         video_guidance: How guidance is spread over the frames of a predicted clip: ``linear`` from 1 to its scale
             as in Stable Video Diffusion's pipeline, or ``constant`` (Video Policy's evaluation).
         level_mean, level_deviation: Training levels are log-normal with these parameters, one per clip (Video
@@ -103,6 +107,7 @@ class Svd(BackboneComponent):
     reading: MicroConditioning = MicroConditioning(fps=4)
     sampling: Annotated[MicroConditioning, WhenActing()] = MicroConditioning(fps=4, noise_augmentation=0.02)
     unconditional_image: Literal["zero", "keep"] = "zero"
+    guidance_scale: Annotated[float, WhenActing()] = Field(7.5, ge=1)
     video_guidance: Annotated[Literal["linear", "constant"], WhenActing()] = "linear"
     level_mean: float = 0.7
     level_deviation: float = Field(1.6, gt=0)

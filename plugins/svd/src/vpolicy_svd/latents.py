@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 
 from videopolicy.parts.latents import SpaceToDepthLatent
 from vpolicy_svd.loading import load_part
@@ -55,25 +57,36 @@ class Vae(nn.Module):
         Args:
             sample: Draw from the posterior instead of taking its mode; only where the options say so.
         """
-        posterior = self.vae.encode(images).latent_dist
+        with self._precisely(images):
+            posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
         drawn = sample and self.options.training_latents == "sample"
         return (posterior.sample() if drawn else posterior.mode()) * self.scaling_factor
 
     @torch.no_grad()
     def told(self, images: Tensor) -> Tensor:
         """What the model is told of images ``(N, 3, H, W)``: the posterior's mode ``(N, c, h, w)``, not scaled."""
-        if self.condition_vae is not None:
-            return self.condition_vae(images)
-        return self.vae.encode(images).latent_dist.mode()
+        with self._precisely(images):
+            images = images.to(self.vae.dtype)
+            if self.condition_vae is not None:
+                return self.condition_vae(images)
+            return self.vae.encode(images).latent_dist.mode()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """Scaled latents ``(N * frames, c, h, w)`` to images, ``decode_frames`` at a time within a clip."""
         images = []
-        for clip in (latents / self.scaling_factor).split(frames):
-            for chunk in clip.split(self.options.decode_frames):
-                images.append(self.vae.decode(chunk, num_frames=len(chunk)).sample)
+        with self._precisely(latents):
+            for clip in (latents.to(self.vae.dtype) / self.scaling_factor).split(frames):
+                for chunk in clip.split(self.options.decode_frames):
+                    images.append(self.vae.decode(chunk, num_frames=len(chunk)).sample)
         return torch.cat(images)
+
+    def _precisely(self, like: Tensor) -> AbstractContextManager[object]:
+        """Without the autocast around it, unless the options want that."""
+        kind = like.device.type
+        if self.options.precision == "autocast" or not is_autocast_available(kind):
+            return nullcontext()
+        return torch.autocast(kind, enabled=False)
 
 
 class ConditionEncoder(nn.Module):

@@ -22,6 +22,9 @@ class VaeLatent(Options):
         decode_frames: Frames decoded at a time.
         condition_encoder: Who encodes the image that the model is told. ``own`` is a second encoder, as Stable
             Video Diffusion's first code base has it and Video Policy's checkpoints carry it.
+        precision: ``float32`` computes in single precision in mixed-precision training too, as Video Policy's code does
+            (``disable_first_stage_autocast``); ``autocast`` in the numbers of the rest. VPP's code has the whole
+            autoencoder in half precision.
     """
 
     type: Literal["vae"] = "vae"
@@ -32,6 +35,7 @@ class VaeLatent(Options):
     training_latents: Literal["sample", "mode"] = "sample"
     decode_frames: int = Field(7, ge=1)
     condition_encoder: Literal["shared", "own"] = "shared"
+    precision: Literal["float32", "autocast"] = "float32"
 
     @property
     def patch(self) -> int:

@@ -56,7 +56,7 @@ class _Latents:
     tensor at every level are aggregated once."""
 
     def __init__(self, decoder: UvaActionDecoder) -> None:
-        self.aggregation = decoder.aggregation
+        self.aggregation, self.horizon = decoder.aggregation, decoder.options.horizon
         self.dtype = decoder.head.condition_in.weight.dtype
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -66,7 +66,10 @@ class _Latents:
             if id(tokens) not in known:
                 known[id(tokens)] = self._known.get(id(tokens)) or (tokens, self.aggregation(tokens.to(self.dtype)))
         self._known = known
-        return [(branch.weight, known[id(branch.tokens)][1]) for branch in branches]
+        return [(self._weight(branch), known[id(branch.tokens)][1]) for branch in branches]
+
+    def _weight(self, branch: Branch) -> float | Tensor:
+        return branch.weight if branch.last_weight is None else branch.weights(self.horizon)
 
 
 def _only(conditions: Conditions) -> Tensor:

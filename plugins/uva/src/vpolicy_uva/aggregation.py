@@ -7,11 +7,11 @@ and the horizon.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from torch import Tensor, nn
 
 from videopolicy import FeatureLayout
+from vpolicy_uva.options import Aggregation
 
 POOLED = 4
 """Side of the grid that `ConvFc` pools frames to."""
@@ -86,7 +86,7 @@ class Fc2(nn.Module):
         return self.fc(tokens.transpose(1, 2)).transpose(1, 2)
 
 
-def aggregation(name: Literal["conv_fc", "conv_ori", "conv2", "fc2"], layout: FeatureLayout, horizon: int) -> nn.Module:
+def aggregation(name: Aggregation, layout: FeatureLayout, horizon: int) -> nn.Module:
     """The map from tokens ``(B, N, D)`` to latents ``(B, H, D)``."""
     return {"conv_fc": ConvFc, "conv_ori": ConvOri, "conv2": Conv2, "fc2": Fc2}[name](layout, horizon)
 

@@ -23,7 +23,16 @@ from videopolicy import (
 )
 from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.parts.requirements import missing_state, unknown_cameras
-from vpolicy_uva.options import ActionHead, CosineLatent, Head, KlLatent, Mode, Transformer
+from vpolicy_uva.options import (
+    ActionHead,
+    Aggregation,
+    CosineLatent,
+    Head,
+    KlLatent,
+    Mode,
+    StateHead,
+    Transformer,
+)
 
 if TYPE_CHECKING:
     from vpolicy_uva.action import UvaActionDecoder
@@ -36,24 +45,29 @@ class UvaJoint(LearnerComponent):
 
     Trained on its own it is a video model: clips without actions are enough.
 
-    Views are fused cell by cell, as the official code fuses its wrist camera: every view is a stream of channels of
-    its own, before and behind, and every predicted view has a head of its own.
-
     Args:
         image_size: Height and width that images are resized to.
-        frames: F, frames of the history and of the future alike.
+        frames: F, frames of the history and of the future alike, of every view.
         stride: Environment steps between future frames; the first is ``stride`` steps ahead.
         history_stride: Environment steps between history frames, the last of which is the present one; 0 repeats the
-            present one. Paper's Fig. 6 varies the length of the history.
+            present one, the only one of its view. Paper's Fig. 6 varies the length of the history.
         random_history: Training draws the history frames from all steps that the history spans, with repetition and
             the last one always present (``different_history_freq``). The policy is then handed every step.
         horizon: Actions that belong to the future frames; None: ``frames * stride``. Forward dynamics sees them.
-        past_actions: Actions before the present that the model is told; 0 for none, as in all shipped configurations.
-            The paper's figure 2 has them.
+        past_actions: Actions before the present; 0 for none, as in all configurations. The paper's Fig. 2 has them.
         past_action_drop: Probability with which training hides each of them (``1 - action_mask_ratio``).
-        proprioception: Tell the robot's state at the history frames.
+        proprioception: Condition on the robot's state.
+        states: At which steps: at every ``step`` that the history spans, as the official code has it for simulated
+            robots (16 states), or at the history's ``frames`` alone (4). None: every step, or the frames where
+            ``random_history`` draws them, as in the official code.
+        predict_proprioception: Predict the states to come as well; None: no, as in most official configurations.
+        views: ``fused`` cell by cell, as the official code fuses its wrist camera: every view is a stream of its own
+            channels, and every predicted one has a head of its own. ``concatenated`` on the time axis: one clip of all,
+            each conditioned on its own history, predicted by one head (Liang et al. 2025, appendix A.2).
         predicted_views: Cameras whose future is predicted; None: all. The others are seen only.
-        inverse_hides: Which cameras' history inverse dynamics hides. The official code hides the first one's only.
+        seen_views: Cameras whose history is seen; None: all. The others are predicted only, which the official model
+            can do for the wrist's (``predict_wrist_img`` without ``use_proprioception``). The first is always seen.
+        inverse_hides: Whose history inverse dynamics hides, of fused views. The official code hides the first's only.
         latent: Images to tokens.
         text: What reads the instruction, whose pooled vector is repeated; None: no language.
         text_tokens: How often.
@@ -67,8 +81,7 @@ class UvaJoint(LearnerComponent):
             official code pads episodes by a few steps and counts them.
         forward: Trained on its own, it is told the actions that lead to the future frames: a model of forward dynamics
             and nothing else. Inside `uva` the modes decide.
-        initial_weights: Folder that ``vpolicy import mar`` made of an ImageNet checkpoint of MAR; what has the same
-            name and shape is taken from there.
+        initial_weights: Folder that ``vpolicy import mar`` made; what has the same name and shape is taken from there.
     """
 
     type: Literal["uva-joint"] = "uva-joint"
@@ -81,7 +94,11 @@ class UvaJoint(LearnerComponent):
     past_actions: int = Field(0, ge=0)
     past_action_drop: float = Field(0.5, ge=0, le=1)
     proprioception: bool = False
+    views: Literal["fused", "concatenated"] = "fused"
+    states: Literal["steps", "frames"] | None = None
+    predict_proprioception: StateHead | None = None
     predicted_views: tuple[str, ...] | None = Field(None, min_length=1)
+    seen_views: tuple[str, ...] | None = Field(None, min_length=1)
     inverse_hides: Literal["first", "all"] = "first"
     latent: Annotated[KlLatent | SpaceToDepthLatent | CosineLatent, Field(discriminator="type")] = KlLatent()
     text: AnyText | None = ClipText(max_length=30)
@@ -101,11 +118,16 @@ class UvaJoint(LearnerComponent):
         if any(size % patch for size in self.image_size):
             raise ValueError(f"image_size {list(self.image_size)} must be multiples of {patch}")
         tokens = self.frames * self.grid[0] * self.grid[1]
-        for name, count in (("horizon", self.chunk), ("past_actions", self.past_actions)):
+        states = len(self.state_offsets) if self.proprioception else 0
+        for name, count in (("horizon", self.chunk), ("past_actions", self.past_actions), ("states", states)):
             if count and tokens % count:
                 raise ValueError(f"{name} {count} must divide the {tokens} tokens of all frames")
+        if self.views == "concatenated" and (self.predicted_views is not None or self.seen_views is not None):
+            raise ValueError("concatenated views are one clip as a whole: leave predicted_views and seen_views out")
         if self.random_history and not self.history_stride:
             raise ValueError("random_history needs a history_stride above 0")
+        if self.random_history and self.states == "steps":
+            raise ValueError("random_history draws the frames, and the states with them: it needs states: frames")
         return self
 
     @property
@@ -118,11 +140,11 @@ class UvaJoint(LearnerComponent):
         """Actions that belong to the future frames."""
         return self.horizon or self.frames * self.stride
 
-    @property
-    def layout(self) -> FeatureLayout:
-        """Unfolding of the joint latent."""
+    def layout(self, spaces: Spaces) -> FeatureLayout:
+        """Unfolding of the joint latent; concatenated views have their frames one behind another."""
         height, width = self.grid
-        axes = (("frames", self.frames), ("height", height), ("width", width))
+        frames = self.frames * (len(spaces.cameras) if self.views == "concatenated" else 1)
+        axes = (("frames", frames), ("height", height), ("width", width))
         return FeatureLayout(self.transformer.out_width, axes)
 
     @property
@@ -130,17 +152,47 @@ class UvaJoint(LearnerComponent):
         """Offsets of the history frames when acting; one for all where they repeat."""
         return tuple(-self.history_stride * k for k in reversed(range(self.frames))) if self.history_stride else (0,)
 
+    @property
+    def _spanned(self) -> tuple[int, ...]:
+        """Offsets of all steps that the history spans."""
+        return tuple(range(min(0, 1 - self.frames * self.history_stride), 1))
+
+    @property
+    def state_offsets(self) -> tuple[int, ...]:
+        """Offsets of the states when acting."""
+        at = self.states or ("frames" if self.random_history else "steps")
+        return self._spanned if at == "steps" else self.history
+
     def window(self) -> Window:
-        spanned = self.frames * self.history_stride
-        observed = tuple(range(1 - spanned, 1)) if self.random_history else self.history
+        every = self.random_history or (self.proprioception and self.state_offsets == self._spanned)
         future = tuple(self.stride * (k + 1) for k in range(self.frames))
-        return Window(observed, future, self.chunk if self.forward else 0, self.past_actions)
+        return Window(
+            self._spanned if every else self.history,
+            future,
+            self.chunk if self.forward else 0,
+            self.past_actions,
+            tuple(range(1, future[-1] + 1)) if self.predict_proprioception else (),
+        )
 
     def check(self, spaces: Spaces) -> list[str]:
-        return [
-            *missing_state(self.type, self.proprioception, spaces),
-            *unknown_cameras(f"{self.type} predicts view", self.predicted_views or (), spaces),
-        ]
+        predicted = self.predict_proprioception
+        found = missing_state(self.type, self.proprioception, spaces)
+        found += missing_state(self.type, predicted is not None, spaces, "predict_proprioception: null")
+        if predicted and spaces.state and max(predicted.dimensions or (0,)) >= spaces.state.dim:
+            found.append(
+                f"uva-joint predicts dimension {max(predicted.dimensions or ())} of the state, counted from 0, and the "
+                f"state has {spaces.state.dim}"
+            )
+        known = [camera.name for camera in spaces.cameras]
+        for verb, chosen in (("predicts", self.predicted_views), ("sees", self.seen_views)):
+            found += unknown_cameras(f"{self.type} {verb} view", chosen or (), spaces)
+        if self.seen_views is not None and known and known[0] not in self.seen_views:
+            found.append(f"uva-joint always sees the first view: add {known[0]} to seen_views")
+        if self.seen_views is not None and self.predicted_views is not None:
+            idle = [name for name in known if name not in {*self.seen_views, *self.predicted_views}]
+            if idle:
+                found.append(f"uva-joint neither sees nor predicts view {', '.join(idle)}")
+        return found
 
     def build(self, spaces: Spaces) -> JointModel:
         from vpolicy_uva.joint import JointModel
@@ -165,7 +217,7 @@ class UvaAction(DecoderComponent):
 
     type: Literal["uva-action"] = "uva-action"
     horizon: int = Field(16, ge=1)
-    aggregation: Literal["conv_fc", "conv_ori", "conv2", "fc2"] = "conv_fc"
+    aggregation: Aggregation = "conv_fc"
     head: ActionHead = ActionHead()
     level_per: Literal["action", "chunk"] = "action"
 
@@ -194,17 +246,18 @@ class Uva(PolicyComponent):
         action: What turns the joint latent into actions: any decoder.
         modes: What training practises, drawn uniformly (section III-D): ``policy``, ``video``, ``forward`` and
             ``inverse`` dynamics, ``full`` dynamics (video and actions). UMI's configuration has policy and full; one
-            that is listed twice is drawn twice as often. Windows without actions are practised as ``video`` whatever is
-            drawn.
-        modes_per: Whether a whole batch practises one mode, as in the official code, or every row its own.
-        guidance: Of the instruction, when acting; 1 is none. The official code crashes at any other.
+            that is listed twice is drawn twice as often. Windows without actions are practised as ``video`` anyway.
+        modes_per: Whether the whole ``batch`` of a step practises one mode, over all devices that train together, as in
+            the official code (whose processes draw from equal seeds), or the rows of every ``device`` one of their own,
+            or every ``sample``.
+        guidance: Of the instruction, when acting and predicting video; 1: none. The official code crashes at any other.
     """
 
     type: Literal["uva"] = "uva"
     joint: UvaJoint = UvaJoint()
     action: AnyDecoder = UvaAction()
     modes: tuple[Mode, ...] = Field(("video", "forward", "policy", "inverse", "full"), min_length=1)
-    modes_per: Literal["batch", "sample"] = "batch"
+    modes_per: Literal["batch", "device", "sample"] = "batch"
     guidance: Annotated[float, WhenActing()] = 1.0
 
     @model_validator(mode="after")
@@ -221,10 +274,10 @@ class Uva(PolicyComponent):
     def window(self) -> Window:
         frames = self.joint.window()
         horizon = max(self.joint.chunk, self.action.horizon)
-        return Window(frames.observed, frames.future, horizon, frames.past_actions)
+        return Window(frames.observed, frames.future, horizon, frames.past_actions, frames.future_states)
 
     def check(self, spaces: Spaces) -> list[str]:
-        return self.joint.check(spaces) or self.action.check(self.joint.layout, spaces)
+        return self.joint.check(spaces) or self.action.check(self.joint.layout(spaces), spaces)
 
     def build(self, spaces: Spaces) -> UvaPolicy:
         from vpolicy_uva.policy import UvaPolicy

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import cast
 
@@ -24,8 +24,9 @@ EPSILON = 1e-6
 AHEAD_VALUES = 2**22
 """Modulations (16 megabytes of them in single precision) that sampling computes at a time, ahead of its steps."""
 
-Conditions = list[tuple[float, Tensor]]
-"""Weight and condition of every branch of guidance; one of weight 1 without."""
+Conditions = Sequence[tuple[float | Tensor, Tensor]]
+"""Weight and condition ``(B, n, D)`` of every branch of guidance, one of weight 1 without; a weight of all vectors, or
+one ``(n,)`` for each."""
 
 Modulations = list[tuple[Tensor, ...]]
 """Of every block its scale, shift and gate, and of the last layer its scale and shift."""
@@ -198,7 +199,7 @@ class _Ahead:
         return [tuple(part[index - self._at.start] for part in parts) for parts in self._modulations]
 
 
-def _weighted(output: Tensor, weights: list[float]) -> Tensor:
+def _weighted(output: Tensor, weights: list[float | Tensor]) -> Tensor:
     """One prediction ``(N, 2 C)`` from those of all branches ``(branches N, 2 C)``.
 
     The noise is their weighted sum, the variance that of the branch of the largest weight: of the conditional one, as
@@ -207,5 +208,10 @@ def _weighted(output: Tensor, weights: list[float]) -> Tensor:
     if len(weights) == 1:
         return output
     noise, variance = output.unflatten(0, (len(weights), -1)).chunk(2, dim=-1)
-    total = sum(weight * of_branch for weight, of_branch in zip(weights, noise, strict=True))
-    return torch.cat([total, variance[max(range(len(weights)), key=weights.__getitem__)]], dim=-1)
+    spread = [torch.as_tensor(weight, dtype=noise.dtype).flatten() for weight in weights]
+    total = sum(
+        weight.to(noise).repeat(len(of_branch) // len(weight))[:, None] * of_branch
+        for weight, of_branch in zip(spread, noise, strict=True)
+    )
+    largest = max(range(len(spread)), key=lambda branch: float(spread[branch].mean()))
+    return torch.cat([total, variance[largest]], dim=-1)

@@ -14,6 +14,7 @@ from vpolicy_uva.head import DiffusionHead
 from vpolicy_uva.latents import FrameMemory, build_latents, to_pixels
 from vpolicy_uva.masking import MODES, left_hidden, masked_cells
 from vpolicy_uva.options import Mode
+from vpolicy_uva.state import StatePrediction
 from vpolicy_uva.transformer import JointTransformer, Told
 
 if TYPE_CHECKING:
@@ -27,18 +28,29 @@ class JointModel(Learner):
         super().__init__()
         self.options = options
         self.cameras = [camera.name for camera in spaces.cameras]
-        chosen = options.predicted_views
-        predicted = [chosen is None or name in chosen for name in self.cameras]
+        self.seen_cameras = [name for name in self.cameras if options.seen_views is None or name in options.seen_views]
+        self.views_in_clip = len(self.cameras) if options.views == "concatenated" else 1
+        predicted, seen = (
+            [chosen is None or name in chosen for name in self.cameras[:: self.views_in_clip]]
+            for chosen in (options.predicted_views, options.seen_views)
+        )
         state = spaces.state.dim if options.proprioception and spaces.state else 0
         self.latent = build_latents(options.latent)
         self.text = options.text.build() if options.text else None
         told = options.text.pooled_dim if options.text else 0
-        self.transformer = JointTransformer(options, predicted, spaces.actions.dim, state, told)
+        self.transformer = JointTransformer(
+            options, predicted, seen, spaces.actions.dim, state, told, self.views_in_clip
+        )
         channels, width = options.latent.latent_channels, options.transformer.out_width
         heads = [options.video] * len(self.transformer.predicted) if options.video else []
         self.video_heads: Sequence[DiffusionHead] = nn.ModuleList(  # type: ignore[assignment]
             [DiffusionHead(head, channels, width) for head in heads]
         )
+        self.state_prediction: StatePrediction | None = None
+        if options.predict_proprioception is not None and spaces.state:
+            self.state_prediction = StatePrediction(
+                options.predict_proprioception, options.layout(spaces), len(self.window.future_states), spaces.state.dim
+            )
         self._memory = FrameMemory(self.latent, options.image_size)
         self.register_load_state_dict_post_hook(lambda module, _: module._memory.forget())
         if options.initial_weights is not None:
@@ -58,6 +70,8 @@ class JointModel(Learner):
     @property
     def predicted_cameras(self) -> tuple[str, ...]:
         """The cameras whose future is predicted, in the order of the views."""
+        if self.views_in_clip > 1:
+            return tuple(self.cameras)
         return tuple(self.cameras[index] for index in self.transformer.predicted)
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
@@ -67,7 +81,30 @@ class JointModel(Learner):
         """The loss of the mode ``video`` or ``forward``, for windows with or without actions."""
         mode: Mode = "forward" if self.options.forward else "video"
         told, future = self.practise(batch, [mode] * len(batch))
-        return {"video": self.video_loss(self.transformer(told), told, future, batch) + untouched(self)}
+        joint = self.transformer(told)
+        video = self.video_loss(joint, told, future, batch) + untouched(self)
+        return {"video": video, **self.state_losses(joint, batch)}
+
+    def state_losses(self, joint: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss ``proprioception`` of the states to come, where they are predicted.
+
+        Args:
+            joint: ``(B, T S, D)``.
+            batch: With the states.
+
+        Raises:
+            RecipeError: There are none.
+        """
+        if self.state_prediction is None:
+            return {}
+        states, there = batch.future_state, batch.future_state_mask
+        if states is None or there is None:
+            raise RecipeError(
+                "The joint model predicts proprioception, but the windows have no states to come.",
+                "Set `predict_proprioception: null`, or use data with a state.",
+            )
+        mask = there if self.options.future_mask else torch.ones_like(there)
+        return {"proprioception": self.state_prediction.loss(joint, states, mask)}
 
     def practise(self, batch: Batch, modes: Sequence[Mode]) -> tuple[Told, Tensor | None]:
         """What training tells the transformer of a window, one mode a row, with the dropout of training.
@@ -87,7 +124,7 @@ class JointModel(Learner):
         told.history_hidden = rows_that([not one.history for one in practised])
         future = None
         if any(one.future != "hidden" for one in practised):
-            future = self._encode([batch.future[name] for name in self.predicted_cameras], None)
+            future = self._clips(self._encode([batch.future[name] for name in self.predicted_cameras], None))
             masked = masked_cells(rows, self.transformer.cells, self.options.mask_ratio_min).to(device)
             told.future = future
             told.future_hidden = torch.where(
@@ -121,7 +158,7 @@ class JointModel(Learner):
         assert future is not None and told.future_hidden is not None
         counted = told.future_hidden[:, None].expand(-1, self.transformer.frames, -1)
         if self.options.future_mask and batch.future_mask is not None:
-            counted = counted & batch.future_mask[..., None]
+            counted = counted & batch.future_mask.repeat(1, self.views_in_clip)[..., None]
         if rows is not None:
             counted = counted & rows[:, None, None]
         counted = counted.flatten(1)
@@ -144,16 +181,16 @@ class JointModel(Learner):
         Raises:
             RecipeError: The model needs more than the frames, and there is no observation.
         """
-        future = self._encode([frames[name] for name in self.predicted_cameras], generator)
+        future = self._clips(self._encode([frames[name] for name in self.predicted_cameras], generator))
         rows, device = len(future), future.device
-        bare = len(self.cameras) == 1 or self.transformer.hides_all
+        bare = len(self.seen_cameras) == self.views_in_clip or self.transformer.hides_all
         if observation is None and not (bare and not self.options.proprioception):
             raise RecipeError(
                 "Inverse dynamics of this model sees the other cameras' history and the state besides the frames.",
                 "Give the observation too, or train with `joint.inverse_hides: all` and without proprioception.",
             )
         if observation is None:
-            shape = (rows, len(self.cameras), *future.shape[2:])
+            shape = (rows, len(self.seen_cameras) // self.views_in_clip, *future.shape[2:])
             told = Told(future.new_zeros(shape), torch.ones(rows, dtype=torch.bool, device=device))
             if self.text is not None:
                 told.text = future.new_zeros(rows, self.transformer.text_in.in_features)
@@ -172,7 +209,7 @@ class JointModel(Learner):
         generator: RowGenerator,
         actions: Tensor | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
         """Predicted frames ``(B, W, F, 3, H, W)`` uint8 of the predicted cameras, at the offsets ``clip_offsets``.
 
@@ -181,7 +218,7 @@ class JointModel(Learner):
             generator: Noise of the rows.
             actions: Normalised ``(B, H, A)``: forward dynamics. None: what the model itself expects.
             steps: Autoregressive steps, 1 to the number of cells; None: as the options say.
-            guidance: Of the instruction.
+            guidance: Of the instruction; None: 1, which is none.
 
         Raises:
             ValueError: There are too many steps, too few actions, or there is guidance without an instruction.
@@ -193,10 +230,12 @@ class JointModel(Learner):
                 raise ValueError(f"{actions.shape[1]} actions do not reach the last frame, which {chunk} lead to")
             told.actions = actions[:, :chunk]
             told.actions_hidden = told.actions.isnan().any(dim=-1)
+        guidance = 1.0 if guidance is None else guidance
         if guidance != 1 and self.text is None:
             raise ValueError("guidance is of the instruction, and this model reads none")
         order = normal_noise((len(observation), self.transformer.cells), told.history, generator).argsort(dim=1)
         latents = self.generate(told, order, generator, steps or self.options.video_steps, guidance)
+        latents = latents.flatten(1, 2).unflatten(1, (-1, self.options.frames))  # by camera again
         images = self.latent.decode(self._images(latents).flatten(0, 2)).unflatten(0, latents.shape[:3])
         return to_bytes(images.clamp(-1, 1))
 
@@ -244,18 +283,21 @@ class JointModel(Learner):
         return [(told_nothing, without), (told_all, with_text)]
 
     def _known(self, observation: Observation, generator: RowGenerator | None, drawn: bool = False) -> Told:
-        """History, past actions, state and text; the history's frames are drawn where the options say so."""
+        """History, past actions, states and text; the history's frames are drawn where the options say so."""
         frames = self._history_frames(drawn)
-        views = [observation.images[name][:, frames] for name in self.cameras]
+        views = [observation.images[name][:, frames] for name in self.seen_cameras]
         history = self._encode(views, generator)
         if history.shape[2] == 1:
-            history = history.expand(-1, -1, self.transformer.frames, -1, -1)
+            history = history.expand(-1, -1, self.options.frames, -1, -1)
+        history = self._clips(history)
         rows, device = len(history), history.device
         told = Told(history, torch.zeros(rows, dtype=torch.bool, device=device))
         if (past := observation.past_actions) is not None and self.options.past_actions:
             told.past_actions, told.past_hidden = past, past.isnan().any(dim=-1)
         if self.options.proprioception:
-            told.state = required_state(observation, "The joint model")[:, frames]
+            own, observed = self.options.state_offsets, self.window.observed
+            states = frames if own == self.options.history else [observed.index(offset) for offset in own]
+            told.state = required_state(observation, "The joint model")[:, states]
         if self.text is not None:
             told.text = self.text(observation.instructions).pooled.to(history)
             told.text_hidden = torch.zeros_like(told.history_hidden)
@@ -290,6 +332,10 @@ class JointModel(Learner):
             moments.append(found.unflatten(0, view.shape[:2]))
         latents = self.latent.draw(torch.stack(moments, dim=1), generator)
         return latents.flatten(-2).transpose(-1, -2)
+
+    def _clips(self, latents: Tensor) -> Tensor:
+        """Latents ``(B, V, F, S, c)`` by camera as the transformer sees them, concatenated views as one clip."""
+        return latents.flatten(1, 2).unflatten(1, (-1, self.transformer.frames))
 
     def _images(self, latents: Tensor) -> Tensor:
         """Tokens ``(..., S, c)`` as maps ``(..., c, h, w)``."""

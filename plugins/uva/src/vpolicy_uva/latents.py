@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from scipy.fft import dct
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 from torch.nn import functional
 
 from videopolicy import MeasuredPart, RowGenerator, WeightsError, normal_noise
@@ -119,7 +121,8 @@ class KlAutoencoder(Latents):
     @torch.no_grad()
     def moments(self, images: Tensor) -> Tensor:
         """Mean and logarithm of the variance of the posterior, ``m = 2 c``."""
-        return self.vae.encode(images).latent_dist.parameters
+        with self._precisely(images):
+            return self.vae.encode(images.to(self.vae.dtype)).latent_dist.parameters
 
     @torch.no_grad()
     def draw(self, moments: Tensor, generator: RowGenerator | None) -> Tensor:
@@ -131,7 +134,15 @@ class KlAutoencoder(Latents):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents / self.options.scaling_factor).sample
+        with self._precisely(latents):
+            return self.vae.decode(latents.to(self.vae.dtype) / self.options.scaling_factor).sample
+
+    def _precisely(self, like: Tensor) -> AbstractContextManager[object]:
+        """Without the autocast around it, unless the options want that."""
+        kind = like.device.type
+        if self.options.precision == "autocast" or not is_autocast_available(kind):
+            return nullcontext()
+        return torch.autocast(kind, enabled=False)
 
 
 def build_latents(options: KlLatent | SpaceToDepthLatent | CosineLatent) -> Latents:

@@ -1,7 +1,4 @@
-"""Groups of options: latents, the masked transformer, and the diffusion heads.
-
-Defaults: github.com/ShuangLI59/unified_video_action (288e154), base size.
-"""
+"""Groups of options: autoencoders, the transformer and the diffusion heads."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from videopolicy import WhenActing
 from videopolicy.parts.options import Options
 
 Mode = Literal["policy", "video", "forward", "inverse", "full"]
+Aggregation = Literal["conv_fc", "conv_ori", "conv2", "fc2"]
 
 
 class KlLatent(Options):
@@ -27,6 +25,8 @@ class KlLatent(Options):
         latent_channels: c.
         scaling_factor: What latents are multiplied with.
         posterior: The official code draws latents from the posterior, when acting too; ``mode`` takes its mean.
+        precision: ``float32`` computes in single precision in mixed-precision training too. The official code computes
+            the autoencoder in the half precision of the rest, which ``autocast`` does.
     """
 
     type: Literal["kl"] = "kl"
@@ -36,6 +36,7 @@ class KlLatent(Options):
     latent_channels: int = Field(16, ge=1)
     scaling_factor: float = 0.2325
     posterior: Literal["sample", "mode"] = "sample"
+    precision: Literal["float32", "autocast"] = "float32"
 
     @property
     def patch(self) -> int:
@@ -147,3 +148,20 @@ class ActionHead(Head):
     """The action head: the same, with clean estimates cut to the range of normalised actions."""
 
     clip: Annotated[float | None, WhenActing()] = Field(1.0, gt=0)
+
+
+class StateHead(Options):
+    """A head that predicts the robot's state at every step up to the last future frame (``diffproploss``).
+
+    Its loss joins those of all modes. Nothing reads the prediction: the official code never samples it either.
+
+    Args:
+        dimensions: Dimensions of the state that are predicted, counted from 0; None: all, as the official code does for
+            tool hang. For UMI it predicts the last 6 of 16, the rotation with respect to the start.
+        aggregation: As of `uva-action`.
+        head: The diffusion head.
+    """
+
+    dimensions: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
+    aggregation: Aggregation = "conv_fc"
+    head: ActionHead = ActionHead()

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from videopolicy import Batch, Branch, Observation, Policy, RowGenerator, Spaces, StaticStream, Window
+from videopolicy import (
+    Batch,
+    Branch,
+    Observation,
+    Policy,
+    RowGenerator,
+    Spaces,
+    StaticStream,
+    Window,
+    of_first_process,
+)
 from vpolicy_uva.joint import JointModel, decayed, untouched
 from vpolicy_uva.masking import MODES
 from vpolicy_uva.options import Mode
@@ -24,7 +34,8 @@ class UvaPolicy(Policy):
         super().__init__()
         self.options = options
         self.joint: JointModel = options.joint.build(spaces)
-        self.action = options.action.build(options.joint.layout, spaces)
+        self.layout = options.joint.layout(spaces)
+        self.action = options.action.build(self.layout, spaces)
 
     @property
     def window(self) -> Window:
@@ -44,7 +55,7 @@ class UvaPolicy(Policy):
         return decayed(self)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of the modes that are practised, one draw for the batch or one for each row."""
+        """Losses of the modes that are practised."""
         if batch.actions is None or batch.action_mask is None:
             raise ValueError("This policy is trained on actions; this batch has none. Train the joint model instead.")
         modes = self._draw(batch.action_mask.any(dim=1))
@@ -59,16 +70,20 @@ class UvaPolicy(Policy):
         if acted.any():
             horizon = self.options.action.horizon
             counted = batch.action_mask[:, :horizon] & acted[:, None]
-            stream = StaticStream(batch.observation, self.options.joint.layout, [Branch(1.0, joint)])
+            stream = StaticStream(batch.observation, self.layout, [Branch(1.0, joint)])
             losses["action"] = self.action.loss(stream, batch.actions[:, :horizon], counted)
+        losses |= self.joint.state_losses(joint, batch)
         name = next(iter(losses))
         return {**losses, name: losses[name] + untouched(self)}
 
     def _draw(self, acted: Tensor) -> list[Mode]:
         """The mode of every row; rows without any action ``(B,)`` teach the video model, where there is one."""
-        modes, rows = self.options.modes, len(acted)
-        count = 1 if self.options.modes_per == "batch" else rows
-        drawn = [modes[index] for index in torch.randint(len(modes), (count,)).tolist()]
+        modes, rows, per = self.options.modes, len(acted), self.options.modes_per
+        count = rows if per == "sample" else 1
+        indices = torch.randint(len(modes), (count,))
+        if per == "batch":
+            indices = of_first_process(indices, self.joint.transformer.fuse.weight.device)
+        drawn = [modes[index] for index in indices.tolist()]
         drawn *= rows // count
         if self.options.joint.video is None:
             return drawn
@@ -106,13 +121,15 @@ class UvaPolicy(Policy):
         generator: RowGenerator,
         actions: Tensor | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
-        """Predicted frames; see `vpolicy_uva.joint.JointModel.predict_video`."""
+        """Predicted frames, with the policy's own guidance where none is named; see
+        `vpolicy_uva.joint.JointModel.predict_video`."""
+        guidance = self.options.guidance if guidance is None else guidance
         return self.joint.predict_video(observation, generator, actions, steps, guidance)
 
     def _actions(
         self, branches: list[tuple[float, Tensor]], observation: Observation, generator: RowGenerator
     ) -> Tensor:
         weighted = [Branch(weight, joint) for weight, joint in branches]
-        return self.action.sample(StaticStream(observation, self.options.joint.layout, weighted), generator)
+        return self.action.sample(StaticStream(observation, self.layout, weighted), generator)

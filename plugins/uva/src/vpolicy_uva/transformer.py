@@ -24,7 +24,8 @@ class Told:
     """What the transformer is told; True hides.
 
     Args:
-        history: ``(B, V, T, S, c)`` latents of all views, tokens of a frame in rows.
+        history: ``(B, V, T, S, c)`` latents of all views that are seen, tokens of a frame in rows. Concatenated views
+            are one view of as many times as many frames T, here and below.
         history_hidden: ``(B,)``.
         future: ``(B, W, T, S, c)`` latents of the predicted views, or None where all of them are hidden.
         future_hidden: ``(B, S)``, the same cells in all frames.
@@ -32,7 +33,7 @@ class Told:
         actions_hidden: ``(B, H)``.
         past_actions: ``(B, P, A)``, where the model has any.
         past_hidden: ``(B, P)``.
-        state: ``(B, K, S)`` where the model has any, K states evenly over the frames.
+        state: ``(B, K, S)`` where the model has any: K states one behind the other over all cells.
         text: ``(B, E)``, where the model has any.
         text_hidden: ``(B,)``.
     """
@@ -68,12 +69,13 @@ class View(nn.Module):
         channels: c.
         width: D.
         predicted: Whether the camera's future is predicted.
+        seen: Whether its history is seen.
         first: Whether it is the first view, whose vector for what is masked stands for a hidden history as well.
     """
 
-    def __init__(self, channels: int, width: int, predicted: bool, first: bool) -> None:
+    def __init__(self, channels: int, width: int, predicted: bool, seen: bool, first: bool) -> None:
         super().__init__()
-        self.history = nn.Linear(channels, width)
+        self.history = nn.Linear(channels, width) if seen else None
         self.future = nn.Linear(channels, width) if predicted else None
         self.masked = nn.Parameter(torch.zeros(1, width)) if predicted or first else None
 
@@ -90,26 +92,36 @@ class JointTransformer(nn.Module):
 
     Args:
         options: Sizes.
-        predicted: Per view whether its future is predicted.
+        predicted, seen: Per view whether its future is predicted, and whether its history is seen.
         action_dim: A.
         state_dim: S, 0 without proprioception.
         text_dim: E, 0 without language.
+        views_in_clip: Concatenated views, which lie one behind another on the time axis; actions and state are spread
+            over the frames of each of them.
     """
 
     measured_parts: ClassVar[dict[str, MeasuredPart]] = {"forward": "video forward"}
 
     def __init__(
-        self, options: UvaJoint, predicted: list[bool], action_dim: int, state_dim: int, text_dim: int
+        self,
+        options: UvaJoint,
+        predicted: list[bool],
+        seen: list[bool],
+        action_dim: int,
+        state_dim: int,
+        text_dim: int,
+        views_in_clip: int = 1,
     ) -> None:
         super().__init__()
+        self.views_in_clip = views_in_clip
         shape = options.transformer
         width, channels = shape.width, options.latent.latent_channels
         out, out_depth, out_heads = shape.decoder_shape
-        self.frames, self.cells = options.frames, options.grid[0] * options.grid[1]
+        self.frames, self.cells = views_in_clip * options.frames, options.grid[0] * options.grid[1]
         self.text_tokens = options.text_tokens if text_dim else 0
         self.hides_all, self.checkpointing = options.inverse_hides == "all", shape.checkpointing
         self.views: Iterable[View] = nn.ModuleList(  # type: ignore[assignment]
-            [View(channels, width, known, i == 0) for i, known in enumerate(predicted)]
+            [View(channels, width, *known, i == 0) for i, known in enumerate(zip(predicted, seen, strict=True))]
         )
         self.predicted = [index for index, known in enumerate(predicted) if known]
         self.action_in = nn.Linear(action_dim, width)
@@ -124,7 +136,7 @@ class JointTransformer(nn.Module):
             self.no_text = nn.Parameter(torch.zeros(1, width))
             self.text_positions = nn.Parameter(torch.zeros(1, self.text_tokens, width))
             self.decoder_text_positions = nn.Parameter(torch.zeros(1, self.text_tokens, out))
-        streams = len(predicted) + len(self.predicted) + 1 + bool(options.past_actions) + bool(state_dim)
+        streams = sum(seen) + len(self.predicted) + 1 + bool(options.past_actions) + bool(state_dim)
         self.fuse = nn.Linear(streams * width, width)
         for name, size in (("", width), ("decoder_", out), ("output_", out)):
             setattr(self, f"{name}frame_positions", nn.Parameter(torch.zeros(1, self.frames, size)))
@@ -165,15 +177,17 @@ class JointTransformer(nn.Module):
     def _streams(self, told: Told) -> list[Tensor]:
         """Per kind of knowledge ``(B, T S, D)``, in the order of the official weights."""
         rows, count = len(told.history), self.frames * self.cells
-        first, *others = views = list(self.views)
+        views = list(self.views)
+        looking = [(view, view.history) for view in views if view.history is not None]
+        (first, _), *others = looking
         assert first.masked is not None
-        seen = [view.history(told.history[:, index].flatten(1, 2)) for index, view in enumerate(views)]
+        seen = [embed(told.history[:, index].flatten(1, 2)) for index, (_, embed) in enumerate(looking)]
         hidden = told.history_hidden[:, None, None]
         seen[0] = torch.where(hidden, first.masked, seen[0])
         if self.hides_all:
             seen[1:] = [
                 torch.where(hidden, first.masked if view.masked is None else view.masked, tokens)
-                for view, tokens in zip(others, seen[1:], strict=True)
+                for (view, _), tokens in zip(others, seen[1:], strict=True)
             ]
         ahead: list[Tensor] = []
         for view in views:
@@ -187,32 +201,30 @@ class JointTransformer(nn.Module):
         streams = [*ahead, seen[0]]
         if self.past_actions:
             streams.append(
-                self._spread(
-                    told.past_actions, told.past_hidden, self.past_actions, self.past_action_in, self.masked_past_action
-                )
+                self._spread(told.past_actions, told.past_hidden, self.past_action_in, self.masked_past_action)
                 if told.past_actions is not None
                 else self.masked_past_action.expand(rows, count, -1)
             )
         if told.actions is None:
             streams.append(self.masked_action.expand(rows, count, -1))
         else:
-            number = told.actions.shape[1]
-            streams.append(self._spread(told.actions, told.actions_hidden, number, self.action_in, self.masked_action))
+            streams.append(self._spread(told.actions, told.actions_hidden, self.action_in, self.masked_action))
         streams += seen[1:]
         if self.state_in is not None:
             assert told.state is not None
-            state = self.state_in(told.state)
-            streams.append(state.repeat_interleave(count // state.shape[1], dim=1))
+            streams.append(self._over_frames(self.state_in(told.state)))
         return [stream.to(seen[0]) for stream in streams]
 
-    def _spread(
-        self, actions: Tensor | None, hidden: Tensor | None, number: int, embed: nn.Module, masked: Tensor
-    ) -> Tensor:
-        """Actions ``(B, number, A)`` one behind the other over all cells."""
+    def _spread(self, actions: Tensor | None, hidden: Tensor | None, embed: nn.Module, masked: Tensor) -> Tensor:
+        """Actions ``(B, H, A)`` one behind the other over all cells, those that are hidden as one learned vector."""
         assert actions is not None and hidden is not None
         hidden = hidden[..., None]
-        embedded = torch.where(hidden, masked, embed(torch.where(hidden, 0, actions)))
-        return embedded.repeat_interleave(self.frames * self.cells // number, dim=1)
+        return self._over_frames(torch.where(hidden, masked, embed(torch.where(hidden, 0, actions))))
+
+    def _over_frames(self, embedded: Tensor) -> Tensor:
+        """Steps ``(B, N, D)`` one behind the other over the cells ``(B, T S, D)``, of every concatenated view anew."""
+        cells = self.frames * self.cells // self.views_in_clip
+        return embedded.repeat_interleave(cells // embedded.shape[1], dim=1).repeat(1, self.views_in_clip, 1)
 
     def _text(self, told: Told) -> Tensor:
         assert told.text is not None and told.text_hidden is not None

@@ -43,13 +43,18 @@ class EveryStep(ExtractorComponent):
         taps: Feature maps, fine to coarse.
         adapter: What condenses the feature maps.
         frozen: Whether the video model stays as it is, in eval mode, and has no loss (the second of two stages).
-        stop_gradient: Train the video model on its own loss, and keep the loss of the actions from it. The paper
-            speaks of a stop-gradient; the official code has none: its joint training lets the action loss through, and
-            its stage 2 is ``frozen``.
+        stop_gradient: Train the video model on its own loss, and keep the loss of the actions from it. The paper's
+            stop-gradient is of its two stages (section 3.3), the second of which is ``frozen``; its Joint is trained
+            end to end (section 4.4, Table 6), as in the official code.
         guidance: Scale of classifier-free guidance, for video and actions alike; 1 is none, and half the cost. The
-            paper and the official evaluation have 2 at every step (the ramp in the official training files is never
-            used).
-        video_weight: Of the video loss. The official mean runs over 25 frames and 32 actions of equal weight.
+            paper and the official evaluation have 2 for everything.
+        guidance_start: Scale at the first frame of a clip and at the first action, from which it rises linearly to
+            ``guidance`` at the last ones (``LinearPredictionGuider``, ``min_scale`` to ``max_scale``); None: it is
+            ``guidance`` everywhere, as in the official evaluation. The official training files have 1 to 2.5, and never
+            use it.
+        video_weight: Of the video loss; None: the number of the clip's frames divided by that of its frames and
+            actions, since the official mean runs over all of them with equal weights: 25/57 at 25 frames and 32
+            actions.
         video_learning_rate: Of the video model, in multiples of the stage's. Officially 1e-5 where everything else has
             5e-5.
         lowest_level: The video is never denoised below this level (nor noised less in training): while the level of
@@ -64,7 +69,8 @@ class EveryStep(ExtractorComponent):
     frozen: bool = False
     stop_gradient: bool = False
     guidance: Annotated[float, WhenActing()] = 2.0
-    video_weight: float = Field(25 / 57, ge=0)
+    guidance_start: Annotated[float | None, WhenActing()] = None
+    video_weight: float | None = Field(None, ge=0)
     video_learning_rate: float = Field(0.2, gt=0)
     lowest_level: float = Field(0.0, ge=0)
 
@@ -144,7 +150,9 @@ class ActionUNet(DecoderComponent):
         training_levels, sampling_levels: Noise levels.
         noise_samples: Noises drawn per sample and step of training, all at the sample's level, so that its features are
             computed once. The official code draws one; a small network that reads a large one learns more from several.
-        action_weight: Of the loss. The official mean runs over 25 frames and 32 actions of equal weight.
+        action_weight: Of the loss; None: the number of actions divided by that of actions and frames of the clip that
+            is denoised with them, since the official mean runs over all of them with equal weights, and over both also
+            where the video model is frozen: 32/57 at 25 frames and 32 actions. 1 where there is no such clip.
     """
 
     type: Literal["action-unet"] = "action-unet"
@@ -157,7 +165,7 @@ class ActionUNet(DecoderComponent):
     training_levels: TrainingLevels = TrainingLevels()
     sampling_levels: Annotated[SamplingLevels, WhenActing()] = SamplingLevels()
     noise_samples: int = Field(1, ge=1)
-    action_weight: float = Field(32 / 57, gt=0)
+    action_weight: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _fits(self) -> ActionUNet:

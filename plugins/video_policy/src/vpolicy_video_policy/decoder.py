@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from videopolicy import (
     RowGenerator,
     Spaces,
     normal_noise,
+    weighted_sum,
 )
 from videopolicy.parts.levels import karras
 from videopolicy.parts.masks import masked_mean, without_masked
@@ -38,6 +40,7 @@ class ActionUNetDecoder(ActionDecoder):
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of v over the actions that are there, unweighted (``EDMWeighting`` cancels out)."""
+        stream.actions = actions.shape[1]
         actions = without_masked(actions, mask)
         density, draws = self.options.training_levels, self.options.noise_samples
         level = (normal_noise((len(actions),), actions) * density.deviation + density.mean).exp()
@@ -47,7 +50,13 @@ class ActionUNetDecoder(ActionDecoder):
         scale = level.view(-1, 1, 1)
         velocity = (noise - scale * actions) / (scale**2 + 1).sqrt()
         error = (self._velocity(actions + scale * noise, level, branches, stream) - velocity) ** 2
-        return self.options.action_weight * masked_mean(error, mask.unsqueeze(-1))
+        return self.weight(stream) * masked_mean(error, mask.unsqueeze(-1))
+
+    def weight(self, stream: FeatureStream) -> float:
+        """Of the loss: as the options say, or the share of the actions among actions and frames."""
+        actions = self.shape[0]
+        given = self.options.action_weight
+        return actions / (actions + stream.video_frames) if given is None else given
 
     @torch.no_grad()
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
@@ -78,8 +87,7 @@ class ActionUNetDecoder(ActionDecoder):
             told = torch.cat([told, state.repeat(len(told) // len(state), 1)], dim=-1)
         steps = [level if branch.step_embedding is None else branch.step_embedding for branch in branches]
         output = self.network(scaled.to(like).repeat(count, 1, 1), torch.cat(steps), told)
-        weights = noisy.new_tensor([branch.weight for branch in branches])
-        return (weights.view(-1, 1, 1, 1) * output.to(noisy.dtype).unflatten(0, (count, -1))).sum(dim=0)
+        return weighted_sum(branches, output.to(noisy.dtype).unflatten(0, (count, -1)))
 
 
 def _repeated(branch: Branch, times: int) -> Branch:
@@ -87,4 +95,4 @@ def _repeated(branch: Branch, times: int) -> Branch:
     if times == 1:
         return branch
     embedding = None if branch.step_embedding is None else branch.step_embedding.repeat(times, 1)
-    return Branch(branch.weight, branch.tokens.repeat(times, 1, 1), embedding)
+    return replace(branch, tokens=branch.tokens.repeat(times, 1, 1), step_embedding=embedding)

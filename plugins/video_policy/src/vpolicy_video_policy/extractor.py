@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import pairwise
@@ -99,6 +100,9 @@ class DenoisingStream(FeatureStream):
         super().__init__(observation, extractor.layout)
         self.extractor, self.backbone, self.options = extractor, extractor.backbone, extractor.options
         self.batch, self.generator = batch, generator
+        self.video_frames = math.prod(extractor.backbone.frame_axes)
+        if batch is not None and batch.actions is not None:
+            self.actions = batch.actions.shape[1]
         self._clip: Clip | None = None
         self._errors: list[Tensor] = []
 
@@ -117,10 +121,16 @@ class DenoisingStream(FeatureStream):
             embedding = backbone.embed_level(level)
         if denoised.prediction is not None:
             self._errors.append(backbone.error(denoised.prediction, clip, video_level))
-            self.losses["video"] = options.video_weight * torch.stack(self._errors).mean()
+            self.losses["video"] = self.video_weight * torch.stack(self._errors).mean()
         if options.stop_gradient:
             denoised, embedding = detached(denoised), None if embedding is None else embedding.detach()
         return [Branch(1.0, self.extractor.tokens(denoised), embedding)]
+
+    @property
+    def video_weight(self) -> float:
+        """Of the video loss: as the options say, or the share of the frames among frames and actions."""
+        given = self.options.video_weight
+        return self.video_frames / (self.video_frames + self.actions) if given is None else given
 
     def _training_clip(self) -> Clip:
         if self._clip is None:
@@ -134,9 +144,8 @@ class DenoisingStream(FeatureStream):
 
     def descend(self, levels: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Branch]]]:
         """Features while the clip is denoised along the same levels in Euler steps, which nobody need decode."""
-        rows, scale = len(self.observation), self.options.guidance
-        weights = (1.0,) if scale == 1 else (1 - scale, scale)
-        condition = self._condition(guided=scale != 1)
+        rows, weights = len(self.observation), self._weights()
+        condition = self._condition(guided=len(weights) > 1)
         # The same as `levels` until the lowest level of the video is reached, where it stays.
         video_levels = levels.clamp(min=self.options.lowest_level)
         values = video_levels.tolist()
@@ -157,11 +166,28 @@ class DenoisingStream(FeatureStream):
                 tokens = self.extractor.tokens(denoised).split(rows)
                 if moves_on and denoised.prediction is not None:
                     predictions = denoised.prediction.split(rows)
-                    clean = sum(weight * one for weight, one in zip(weights, predictions, strict=True))
+                    clean = sum(
+                        self._by_frame(first, last).to(one) * one
+                        for (first, last), one in zip(weights, predictions, strict=True)
+                    )
                     latents = clean + (there / here).to(latents) * (latents - clean)
             embedding = self.backbone.embed_level(level.expand(rows))
-            branches = [Branch(weight, one, embedding) for weight, one in zip(weights, tokens, strict=True)]
+            branches = [
+                Branch(first, one, embedding, last_weight=None if first == last else last)
+                for (first, last), one in zip(weights, tokens, strict=True)
+            ]
             yield level, following, branches
+
+    def _weights(self) -> list[tuple[float, float]]:
+        """Of every branch its weight at the first and at the last frame of a clip, and of the actions alike."""
+        last = self.options.guidance
+        first = last if self.options.guidance_start is None else self.options.guidance_start
+        return [(1.0, 1.0)] if first == last == 1 else [(1 - first, 1 - last), (first, last)]
+
+    def _by_frame(self, first: float, last: float) -> Tensor:
+        """Weights of a clip's frames, shaped to multiply latents ``(B, *latent_shape)``."""
+        axes, shape = self.backbone.frame_axes, self.backbone.latent_shape
+        return torch.linspace(first, last, axes[-1]).view(-1, *[1] * (len(shape) - len(axes)))
 
     def _condition(self, guided: bool) -> Any:
         """What the video model is told; behind the unconditional rows where there are any."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class OneStep(ExtractorComponent):
     """One forward of the video model at its noisiest level; inner feature maps are the features.
 
-    Section 3.2; ``policy_models/module/diffusion_extract.py``. The paper's "diffusion time-step 20" counts
+    Section 4.2; ``policy_models/module/diffusion_extract.py``. The paper's "diffusion time-step 20" counts
     the steps of the schedule and changes nothing here: the first level is the same for any number of steps.
 
     Args:
@@ -118,7 +118,7 @@ class OneStep(ExtractorComponent):
 
 
 class DitDiffusion(DecoderComponent):
-    """The diffusion transformer that turns video features into actions (section 3.3).
+    """The diffusion transformer that turns video features into actions (section 4.2).
 
     Encoder over goal, features and optional state; decoder over noisy actions with adaptive layer norm by
     the level; EDM preconditioning and loss (``policy_models/edm_diffusion/score_wrappers.py``,

@@ -16,6 +16,7 @@ from videopolicy import (
     RowGenerator,
     Spaces,
     normal_noise,
+    weighted_sum,
 )
 from videopolicy.parts.levels import exponential, karras
 from videopolicy.parts.masks import masked_mean, without_masked
@@ -99,8 +100,8 @@ class DiffusionDecoder(ActionDecoder):
             level.repeat_interleave(count, dim=0).flatten(),
             contexts.memory([branch for of_draw in branches for branch in of_draw]),
         ).unflatten(0, (draws, count, rows))
-        weights = output.new_tensor([[branch.weight for branch in of_draw] for of_draw in branches])
-        return (weights.view(draws, count, 1, 1, 1) * output).sum(dim=1)
+        guided = [weighted_sum(of_draw, predicted) for of_draw, predicted in zip(branches, output, strict=True)]
+        return torch.stack(guided)
 
 
 class _Contexts:

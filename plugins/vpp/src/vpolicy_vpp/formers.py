@@ -92,7 +92,7 @@ def _input_norm(name: str, channels: int) -> nn.Module:
 
 
 class VideoFormerModule(nn.Module):
-    """Section 3.2: features ``(B, T, N, C)`` to tokens ``(B, T * latents, D)``, frame by frame.
+    """Section 4.2: features ``(B, T, N, C)`` to tokens ``(B, T * latents, D)``, frame by frame.
 
     Args:
         options: Shape; `VideoFormer2D` leaves out the attention over time.

@@ -10,7 +10,7 @@ from videopolicy.parts.options import Options
 
 
 class VideoFormer(Options):
-    """Learned latents of every frame read that frame's tokens and attend over time (section 3.2).
+    """Learned latents of every frame read that frame's tokens and attend over time (section 4.2).
 
     Args:
         dim: D. The paper's table says 512, which in the code is the inner width of the attention.

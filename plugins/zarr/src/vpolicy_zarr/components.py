@@ -27,6 +27,9 @@ class ReplayBufferZarr(DatasetComponent):
         actions: What they mean.
         instruction: The sentence of the task.
         validation: Fraction of the episodes that is held out.
+        action_padding: Actions past the end of an episode. ``mask`` leaves them out of the loss; ``repeat`` trains on
+            the last action again and again, as the official codes of Diffusion Policy and Unified Video Action Model do
+            (``common/sampler.py``, ``pad_after``).
         window_stride: Windows begin at every so many steps of an episode.
         memory_limit: Gibibytes of images (as bytes) up to which they are held in memory.
     """
@@ -39,6 +42,7 @@ class ReplayBufferZarr(DatasetComponent):
     actions: ActionSpace
     instruction: str = Field(min_length=1)
     validation: float = Field(default=0.0, ge=0, lt=1)
+    action_padding: Literal["mask", "repeat"] = "mask"
     window_stride: int = Field(default=1, ge=1)
     memory_limit: float = Field(default=2.0, ge=0)
 

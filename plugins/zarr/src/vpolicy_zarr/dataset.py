@@ -88,6 +88,7 @@ class ReplayBufferDataset(Dataset):
         chosen = self._options.model_dump_json(include={"instruction", "validation", "window_stride"})
         content.update(f"{self._spaces.model_dump_json()}{chosen}".encode())
         if actions:
+            content.update(self._options.action_padding.encode())
             content.update(self._actions.tobytes())
         return content.hexdigest()
 
@@ -115,6 +116,7 @@ class ReplayBufferDataset(Dataset):
             actions=[self._actions[slice(*span)] for span in spans],
             state=None if self._state is None else [self._state[slice(*span)] for span in spans],
             stride=self._options.window_stride,
+            padding=self._options.action_padding,
         )
 
     def initial_states(self) -> frozenset[str]:

@@ -75,7 +75,7 @@ def _context(comparison: Comparison, folder: Path) -> dict[str, Any]:
     styles = (Path(run_page.__file__).with_suffix(".css"), own / "page.css")
     published = [
         (kind, published_tables([number for number in comparison.published if number.kind == kind]))
-        for kind in ("main", "ablation")
+        for kind in ("main", "ablation", "elsewhere")
     ]
     return {
         "comparison": comparison,

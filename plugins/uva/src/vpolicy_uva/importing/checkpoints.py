@@ -19,7 +19,6 @@ DEAD = {
     "text_model.": "CLIP, which the recipe's text component loads by itself",
     "_dummy_variable": "an empty tensor, which the official code asks for its device",
 }
-PROPRIOCEPTION = "the head that predicts proprioception, which our model does not"
 UNUSED = "a layer for a second camera, which UMI's models have and do not use"
 ENTRIES = {
     "cfg": "the configuration, which is pickled as objects of omegaconf",
@@ -41,11 +40,12 @@ UNSCALED = (
 HEADS = (
     "The numbers of attention heads, which no shape shows: import with heads=[ENCODER,DECODER] to have them checked."
 )
-FIRST_ONLY = "The cameras' names: `predicted_views` must name the first of the two, the one of the scene."
+FIRST_ONLY = "The cameras' names: `{option}` must name the first of the two, the one of the scene."
 STATES = (
-    "States between the history's frames: the official code tells simulated robots' models the state of all steps, "
-    "ours is told that of the frames, as UMI's are."
+    "Where states are read, which no shape shows: {here}, as the official configuration has it. Of weights that were "
+    "trained otherwise set `states: {other}`."
 )
+_AT = {"steps": "at every step of the history", "frames": "at the history's frames"}
 ORDER = "The cameras' names: the benchmark must name the one of the scene first and the one at the wrist second."
 
 
@@ -83,8 +83,6 @@ def convert(checkpoint: Checkpoint, which: str, heads: tuple[int, int] | None) -
         inside = name.removeprefix("module.")
         if reason := next((reason for prefix, reason in DEAD.items() if inside.startswith(prefix)), None):
             dropped[name] = reason
-        elif inside.startswith(f"{MODEL}diffproploss."):
-            dropped[name] = PROPRIOCEPTION
         elif prefix := next((prefix for prefix in FAMILIES if inside.startswith(prefix)), None):
             families[prefix][inside.removeprefix(prefix)] = value
         else:
@@ -135,10 +133,12 @@ def _converted(
             joint["horizon"] = horizon
     actions = model["action_proj_cond.weight"].shape[1]
     state = model["proprioception_proj_cond.weight"].shape[1] if told.state else 0
-    own = sizes.twin(options, sizes.spaces(actions, state, 1 + told.second), told.predicted)
+    seen = told.second or not told.predicted
+    own = sizes.twin(options, sizes.spaces(actions, state, told.cameras), told.predicted, seen)
     scaled = read_scaling(families[NORMALIZER], actions, state)
 
-    aggregation = options["action"]["aggregation"] if whole else None
+    predicted = joint["predict_proprioception"]
+    aggregation = options["action"]["aggregation"] if whole else predicted and predicted["aggregation"]
     tensors = report.renamed(MODEL, model, names.model_names(model, aggregation))
     autoencoder = autoencoder_tensors(families[VAE], report, VAE)
     tensors |= {f"joint.latent.vae.{name}": value for name, value in autoencoder.items()}
@@ -148,6 +148,8 @@ def _converted(
     root = "joint." if whole else ""
     if not told.second or told.predicted:
         joint["predicted_views"] = None
+    if seen:
+        joint["seen_views"] = None
     return Imported(
         _parts(tensors, root),
         target="policy" if whole else "policy.joint",
@@ -177,6 +179,7 @@ def _parts(tensors: dict[str, Tensor], root: str) -> dict[str, dict[str, Tensor]
         "transformer": f"{root}transformer.",
         "video heads": f"{root}video_heads.",
         "action head": "action.",
+        "state head": f"{root}state_prediction.",
         "autoencoder": f"{root}latent.",
     }
     parts = {
@@ -199,9 +202,11 @@ def _not_carried(joint: Mapping[str, Any], told: sizes.Streams, actions: int, st
     if scaled.unscaled:
         said.append(UNSCALED.format(dimensions=_runs(scaled.unscaled)))
     if told.second:
-        said.append(ORDER if told.predicted else FIRST_ONLY)
-    if told.second and told.state:
-        said.append(STATES)
+        said.append(ORDER if told.predicted else FIRST_ONLY.format(option="predicted_views"))
+    elif told.predicted:
+        said.append(FIRST_ONLY.format(option="seen_views"))
+    if at := joint["states"]:
+        said.append(STATES.format(here=_AT[at], other="frames" if at == "steps" else "steps"))
     if joint["text"]:
         said.append(TEXT)
     if "heads" not in joint["transformer"]:

@@ -36,7 +36,13 @@ _LAYERS = {
     "decoder_norm": "decoder_norm",
 }
 _BLOCK = ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-_HEADS = {"diffloss": "joint.video_heads.0", "diffloss_wrist": "joint.video_heads.1", "diffactloss": "action.head"}
+_HEADS = {
+    "diffloss": "joint.video_heads.0",
+    "diffloss_wrist": "joint.video_heads.1",
+    "diffactloss": "action.head",
+    "diffproploss": "joint.state_prediction.head",
+}
+_AGGREGATED = {"diffactloss": "action.aggregation", "diffproploss": "joint.state_prediction.aggregation"}
 _HEAD = {
     "time_embed.mlp.0": "time.0",
     "time_embed.mlp.2": "time.2",
@@ -66,7 +72,7 @@ def model_names(names: Iterable[str], aggregation: str | None = None) -> dict[st
 
     Args:
         names: Official names.
-        aggregation: Which of the four the action head has; None where there is no such head.
+        aggregation: Which of the four the heads of actions and states have; None where there are no such heads.
     """
     inside = _AGGREGATION[aggregation] if aggregation else {}
     return {name: ours for name in names if (ours := _model_name(name, inside)) is not None}
@@ -88,9 +94,9 @@ def _model_name(name: str, aggregation: Mapping[str, str]) -> str | None:
     if inside.startswith("net."):
         ours = _head_name(inside.removeprefix("net."))
         return ours and f"{_HEADS[head]}.{ours}.{kind}"
-    return (
-        f"action.aggregation.{aggregation[inside]}.{kind}" if head == "diffactloss" and inside in aggregation else None
-    )
+    if head in _AGGREGATED and inside in aggregation:
+        return f"{_AGGREGATED[head]}.{aggregation[inside]}.{kind}"
+    return None
 
 
 def _head_name(module: str) -> str | None:

@@ -29,6 +29,9 @@ STRIDE = 4
 TEXT_TOKENS = 30
 SCALING_FACTOR = 0.2325
 
+ACTIONS, STATES = "diffactloss.", "diffproploss."
+"""Names of the heads."""
+
 _HEADS = {(768, 3): 6, (768, 6): 6, (768, 12): 12, (1024, 16): 16, (1280, 20): 16}
 """Attention heads of ``mar_tiny`` to ``mar_huge``, by width and depth."""
 _OFFICIAL_ONLY = "Only variants of the official code can be imported."
@@ -39,7 +42,7 @@ class Streams:
     """What the transformer is told, besides the first camera and the future actions.
 
     Args:
-        second: Whether it sees a second camera; ``predicted``, whether it predicts that one's future.
+        second: Whether it sees a second camera; ``predicted``, whether it predicts the future of one.
         unused: Whether there is a layer for a second camera that nothing reads, as in UMI's files.
         past_actions, state: Whether it is told.
     """
@@ -49,6 +52,11 @@ class Streams:
     unused: bool
     past_actions: bool
     state: bool
+
+    @property
+    def cameras(self) -> int:
+        """How many the model needs."""
+        return 2 if self.second or self.predicted else 1
 
 
 def streams(state: State) -> Streams:
@@ -63,11 +71,6 @@ def streams(state: State) -> Streams:
     told, looks = "proprioception_proj_cond.weight" in state, "proprioception_image_proj_cond.weight" in state
     least, found = 3 + wrist + past + told, fused // width
     second = looks and found == least + 1
-    if wrist and not second:
-        raise WeightsError(
-            "The weights predict the future of a second camera that they do not see, which our model cannot.",
-            "Official checkpoints with `predict_wrist_img` have `use_proprioception` as well.",
-        )
     if found != least + second:
         raise WeightsError(f"The weights fuse {found} streams, and have layers for {least}.", _OFFICIAL_ONLY)
     return Streams(second, wrist, looks and not second, past, told)
@@ -114,6 +117,8 @@ def joint_options(state: State, latent: Options, heads: tuple[int, int] | None) 
         "history_stride": STRIDE,
         "past_actions": frames * STRIDE if told.past_actions else 0,
         "proprioception": told.state,
+        "states": ("steps" if told.second else "frames") if told.state else None,
+        "predict_proprioception": _state_options(state, frames) if f"{STATES}net.input_proj.weight" in state else None,
         "latent": latent,
         "text": None,
         "transformer": transformer_options(state, heads),
@@ -161,17 +166,36 @@ def action_options(state: State, frames: int) -> Options:
     Raises:
         KeyError: A tensor that tells a size is missing.
     """
-    inside = {name.removeprefix("diffactloss."): tuple(value.shape) for name, value in state.items()}
-    if "interpolate.weight" in inside:
-        aggregation, horizon = "conv_fc", inside["interpolate.weight"][0]
-    elif "conv_transpose3d.weight" in inside:
-        aggregation, horizon = "conv_ori", frames * inside["conv_transpose3d.weight"][2]
-    elif "conv.0.weight" in inside:
-        aggregation, horizon = "conv2", inside["conv.2.weight"][0]
-    else:
-        aggregation, horizon = "fc2", inside["fc.2.weight"][0]
-    head = head_options(state, "diffactloss.net.")
+    aggregation, horizon = _aggregated(state, frames, ACTIONS)
+    head = head_options(state, f"{ACTIONS}net.")
     return {"type": "uva-action", "horizon": horizon, "aggregation": aggregation, "head": head}
+
+
+def _state_options(state: State, frames: int) -> Options:
+    """`uva-joint`'s ``predict_proprioception``: the official code predicts the whole state, or the last part of it."""
+    whole, part = state["proprioception_proj_cond.weight"].shape[1], state[f"{STATES}net.input_proj.weight"].shape[1]
+    aggregation, _ = _aggregated(state, frames, STATES)
+    return {
+        "dimensions": None if part == whole else list(range(whole - part, whole)),
+        "aggregation": aggregation,
+        "head": head_options(state, f"{STATES}net."),
+    }
+
+
+def _aggregated(state: State, frames: int, prefix: str) -> tuple[str, int]:
+    """The aggregation of a head, and how many vectors it gives.
+
+    Raises:
+        KeyError: A tensor that tells a size is missing.
+    """
+    inside = {name.removeprefix(prefix): tuple(value.shape) for name, value in state.items() if name.startswith(prefix)}
+    if "interpolate.weight" in inside:
+        return "conv_fc", inside["interpolate.weight"][0]
+    if "conv_transpose3d.weight" in inside:
+        return "conv_ori", frames * inside["conv_transpose3d.weight"][2]
+    if "conv.0.weight" in inside:
+        return "conv2", inside["conv.2.weight"][0]
+    return "fc2", inside["fc.2.weight"][0]
 
 
 def spaces(actions: int, state: int, cameras: int) -> Spaces:
@@ -186,18 +210,21 @@ def spaces(actions: int, state: int, cameras: int) -> Spaces:
     )
 
 
-def twin(options: Options, dimensions: Spaces, predicts_second: bool) -> Shapes:
+def twin(options: Options, dimensions: Spaces, predicts_second: bool, sees_second: bool = True) -> Shapes:
     """Names and shapes of the model that these options describe, but for its text component.
 
     Args:
         options: Of `uva` where there is an ``action`` among them, else its ``joint`` only; names are relative to that.
         dimensions: Cameras, actions and state.
-        predicts_second: Whether the future of a second camera is predicted.
+        predicts_second, sees_second: Whether the future of a second camera is predicted, and whether its history is
+            seen.
 
     Raises:
         WeightsError: The sizes do not go together.
     """
-    joint = {**options["joint"], "predicted_views": None if predicts_second else (dimensions.cameras[0].name,)}
+    first = (dimensions.cameras[0].name,)
+    views = {"predicted_views": None if predicts_second else first, "seen_views": None if sees_second else first}
+    joint = {**options["joint"], **views}
     if (text := joint["text"]) is not None:  # only the width of its vector matters
         joint["text"] = WordText(width=text["pooled_width"], words=1, buckets=1, layers=0)
     if "heads" not in joint["transformer"]:

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from videopolicy.compare.grid import By, sections
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.results.records import Rate
@@ -22,6 +24,10 @@ _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
+
+
+_LINES_ABOVE_ROWS = 4
+"""Of tabulate's ``latex_booktabs``: begin, rule, header, rule."""
 
 
 def deliver(text: str, output: Path | None) -> None:
@@ -50,8 +56,8 @@ def markdown(comparison: Comparison, by: By) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A pipe table; the first column is aligned left."""
-    marks = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in (header, marks, *rows))
+    escaped = [[_escaped(cell) for cell in row] for row in (header, *rows)]
+    return _tabulated("pipe", *escaped)
 
 
 def _escaped(cell: str) -> str:
@@ -67,26 +73,25 @@ def latex(comparison: Comparison, by: By) -> str:
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, notes: Sequence[str] = ()) -> str:
     """A floating table with rules of booktabs, shrunk where it is wider than the text; the caption has the notes."""
-    body = []
-    for row in rows:
-        if row[0] == "mean":
-            body.append(r"\midrule")
-        body.append(" & ".join(_tex(cell) for cell in row) + r" \\")
+    tabular = _tabulated("latex_booktabs", header, *rows).replace("\N{NO-BREAK SPACE}", "~").splitlines()
+    above = [number for number, row in enumerate(rows) if row[0] == "mean"]
+    for number in reversed(above):
+        tabular.insert(_LINES_ABOVE_ROWS + number, r"\midrule")
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_tex(' '.join([caption.rstrip('.') + '.', *notes]))}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-        r"\toprule",
-        " & ".join(_tex(name) for name in header) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}}",
+        *tabular[:-1],
+        tabular[-1] + "}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tabulated(form: str, header: Sequence[str], *rows: Sequence[str]) -> str:
+    sides = ["left", *("right" for _ in header[1:])]
+    return tabulate(rows, header, form, disable_numparse=True, colalign=sides)
 
 
 def _tex(text: str) -> str:
