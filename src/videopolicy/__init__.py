@@ -34,9 +34,20 @@ from videopolicy.components.kinds import (
     TextComponent,
     WhenActing,
 )
+from videopolicy.components.text import ClipText, WordText
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
-from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError, VpolicyError, WeightsError
+from videopolicy.errors import (
+    DataError,
+    PluginError,
+    RecipeError,
+    SimulationError,
+    StorageError,
+    VpolicyError,
+    WeightsError,
+    did_you_mean,
+    listing,
+)
 from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
 from videopolicy.types import (
     Batch,
@@ -57,6 +68,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import CachesFeatures, FeatureExtractor, FeatureStream, StaticStream
     from videopolicy.contracts.learner import Learner
+    from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
     from videopolicy.views import stack_views, to_bytes
@@ -75,6 +87,8 @@ _LAZY = {
     "FieldStatistics": "contracts.dataset",
     "InfersActions": "contracts.policy",
     "Learner": "contracts.learner",
+    "MeasuredPart": "contracts.measured",
+    "MeasuredParts": "contracts.measured",
     "Policy": "contracts.policy",
     "PredictsVideo": "contracts.policy",
     "Reporter": "console.progress",
@@ -113,6 +127,7 @@ __all__ = [
     "Camera",
     "Checkpoint",
     "Clip",
+    "ClipText",
     "Component",
     "DataError",
     "Dataset",
@@ -133,6 +148,8 @@ __all__ = [
     "InfersActions",
     "Learner",
     "LearnerComponent",
+    "MeasuredPart",
+    "MeasuredParts",
     "Observation",
     "PluginError",
     "Policy",
@@ -147,6 +164,7 @@ __all__ = [
     "StateSpace",
     "StaticStream",
     "Statistics",
+    "StorageError",
     "Task",
     "TextComponent",
     "TextEncoder",
@@ -156,8 +174,11 @@ __all__ = [
     "WhenActing",
     "Window",
     "Windows",
+    "WordText",
     "WorkerSpec",
+    "did_you_mean",
     "hookimpl",
+    "listing",
     "normal_noise",
     "of_first_process",
     "stack_views",

@@ -131,3 +131,32 @@ def test_what_cannot_be_checked_is_explained() -> None:
         run_contract("decoder", "tooy", {}, registry)
     with pytest.raises(RecipeError, match="'toy' cannot be made of these options: horizn: Extra inputs"):
         run_contract("decoder", "toy", {"horizn": 2}, registry)
+
+
+SILENT = """
+from videopolicy.testing.toy_models import ToyReflex
+from videopolicy.testing.toys import ToyPolicy
+
+
+class Model(ToyReflex):
+    clip_offsets = (1,)
+
+    def predict_video(self, observation, generator, actions=None, steps=30, guidance=1.0):
+        return next(iter(observation.images.values()))[:, None, -1:]
+
+
+class Silent(ToyPolicy):
+    type: Literal["silent"] = "silent"
+
+    def build(self, spaces):
+        return Model(self.window(), len(spaces.cameras), spaces.actions.dim)
+"""
+
+
+def test_a_policy_that_predicts_video_and_does_not_say_so_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "silent.py").write_text(f"from typing import Literal\n{SILENT}")
+    registry = Registry([file_plugin(tmp_path / "silent.py")])
+    assert run_contract("policy", "silent", {}, registry) == 1
+    assert "lacks `clip_offsets` or `predicted_cameras`" in capsys.readouterr().out

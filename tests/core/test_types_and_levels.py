@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from videopolicy import FeatureLayout, RowGenerator, Window, levels, normal_noise, stack_views, to_bytes
+from videopolicy import FeatureLayout, RowGenerator, Window, normal_noise, stack_views, to_bytes
+from videopolicy.parts import levels
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from videopolicy import (
     StaticStream,
 )
 from videopolicy.components.fields import AnyBackbone, AnyDecoder, AnyExtractor
-from videopolicy.levels import karras
+from videopolicy.parts.levels import karras
 from videopolicy.types import Batch
 
 pytestmark = pytest.mark.oracle

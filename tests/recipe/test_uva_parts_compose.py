@@ -55,3 +55,14 @@ def test_a_head_that_needs_a_grid_is_refused_where_there_is_none() -> None:
     with pytest.raises(RecipeError, match=r"conv_fc needs a grid, and the features are 2 frames x 8 latents") as caught:
         load_recipe(RECIPES / "quickstart.yaml", ["policy.decoder={type: uva-action, horizon: 12}"])
     assert "use fc2 or conv2" in caught.value.message
+
+
+def test_a_policy_guided_by_a_joint_model_acts() -> None:
+    loaded = load_recipe(RECIPES / "uva_dynamics_metaworld_small.yaml", ["policy.samples=3", "policy.batch=4"])
+    spaces = loaded.benchmark.spaces()
+    assert loaded.policy.check(spaces) == []
+    policy = build_learner(loaded, "policy", seed=0).eval()
+    observation = toy_batch(spaces, policy.window).observation
+    chunks = [policy.act(observation, RowGenerator.from_seeds([0, 1])) for _ in range(2)]
+    assert chunks[0].shape == (2, policy.proposer.window.horizon, 4) and torch.equal(chunks[0], chunks[1])
+    assert policy.video_model() is policy.dynamics

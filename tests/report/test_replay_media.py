@@ -129,6 +129,7 @@ class Still(Policy):
         self.asked: list[Observation] = []
 
     clip_offsets = (0, 1, 2, 3)
+    predicted_cameras = ("top",)
 
     @property
     def window(self) -> Window:
@@ -218,9 +219,25 @@ class Pushed(Learner):
         return observation.images["top"][:, None]
 
 
+class Holder(Policy):
+    """Predicts no video itself, and has a part that may."""
+
+    window = Window()
+
+    def __init__(self, *parts: torch.nn.Module) -> None:
+        super().__init__()
+        self.parts = torch.nn.ModuleList(parts)
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+    def act(self, observation, generator):
+        raise NotImplementedError
+
+
 def test_a_model_of_dynamics_is_told_the_actions_that_were_executed(toy_run, toy):
     model = Pushed()
-    make_predictions(RunFolder(toy_run), toy, torch.nn.ModuleList([model]), Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, Holder(model), Reporter(quiet=True))
     index = json.loads((toy_run / "videos" / "predictions.json").read_text())
     assert set(index) == set(model.told) == set(TASKS)
     for task, told in model.told.items():
@@ -232,13 +249,13 @@ def test_a_model_of_dynamics_is_told_the_actions_that_were_executed(toy_run, toy
 def test_episodes_shorter_than_the_prediction_are_left_out(toy_run, toy, capsys):
     model = Pushed()
     model.clip_offsets = (50,)
-    make_predictions(RunFolder(toy_run), toy, torch.nn.ModuleList([model]), Reporter())
+    make_predictions(RunFolder(toy_run), toy, Holder(model), Reporter())
     assert model.told == {} and "ended before the first predicted frame" in capsys.readouterr().err
     assert not (toy_run / "videos" / "red-prediction.png").exists()
 
 
 def test_a_policy_that_cannot_predict_gets_nothing(toy_run, toy):
-    make_predictions(RunFolder(toy_run), toy, torch.nn.Linear(1, 1), Reporter(quiet=True))
+    make_predictions(RunFolder(toy_run), toy, Holder(torch.nn.Linear(1, 1)), Reporter(quiet=True))
     assert not (toy_run / "videos").exists()
 
 

@@ -6,10 +6,12 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+import videopolicy
 from videopolicy.components.plugins import installed_plugins
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,6 +19,8 @@ CORE = ROOT / "src" / "videopolicy"
 PACKAGES = sorted(
     path.parent for path in (*ROOT.glob("plugins/*/pyproject.toml"), *ROOT.glob("benchmarks/*/pyproject.toml"))
 )
+IMPORTED = [CORE, *(path.parent for one in PACKAGES for path in (one / "src").glob("*/__init__.py"))]
+"""Folders that Python imports."""
 
 MODULE_LINES = 400
 # Methods, datasets and simulators that need not be installed to be forbidden in the core.
@@ -86,28 +90,92 @@ def test_modules_are_small():
     assert long == {}
 
 
-def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(tree: ast.AST, types_too: bool = True) -> Iterator[tuple[int, str, list[str]]]:
+    """Line, module and imported names of every import; no names for ``import module``.
+
+    Args:
+        tree: What to look through.
+        types_too: Whether to count what is imported for type checkers alone.
+    """
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types_too:
+            continue
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            yield from ((node.lineno, alias.name, []) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.lineno, node.module or ""
+            yield node.lineno, node.module or "", [alias.name for alias in node.names]
+        yield from imports(node, types_too)
 
 
-# Besides the package itself: modules of tools that parts share, none of which runs anything.
-_TOOLS = ("components", "errors", "levels", "parts", "testing", "weights")
-PUBLIC = {f"videopolicy.{module}" for module in _TOOLS}
+PUBLIC = ("videopolicy.parts", "videopolicy.testing")
+"""What plugins may import besides the names that the package itself offers."""
+
+
+def is_public(module: str, names: list[str]) -> bool:
+    """Whether an import of ``names`` from a module of the core is one of its public API; of a module when empty."""
+    if module == "videopolicy":
+        return bool(names) and set(names) <= {*videopolicy.__all__, "parts", "testing"}
+    return any(module == public or module.startswith(f"{public}.") for public in PUBLIC)
 
 
 def test_plugins_import_only_the_public_api():
     sources = [path for package in PACKAGES for path in sorted((package / "src").rglob("*.py"))]
     private = [
-        f"{path.relative_to(ROOT)}:{line}: {module}"
+        f"{path.relative_to(ROOT)}:{line}: {module} {', '.join(names)}"
         for path in sources
-        for line, module in imported_modules(path)
-        if module.startswith("videopolicy.") and ".".join(module.split(".")[:2]) not in PUBLIC
+        for line, module, names in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if module.partition(".")[0] == "videopolicy" and not is_public(module, names)
     ]
     assert private == []
+
+
+def import_circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules of which every one imports the next, and the last the first; empty where there is no such circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Which of its modules every module of a package imports, inside functions too, for its types alone not counted."""
+    modules = {}
+    for path in package.rglob("*.py"):
+        name = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        modules[name] = ast.parse(path.read_text(encoding="utf-8"))
+    found: dict[str, set[str]] = {}
+    for name, tree in modules.items():
+        wanted = {
+            full if (full := f"{module}.{one}") in modules else module
+            for _, module, names in imports(tree, types_too=False)
+            for one in names or [""]
+        }
+        found[name] = wanted & modules.keys() - {name}
+    return found
+
+
+@pytest.mark.parametrize("package", IMPORTED, ids=lambda package: package.name)
+def test_no_module_imports_itself_through_others(package: Path):
+    graph = import_graph(package)
+    assert graph and import_circle(graph) == []
+
+
+def test_a_circle_through_a_function_is_found(tmp_path: Path):
+    package = tmp_path / "plugin"
+    package.mkdir()
+    sources = {
+        "__init__": "",
+        "components": "def build():\n    from plugin.network import Net\n    return Net()",
+        "network": "from plugin import layers\nclass Net: ...",
+        "layers": "from plugin.components import build",
+    }
+    for name, source in sources.items():
+        (package / f"{name}.py").write_text(source)
+    assert sorted(import_circle(import_graph(package))[:-1]) == ["plugin.components", "plugin.layers", "plugin.network"]
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from plugin.components import build"
+    (package / "layers.py").write_text(typed)
+    assert import_circle(import_graph(package)) == []
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)

@@ -17,7 +17,7 @@ from vpolicy_calvin.components import Calvin, CalvinNpz
 from vpolicy_calvin.frames.numbers import read_numbers
 from vpolicy_calvin.frames.pickled import read_pickled
 
-from videopolicy import DataError, Window
+from videopolicy import DataError, StorageError, Window
 from videopolicy.console.progress import Reporter
 from videopolicy.testing import DatasetContract
 
@@ -149,9 +149,9 @@ def test_a_damaged_part_is_read_anew_and_a_full_disk_told(recorded, tmp_path):
     assert component.open(None, cache, Reporter(quiet=True)).fingerprint() == whole
     assert component.open(None, cache, Reporter(quiet=True)).fingerprint() == whole
     (tmp_path / "taken").write_text("")
-    with pytest.raises(DataError, match="cannot be written") as caught:
+    with pytest.raises(StorageError, match="cannot be written") as caught:
         component.open(None, tmp_path / "taken", Reporter(quiet=True))
-    assert "VPOLICY_HOME" in caught.value.hint
+    assert "move it away" in caught.value.hint
 
 
 def test_being_killed_costs_one_part(recorded, tmp_path, monkeypatch):

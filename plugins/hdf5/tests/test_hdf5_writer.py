@@ -8,7 +8,10 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -17,8 +20,7 @@ from hdf5_samples import SPACES, collect, episode
 from vpolicy_hdf5.components import RobomimicHDF5
 from vpolicy_hdf5.writer import HDF5Writer
 
-from videopolicy import DataError
-from videopolicy.errors import StorageError
+from videopolicy import DataError, StorageError
 
 
 def _collect_until_killed(folder: Path) -> None:
@@ -68,15 +70,17 @@ def _finish_until_killed(writer: HDF5Writer, chosen: dict[str, list[int]], publi
     def run() -> None:
         import vpolicy_hdf5.writer as module
 
-        publish, done = module.publish, []
+        written_whole, done = module.written_whole, []
 
-        def counted(temporary: Path, final: Path) -> None:
-            if len(done) == publications:
-                os.kill(os.getpid(), signal.SIGKILL)
-            publish(temporary, final)
-            done.append(final)
+        @contextmanager
+        def counted(path: Path, shared: bool = False) -> Iterator[Path]:
+            with written_whole(path, shared) as part:
+                yield part
+                if len(done) == publications:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            done.append(path)
 
-        module.publish = counted
+        module.written_whole = counted
         writer.finish(chosen)
 
     child = multiprocessing.get_context("fork").Process(target=run)
@@ -139,15 +143,22 @@ def test_a_full_disk_is_said_and_keeps_what_is_there(tmp_path: Path, monkeypatch
     writer = HDF5Writer(tmp_path / "data", SPACES)
     writer.add(episode("close", 0))
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("vpolicy_hdf5.writer.publish", full)
-        with pytest.raises(StorageError, match="disk is full") as caught:
-            writer.add(episode("close", 1))
-    assert "finished episodes are kept" in caught.value.hint
+    for error, says, hint in (
+        (
+            OSError("Can't write data (No space left on device)"),
+            "disk is full",
+            "finished episodes are kept",
+        ),
+        (OSError(28, "No space left on device"), "No space left on device", "nothing finished is lost"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(HDF5Writer, "_write", Mock(side_effect=error))
+            with pytest.raises(StorageError, match=says) as caught:
+                writer.add(episode("close", 1))
+        assert hint in caught.value.hint
     assert writer.present() == {"close": {0: True}}
+    assert [path.name for path in writer.parts.glob("*/*")] == ["000000.hdf5"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="Cannot write demonstrations"):
+    with pytest.raises(StorageError, match="cannot be written") as caught:
         HDF5Writer(tmp_path / "file", SPACES).add(episode("close", 0))
+    assert "A file stands where a folder is needed" in caught.value.hint

@@ -4,29 +4,29 @@ The contracts' methods are wrapped while measuring. They call each other (a deco
 stream the video model, the video model its text encoder), so what is counted is exclusive: a meter is read whenever
 a part begins or ends, and what it has moved since belongs to the innermost part that was running.
 
-A policy that is not made of the contracts' parts says which of its modules' methods are which part: a class with
-``measured_parts = {"forward": "video forward"}`` is counted as that.
+A policy that is not made of the contracts' parts says which of its modules' methods are which part; see
+`videopolicy.contracts.measured.MeasuredParts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
 from videopolicy.contracts.backbone import VideoBackbone
 from videopolicy.contracts.decoder import ActionDecoder
 from videopolicy.contracts.extractor import FeatureExtractor, FeatureStream
+from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
 from videopolicy.contracts.policy import Policy
 from videopolicy.contracts.text import TextEncoder
 
-TEXT, ENCODE, VIDEO, DECODE = "text", "encode", "video forward", "decode"
-FORMER, ACTION, OTHER = "former", "action loop", "other"
-PARTS = (TEXT, ENCODE, VIDEO, DECODE, FORMER, ACTION, OTHER)
+PARTS: tuple[str, ...] = get_args(MeasuredPart)
+TEXT, ENCODE, VIDEO, DECODE, FORMER, ACTION, OTHER = PARTS
 
-_METHODS: dict[type[nn.Module], dict[str, str]] = {
+_METHODS: dict[type[nn.Module], Mapping[str, str]] = {
     TextEncoder: {"forward": TEXT},
     VideoBackbone: {
         "encode": ENCODE,
@@ -150,5 +150,5 @@ def has_parts(module: nn.Module) -> bool:
     return fulfils or any(is_part(inner) for inner in module.modules() if inner is not module)
 
 
-def _declared(module: nn.Module) -> dict[str, str]:
-    return getattr(type(module), "measured_parts", {})
+def _declared(module: nn.Module) -> Mapping[str, MeasuredPart]:
+    return module.measured_parts if isinstance(module, MeasuredParts) else {}

@@ -21,14 +21,18 @@ class Policy(Learner):
     def reset(self, rows: list[int]) -> None:
         """Forget what was remembered of these rows of the batch: new episodes begin there."""
 
+    def video_model(self) -> PredictsVideo | None:
+        """The part that shows what this policy expects to happen, for reports and quality measurements.
+
+        By default the policy itself where it predicts video, else the first of its modules that does, in the order in
+        which they were assigned. A policy with several overrides this; None for one that predicts no video.
+        """
+        return next((module for module in self.modules() if isinstance(module, PredictsVideo)), None)
+
 
 @runtime_checkable
 class PredictsVideo(Protocol):
-    """Something that can show the future that it expects.
-
-    One that predicts some of its cameras only has an attribute ``predicted_cameras`` with their names, in the order
-    of the views V.
-    """
+    """Something that can show the future that it expects: it declares all of the following."""
 
     def predict_video(
         self,
@@ -49,6 +53,11 @@ class PredictsVideo(Protocol):
     @property
     def clip_offsets(self) -> tuple[int, ...]:
         """Offsets of the predicted frames in environment steps; the first may be 0 (now)."""
+        ...
+
+    @property
+    def predicted_cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that it predicts, in the order of the views V."""
         ...
 
 

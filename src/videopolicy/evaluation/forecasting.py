@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from videopolicy.contracts.learner import Learner
-from videopolicy.contracts.policy import Policy, PredictsVideo
+from videopolicy.contracts.policy import Policy
 from videopolicy.types import Batch, RowGenerator, Window
 from videopolicy.views import stack_views, to_bytes
 
@@ -19,30 +19,30 @@ class Forecaster:
     """A video model and what it has to be told.
 
     Args:
-        model: The first part of the policy that predicts video.
+        model: What the policy names as its video model.
         window: What is observed; the real frames at the offsets of the predicted ones; and the actions that the model
             is told: one of what actions do needs those that were executed, a policy predicts what itself would do.
         frames: Which of the model's frames lie in the future.
-        cameras: Those that it predicts, None for all.
+        cameras: Those that it predicts.
     """
 
     model: Any
     window: Window
     frames: list[int]
-    cameras: tuple[str, ...] | None
+    cameras: tuple[str, ...]
 
     @classmethod
     def of(cls, policy: Policy) -> Forecaster | None:
         """None for a policy that predicts no video."""
-        model: Any = next((module for module in policy.modules() if isinstance(module, PredictsVideo)), None)
+        model = policy.video_model()
         offsets = model.clip_offsets if model is not None else ()
         frames = [t for t, offset in enumerate(offsets) if offset > 0]
-        if not frames:
+        if model is None or not frames:
             return None
         own = (model if isinstance(model, Learner) else policy).window
         horizon = 0 if isinstance(model, Policy) else own.horizon
         window = Window(own.observed, tuple(offsets[t] for t in frames), horizon, own.past_actions)
-        return cls(model, window, frames, getattr(model, "predicted_cameras", None))
+        return cls(model, window, frames, tuple(model.predicted_cameras))
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -66,5 +66,5 @@ class Forecaster:
             images: By camera ``(B, K, 3, height, width)``.
             clip: What was predicted.
         """
-        chosen = {name: images[name] for name in self.cameras or tuple(images)}
+        chosen = {name: images[name] for name in self.cameras}
         return to_bytes(stack_views(chosen, (int(clip.shape[-2]), int(clip.shape[-1]))))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from videopolicy.evaluation.evaluate import facts_of, report_success
 from videopolicy.evaluation.identity import run_identity
-from videopolicy.executors.cluster import ClusterExecutor
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import written_whole
@@ -17,6 +17,9 @@ from videopolicy.storage.provenance import EvaluationFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.training.planning import PlannedStage
 from videopolicy.training.session import Session
+
+if TYPE_CHECKING:
+    from videopolicy.executors.cluster import ClusterExecutor
 
 
 def evaluate_in_units(

@@ -6,14 +6,14 @@ plain containers together stands for an inert class, which swallows whatever the
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import _utils
+
+from videopolicy.parts.pickles import restricted_unpickler
 
 
 class _InertType(type):
@@ -39,27 +39,15 @@ class Inert(metaclass=_InertType):
     __setstate__ = append = extend = add = _ignore
 
 
-class _Function:
-    """A permitted function that can be called and not be altered: a pickle may set attributes of what it names."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
-_PERMITTED: dict[tuple[str, str], Callable[..., Any]] = {
+_PERMITTED: dict[tuple[str, str], Any] = {
     **{("torch._utils", name): getattr(_utils, name) for name in _REBUILD},
     ("torch", "Size"): torch.Size,
     ("collections", "OrderedDict"): OrderedDict,
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,  # its older name, which the protocol that torch uses writes
+    **{("torch", name): value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
 }
-_DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 
 
 def inert_pickle(met: set[str]) -> Any:
@@ -69,17 +57,13 @@ def inert_pickle(met: set[str]) -> Any:
         met: Gets the dotted name of every class and function that was made inert.
     """
 
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            # Exact names only: a dotted one would reach through a permitted object to something else.
-            if (call := _PERMITTED.get((module, name))) is not None:
-                return _Function(call)
-            if module == "torch" and name in _DTYPES:
-                return _DTYPES[name]
-            met.add(f"{module}.{name}")
-            return Inert
+    def inert(name: str) -> type[Inert]:
+        met.add(name)
+        return Inert
+
+    unpickler = restricted_unpickler(_PERMITTED, inert)
 
     def load(file: Any, **options: Any) -> Any:
-        return Unpickler(file, **options).load()
+        return unpickler(file, **options).load()
 
-    return SimpleNamespace(__name__=__name__, Unpickler=Unpickler, load=load)
+    return SimpleNamespace(__name__=__name__, Unpickler=unpickler, load=load)

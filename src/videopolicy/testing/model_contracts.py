@@ -10,7 +10,7 @@ import torch
 from videopolicy.components.kinds import BackboneComponent, LearnerComponent, PolicyComponent, TextComponent
 from videopolicy.contracts.backbone import Denoised, VideoBackbone
 from videopolicy.contracts.learner import Learner
-from videopolicy.contracts.policy import Policy
+from videopolicy.contracts.policy import Policy, PredictsVideo
 from videopolicy.contracts.text import TextEncoder
 from videopolicy.spaces import Spaces
 from videopolicy.testing.component_contract import (
@@ -53,6 +53,17 @@ class TextContract(ComponentContract):
         equal(one.pooled[0], other.pooled[0], "The vector of a sentence depends on the others in its batch")
 
 
+def declares_its_video(learner: Learner, spaces: Spaces) -> None:
+    """What predicts video says so in full, else nobody asks it to."""
+    if not hasattr(learner, "predict_video"):
+        return
+    assert isinstance(learner, PredictsVideo), (
+        "It has `predict_video`, but lacks `clip_offsets` or `predicted_cameras`: see `videopolicy.PredictsVideo`."
+    )
+    unknown = set(learner.predicted_cameras) - {camera.name for camera in spaces.cameras}
+    assert not unknown, f"`predicted_cameras` names {', '.join(sorted(unknown))}, which the spaces do not have."
+
+
 class LearnerContract(ComponentContract):
     """Something that a stage trains on its own."""
 
@@ -61,8 +72,9 @@ class LearnerContract(ComponentContract):
         fits(component.check(spaces))
         return built(lambda: component.build(spaces))
 
-    def test_declares_what_it_builds(self, component: LearnerComponent, learner: Learner) -> None:
+    def test_declares_what_it_builds(self, component: LearnerComponent, learner: Learner, spaces: Spaces) -> None:
         assert component.window() == learner.window, "`window` of the component and of the model differ."
+        declares_its_video(learner, spaces)
 
     def test_trains_all_that_is_trainable(self, learner: Learner, spaces: Spaces) -> None:
         trains(learner, lambda step: learner.loss(toy_batch(spaces, learner.window, step)), learner.parameter_groups())
@@ -114,6 +126,7 @@ class BackboneContract(ComponentContract):
         assert component.window() == Window(backbone.window.observed, backbone.window.future), (
             "`window` of the component and of the model differ in their frames."
         )
+        declares_its_video(backbone, spaces)
         assert backbone.highest_level > 0, f"`highest_level` is {backbone.highest_level}; a level is a sigma above 0."
 
     def test_denoises_and_shows_taps(self, backbone: VideoBackbone, spaces: Spaces) -> None:
@@ -221,8 +234,9 @@ class PolicyContract(ComponentContract):
         policy.reset(list(range(len(observation))))
         return policy.act(observation, generators(len(observation)))
 
-    def test_declares_what_it_builds(self, component: PolicyComponent, policy: Policy) -> None:
+    def test_declares_what_it_builds(self, component: PolicyComponent, policy: Policy, spaces: Spaces) -> None:
         assert component.window() == policy.window, "`window` of the component and of the model differ."
+        declares_its_video(policy, spaces)
         assert policy.window.horizon > 0, "A policy's window has a horizon of at least one action."
 
     def test_acts(self, policy: Policy, spaces: Spaces) -> None:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videopolicy import levels
 from videopolicy.contracts.backbone import Clip, Denoised, VideoBackbone
 from videopolicy.contracts.decoder import ActionDecoder
 from videopolicy.contracts.extractor import FeatureExtractor, FeatureStream, StaticStream
 from videopolicy.contracts.policy import Policy
+from videopolicy.parts import levels
+from videopolicy.parts.masks import masked_mean, without_masked
 from videopolicy.types import (
     Batch,
     Branch,
@@ -146,10 +147,10 @@ class ToyActions(ActionDecoder):
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         level = torch.exp(torch.randn(len(actions), device=actions.device))
-        actions = torch.where(mask[..., None], actions, 0.0)
+        actions = without_masked(actions, mask)
         noisy = actions + level[:, None, None] * torch.randn_like(actions)
         error = (self._predict(noisy, level, stream.at(level)) - actions).square().mean(-1)
-        return (error * mask).sum() / mask.sum().clamp(min=1)
+        return masked_mean(error, mask)
 
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
         actions = normal_noise((len(generator), *self.shape), self.out.weight, generator)

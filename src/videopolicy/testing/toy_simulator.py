@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vpolicy_worker import Simulator
+from vpolicy_worker import StepwiseSimulator
 
 COLORS = {"red": (255, 40, 40), "green": (40, 255, 40), "blue": (60, 60, 255), "yellow": (255, 255, 40)}
 SPEED = 0.05
@@ -23,7 +23,7 @@ REACH = 0.1
 KEPT_AFTER_SUCCESS = 2
 
 
-class ToySimulator(Simulator):
+class ToySimulator(StepwiseSimulator):
     """Colours are tasks; the squares' places and the dot's start depend on (task, episode) alone.
 
     Args:
@@ -53,25 +53,10 @@ class ToySimulator(Simulator):
     def reset(self, task: str, episode: int, images: bool = True) -> dict[str, Any]:
         self._place(task, 2 * episode)
         self.episode = episode
-        return {"observation": self._observation(images), "initial_state": self._hash()}
+        return {"observation": self.observe(images), "initial_state": self._hash()}
 
-    def step(self, actions: np.ndarray, frames: list[int]) -> dict[str, Any]:
-        observations: dict[int, Any] = {}
-        executed = 0
-        for action in actions:
-            if self._done():
-                break
-            self._move(action)
-            executed += 1
-            if executed in frames:
-                observations[executed] = self._observation()
-        return {
-            "observations": observations,
-            "steps": executed,
-            "success": self.success,
-            "score": float(1.0 - self._distance()),
-            "done": self._done(),
-        }
+    def score(self) -> float:
+        return float(1.0 - self._distance())
 
     def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
         self._place(task, 2 * attempt + 1)
@@ -79,13 +64,13 @@ class ToySimulator(Simulator):
         initial_state, left = self._hash(), KEPT_AFTER_SUCCESS
         images, states, actions = [], [], []
         while self.steps < self.max_steps and left:
-            observation = self._observation()
+            observation = self.observe()
             action = np.zeros(self.action_dim, np.float32)
             action[:2] = np.clip((self.targets[self.task] - self.dot) / SPEED, -1, 1)
             images.append(observation["images"]["top"])
             states.append(observation["state"])
             actions.append(action)
-            self._move(np.clip(action + action_noise * self.random.standard_normal(self.action_dim), -1, 1))
+            self.take(np.clip(action + action_noise * self.random.standard_normal(self.action_dim), -1, 1))
             left -= self.success
         return {
             "images": {"top": np.stack(images)},
@@ -105,26 +90,21 @@ class ToySimulator(Simulator):
         places = corners[self.random.permutation(4)] + self.random.uniform(-0.1, 0.1, (4, 2))
         self.targets = dict(zip(COLORS, places, strict=True))
         self.dot = self.random.uniform(0.42, 0.58, 2)
-        self.steps = 0
-        self.success = False
+        self.begin()
 
-    def _move(self, action: np.ndarray) -> None:
-        self.steps += 1
+    def advance(self, action: np.ndarray) -> bool:
         self._misbehave()
         self.dot = np.clip(self.dot + SPEED * np.clip(action[:2], -1, 1), 0.0, 1.0)
-        self.success = self.success or self._distance() < REACH
+        return self._distance() < REACH
 
     def _distance(self) -> float:
         return float(np.linalg.norm(self.targets[self.task] - self.dot))
-
-    def _done(self) -> bool:
-        return self.success or self.steps >= self.max_steps
 
     def _hash(self) -> str:
         state = np.concatenate([self.dot, *self.targets.values()])
         return hashlib.sha256(state.tobytes()).hexdigest()
 
-    def _observation(self, images: bool = True) -> dict[str, Any]:
+    def observe(self, images: bool = True) -> dict[str, Any]:
         state = self.dot.astype(np.float32)
         return {"images": {"top": self._render()} if images else {}, "state": state}
 

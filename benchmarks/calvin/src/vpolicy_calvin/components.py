@@ -12,19 +12,17 @@ from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
-    BenchmarkComponent,
     Camera,
     Component,
     DatasetComponent,
     PublishedNumber,
-    SimulationError,
     Spaces,
     StateSpace,
     Task,
-    WorkerSpec,
     hookimpl,
 )
 from videopolicy.parts.catalogue import checked, different_cameras, published_numbers
+from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
 
 if TYPE_CHECKING:
     from videopolicy import Dataset, Reporter
@@ -48,7 +46,7 @@ def sentences() -> dict[str, str]:
     return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
 
 
-class Calvin(BenchmarkComponent):
+class Calvin(BenchmarkWithoutSimulator):
     """CALVIN's long-horizon evaluation (Mees et al., 2022): chains of five instructions on table D.
 
     An episode is one chain: nothing is reset between its tasks, every task has 360 steps, and the first that is not
@@ -60,6 +58,7 @@ class Calvin(BenchmarkComponent):
         cameras: Cameras in the order of the views: over the table (200 pixels) and on the gripper (84).
     """
 
+    called: ClassVar[str] = "CALVIN"
     ordinal: ClassVar[str] = "chain length"
     type: Literal["calvin"] = "calvin"
     preset: Literal["ABC_D", "ABCD_D", "D_D"] = "ABC_D"
@@ -91,12 +90,6 @@ class Calvin(BenchmarkComponent):
     def subtasks(self) -> tuple[Task, ...]:
         """The 34 tasks that chains are made of, with the sentences that the policy is given one after the other."""
         return tuple(Task(name=name, instruction=text, max_steps=STEPS) for name, text in sentences().items())
-
-    def launch(self) -> WorkerSpec:
-        raise SimulationError(
-            "CALVIN's simulator is not part of this version of vpolicy-calvin, so nothing can be evaluated.",
-            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
-        )
 
     def protocol(self) -> dict[str, Any]:
         """Tables, chains, sentences and pictures."""

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
-    BenchmarkComponent,
     Camera,
     Component,
     PublishedNumber,
     Spaces,
     Task,
-    WorkerSpec,
     hookimpl,
 )
-from videopolicy.errors import SimulationError
 from videopolicy.parts.catalogue import checked, chosen_tasks, different_cameras, published_numbers
+from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["agentview", "robot0_eye_in_hand"]
@@ -71,7 +69,7 @@ def tasks_named(names: tuple[str, ...]) -> tuple[str, ...]:
     return chosen_tasks(names, {"": tuple(sentences())}, "LIBERO-10")
 
 
-class Libero(BenchmarkComponent):
+class Libero(BenchmarkWithoutSimulator):
     """LIBERO-10, the ten long tasks of LIBERO (Liu et al., 2023).
 
     Success at any step ends an episode. Pictures are upright and not mirrored: robosuite's raw ones flipped vertically,
@@ -89,6 +87,7 @@ class Libero(BenchmarkComponent):
             begins with the scene ("KITCHEN SCENE3 turn on ..."), as Unified Video Action Model's code has them.
     """
 
+    called: ClassVar[str] = "LIBERO"
     type: Literal["libero"] = "libero"
     task_names: Annotated[tuple[str, ...], checked(tasks_named)] = Field(("all",), min_length=1)
     cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
@@ -105,12 +104,6 @@ class Libero(BenchmarkComponent):
         steps = PRESETS[self.preset]["max_steps"]
         told = {name: name.replace("_", " ") for name in sentences()} if self.sentences == "file-name" else sentences()
         return tuple(Task(name=name, instruction=told[name], max_steps=steps) for name in tasks_named(self.task_names))
-
-    def launch(self) -> WorkerSpec:
-        raise SimulationError(
-            "LIBERO's simulator is not part of this version of vpolicy-libero, so nothing can be evaluated.",
-            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
-        )
 
     def protocol(self) -> dict[str, Any]:
         """What results depend on; which tasks are evaluated is seen from the records."""

@@ -19,9 +19,9 @@ from videopolicy import (
     StateSpace,
     Task,
     WorkerSpec,
+    did_you_mean,
     hookimpl,
 )
-from videopolicy.errors import did_you_mean
 from videopolicy.parts.catalogue import chosen_tasks, different, published_numbers
 
 FOLDER = Path(__file__).parent

@@ -10,18 +10,16 @@ from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
-    BenchmarkComponent,
     Camera,
     Component,
     PublishedNumber,
-    SimulationError,
     Spaces,
     StateSpace,
     Task,
-    WorkerSpec,
     hookimpl,
 )
 from videopolicy.parts.catalogue import published_numbers
+from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
 
 FOLDER = Path(__file__).parent
 TASKS = {"fixed": "pusht", "random": "pusht-m"}
@@ -38,7 +36,7 @@ Channel = Annotated[int, Field(ge=0, le=255)]
 Color = tuple[Channel, Channel, Channel]
 
 
-class PushT(BenchmarkComponent):
+class PushT(BenchmarkWithoutSimulator):
     """PushT and PushT-M: a round finger pushes a T onto a drawn target.
 
     PushT (Florence et al. 2021; Chi et al. 2023) has one target, PushT-M (Li et al. 2025) another in every episode.
@@ -54,6 +52,7 @@ class PushT(BenchmarkComponent):
         goal_color: Of the target; demonstrations have light green.
     """
 
+    called: ClassVar[str] = "PushT"
     ordinal: ClassVar[str] = "coverage"
     type: Literal["pusht"] = "pusht"
     goals: Literal["fixed", "random"] = "fixed"
@@ -75,12 +74,6 @@ class PushT(BenchmarkComponent):
     def tasks(self) -> tuple[Task, ...]:
         sentence = "push the T-shaped block onto the T-shaped target"
         return (Task(name=TASKS[self.goals], instruction=sentence, max_steps=MAX_STEPS),)
-
-    def launch(self) -> WorkerSpec:
-        raise SimulationError(
-            "PushT's simulator is not part of this version of vpolicy-pusht, so nothing can be evaluated.",
-            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
-        )
 
     def protocol(self) -> dict[str, Any]:
         """Initial states, goals, success and pictures."""

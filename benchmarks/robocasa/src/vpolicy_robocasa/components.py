@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
-    BenchmarkComponent,
     Camera,
     Component,
     PublishedNumber,
     Spaces,
     Task,
-    WorkerSpec,
     hookimpl,
 )
-from videopolicy.errors import SimulationError
 from videopolicy.parts.catalogue import checked, chosen_tasks, different_cameras, published_numbers
+from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["robot0_eye_in_hand", "robot0_agentview_left", "robot0_agentview_right"]
@@ -44,7 +42,7 @@ def tasks_named(names: tuple[str, ...]) -> tuple[str, ...]:
     return chosen_tasks(names, {group: tuple(tasks) for group, tasks in catalogue().items()}, "RoboCasa")
 
 
-class RoboCasa(BenchmarkComponent):
+class RoboCasa(BenchmarkWithoutSimulator):
     """The 24 single-stage kitchen tasks of RoboCasa v0.1 and v0.2 (Nasiriany et al., 2024).
 
     Success at any step ends an episode. Episode k takes place in scene k modulo 5, so that 50 episodes are ten in each
@@ -60,6 +58,7 @@ class RoboCasa(BenchmarkComponent):
             task, as Video Policy's published code evaluates; more generous than its baselines' protocol.
     """
 
+    called: ClassVar[str] = "RoboCasa"
     type: Literal["robocasa"] = "robocasa"
     task_names: Annotated[tuple[str, ...], checked(tasks_named)] = Field(("all",), min_length=1)
     cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
@@ -94,12 +93,6 @@ class RoboCasa(BenchmarkComponent):
                 tier=facts[task][0],
             )
             for task in tasks_named(self.task_names)
-        )
-
-    def launch(self) -> WorkerSpec:
-        raise SimulationError(
-            "RoboCasa's simulator is not part of this version of vpolicy-robocasa, so nothing can be evaluated.",
-            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
         )
 
     def protocol(self) -> dict[str, Any]:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from videopolicy import (
     ActionSpace,
-    BenchmarkComponent,
     Camera,
     Component,
     PublishedNumber,
-    SimulationError,
     Spaces,
     StateSpace,
     Task,
-    WorkerSpec,
     hookimpl,
 )
 from videopolicy.parts.catalogue import checked, chosen_tasks, different_cameras, published_numbers
+from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
 
 FOLDER = Path(__file__).parent
 CameraName = Literal["sideview", "robot0_eye_in_hand"]
@@ -34,7 +32,7 @@ def tasks_named(names: tuple[str, ...]) -> tuple[str, ...]:
     return chosen_tasks(names, {"": tuple(TASKS)}, "vpolicy-robomimic")
 
 
-class Robomimic(BenchmarkComponent):
+class Robomimic(BenchmarkWithoutSimulator):
     """Robomimic (Mandlekar et al. 2021) as Diffusion Policy and Unified Video Action Model use it: absolute actions.
 
     Success at any step ends an episode.
@@ -45,6 +43,7 @@ class Robomimic(BenchmarkComponent):
         image_size: Height and width in pixels; the published demonstrations of tool_hang have 240.
     """
 
+    called: ClassVar[str] = "Robomimic"
     type: Literal["robomimic"] = "robomimic"
     task_names: Annotated[tuple[str, ...], checked(tasks_named)] = Field(("all",), min_length=1)
     cameras: Annotated[tuple[CameraName, ...], checked(different_cameras)] = Field(get_args(CameraName), min_length=1)
@@ -73,12 +72,6 @@ class Robomimic(BenchmarkComponent):
         return tuple(
             Task(name=name, instruction=TASKS[name][0], max_steps=TASKS[name][1])
             for name in tasks_named(self.task_names)
-        )
-
-    def launch(self) -> WorkerSpec:
-        raise SimulationError(
-            "Robomimic's simulator is not part of this version of vpolicy-robomimic, so nothing can be evaluated.",
-            "Train with eval.episodes=0; `vpolicy check`, `vpolicy import` and `vpolicy bench` need no simulator.",
         )
 
     def protocol(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The part of videopolicy that runs inside a simulator's own environment: numpy, msgpack and Python >= 3.8."""
 
 from vpolicy_worker.simulator import Simulator
+from vpolicy_worker.stepwise import StepwiseSimulator
 from vpolicy_worker.wire import PROTOCOL, ConnectionClosedError, receive, send
 
-__all__ = ["PROTOCOL", "ConnectionClosedError", "Simulator", "receive", "send"]
+__all__ = ["PROTOCOL", "ConnectionClosedError", "Simulator", "StepwiseSimulator", "receive", "send"]

@@ -18,9 +18,11 @@ from videopolicy import (
     ExtractorComponent,
     FeatureLayout,
     Spaces,
+    TextComponent,
     Window,
     hookimpl,
 )
+from videopolicy.parts.requirements import missing_state
 from vpolicy_diffusion_policy.options import (
     Attention,
     Average,
@@ -124,9 +126,7 @@ class Image(ExtractorComponent):
         return FeatureLayout(dim + state + text_dim(self.text), tuple(axes))
 
     def check(self, spaces: Spaces) -> list[str]:
-        found = []
-        if self.proprioception and spaces.state is None:
-            found.append("image has proprioception on, but the spaces have no state; set proprioception: false")
+        found = missing_state(self.type, self.proprioception, spaces)
         for camera in spaces.cameras:
             size = self.resize or (camera.height, camera.width)
             if self.crop and any(cut > whole for cut, whole in zip(self.crop, size, strict=True)):
@@ -244,9 +244,9 @@ class TransformerDiffusion(DecoderComponent):
         return DiffusionDecoder(self, ConditionalTransformer(self, spaces.actions.dim, token, layout.tokens), spaces)
 
 
-def text_dim(text: Component | None) -> int:
+def text_dim(text: TextComponent | None) -> int:
     """Width of the instruction's vector, 0 where nothing reads it."""
-    return getattr(text, "pooled_dim", 0)
+    return 0 if text is None else text.pooled_dim
 
 
 @hookimpl

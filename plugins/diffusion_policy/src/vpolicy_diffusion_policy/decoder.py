@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from videopolicy import ActionDecoder, Branch, FeatureStream, RowGenerator, Spaces, normal_noise, weighted_sum
-from vpolicy_diffusion_policy.components import TransformerDiffusion, UNetDiffusion
+from videopolicy.parts.masks import masked_mean, without_masked
 from vpolicy_diffusion_policy.diffusion import ActionDiffusion
+
+if TYPE_CHECKING:
+    from vpolicy_diffusion_policy.components import TransformerDiffusion, UNetDiffusion
 
 
 class DiffusionDecoder(ActionDecoder):
@@ -29,15 +34,14 @@ class DiffusionDecoder(ActionDecoder):
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of the prediction over the actions that are there, over all draws."""
-        actions, mask = torch.where(mask.unsqueeze(-1), actions, 0), mask.unsqueeze(-1)
+        actions = without_masked(actions, mask)
         timesteps = [self.diffusion.draw(len(actions), actions.device) for _ in range(self.draws)]
         branches = [_one(stream.at(self.diffusion.level(timestep))) for timestep in timesteps]
         timestep, actions = torch.cat(timesteps), actions.repeat(self.draws, 1, 1)
         noisy, target = self.diffusion.noisy(actions, timestep)
         tokens, text = torch.cat([branch.tokens for branch in branches]), self._read(stream)
         error = (self._predict(noisy, timestep, tokens, text, self.draws) - target) ** 2
-        counted = mask.repeat(self.draws, 1, 1).expand_as(error)
-        return torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
+        return masked_mean(error, mask.repeat(self.draws, 1).unsqueeze(-1))
 
     @torch.no_grad()
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:

@@ -7,7 +7,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from videopolicy import RowGenerator
-from videopolicy.levels import from_alphas_cumprod
+from videopolicy.parts.levels import from_alphas_cumprod
 from vpolicy_diffusion_policy.options import Diffusion
 
 

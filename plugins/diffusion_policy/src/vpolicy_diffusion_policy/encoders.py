@@ -9,8 +9,8 @@ import timm
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from videopolicy.errors import RecipeError
-from videopolicy.weights import explain_loading, without_loading
+from videopolicy import RecipeError
+from videopolicy.parts.weights import explain_loading, without_loading
 from vpolicy_diffusion_policy.options import WEIGHTS, ResNet, Timm
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,18 @@ from videopolicy import (
     FeatureExtractor,
     FeatureLayout,
     Observation,
-    RecipeError,
     RowGenerator,
     Spaces,
     StaticStream,
     Window,
 )
-from vpolicy_diffusion_policy.components import Image
+from videopolicy.parts.requirements import required_state
 from vpolicy_diffusion_policy.encoders import ResNetEncoder, TimmEncoder
 from vpolicy_diffusion_policy.options import ClassToken, ResNet
 from vpolicy_diffusion_policy.pooling import pooling
+
+if TYPE_CHECKING:
+    from vpolicy_diffusion_policy.components import Image
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,7 +71,7 @@ class ImageExtractor(FeatureExtractor):
         joined = self.options.views == "joined"
         tokens = torch.cat(views, dim=-1) if joined else torch.cat(views, dim=2)  # (B, T, n, V D) or (B, T, V n, D)
         if self.options.proprioception:
-            state = _state(observation).to(tokens)[:, :, None]
+            state = required_state(observation, "The extractor").to(tokens)[:, :, None]
             tokens = torch.cat([tokens, state.expand(-1, -1, tokens.shape[2], -1)], dim=-1)
         if self.text is not None:
             told = self.text(observation.instructions).pooled.to(tokens)[:, None, None]
@@ -124,12 +126,3 @@ def random_crops(images: Tensor, size: tuple[int, int]) -> Tensor:
     each = torch.arange(count, device=images.device)[:, None, None]
     # Indices on both sides of the channels bring the channels to the end.
     return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _state(observation: Observation) -> Tensor:
-    if observation.state is None:
-        raise RecipeError(
-            "The extractor reads proprioception, but the observation has no state.",
-            "Set `proprioception: false`, or use data and a benchmark with a state.",
-        )
-    return observation.state

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from videopolicy import WhenActing
-from videopolicy.weights import pretrained_folder
+from videopolicy.parts.options import Options
+from videopolicy.parts.weights import pretrained_folder
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -16,11 +17,7 @@ WEIGHTS = "model.safetensors"
 """The file of weights in the folders that timm writes."""
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ResNet(_Options):
+class ResNet(Options):
     """A residual network from scratch, with group normalisation: ResNet-18 as it stands (He et al. 2015).
 
     robomimic's ``ResNet18Conv``, whose batch normalisations the official code replaces.
@@ -62,7 +59,7 @@ class ResNet(_Options):
         return height, width
 
 
-class Timm(_Options):
+class Timm(Options):
     """Any network of timm, pretrained or not (``timm_obs_encoder.py`` of UMI).
 
     Args:
@@ -97,7 +94,7 @@ class Timm(_Options):
         return pretrained_folder(self.weights, f"timm's {self.model}", [WEIGHTS])
 
 
-class SpatialSoftmax(_Options):
+class SpatialSoftmax(Options):
     """Expected places of learned keypoints, and a linear layer over them (robomimic's ``SpatialSoftmax``).
 
     Args:
@@ -110,25 +107,25 @@ class SpatialSoftmax(_Options):
     dim: int = Field(64, ge=1)
 
 
-class Attention(_Options):
+class Attention(Options):
     """CLIP's attention pooling: the mean asks, the whole map answers (UMI's ``attention_pool_2d``)."""
 
     type: Literal["attention"] = "attention"
 
 
-class Average(_Options):
+class Average(Options):
     """The mean of the map."""
 
     type: Literal["average"] = "average"
 
 
-class ClassToken(_Options):
+class ClassToken(Options):
     """The class token of a vision transformer (UMI)."""
 
     type: Literal["class-token"] = "class-token"
 
 
-class Grid(_Options):
+class Grid(Options):
     """The map itself, one token for every place, behind one linear layer.
 
     Neither paper nor code has it: it is for decoders that read a grid.
@@ -141,7 +138,7 @@ class Grid(_Options):
     dim: int = Field(64, ge=1)
 
 
-class ColorJitter(_Options):
+class ColorJitter(Options):
     """torchvision's ``ColorJitter``, one change for all images of a camera in a batch; UMI's values."""
 
     brightness: float = Field(0.3, ge=0)
@@ -150,7 +147,7 @@ class ColorJitter(_Options):
     hue: float = Field(0.08, ge=0, le=0.5)
 
 
-class Diffusion(_Options):
+class Diffusion(Options):
     """Denoising diffusion over actions, by the schedulers of diffusers.
 
     Args:

@@ -5,13 +5,15 @@ Parameter names follow the official ``TransformerForDiffusion``, so that its wei
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from vpolicy_diffusion_policy.components import TransformerDiffusion
 from vpolicy_diffusion_policy.sinusoid import sinusoid
+
+if TYPE_CHECKING:
+    from vpolicy_diffusion_policy.components import TransformerDiffusion
 
 
 class ConditionalTransformer(nn.Module):

@@ -6,12 +6,15 @@ Parameter names follow the official ``ConditionalUnet1D``, so that its weights m
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from vpolicy_diffusion_policy.components import UNetDiffusion
 from vpolicy_diffusion_policy.sinusoid import sinusoid
+
+if TYPE_CHECKING:
+    from vpolicy_diffusion_policy.components import UNetDiffusion
 
 
 class ConvBlock(nn.Module):

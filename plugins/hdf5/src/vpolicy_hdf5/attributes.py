@@ -11,8 +11,7 @@ from typing import Any
 import h5py
 from pydantic import ValidationError
 
-from videopolicy import DataError, Spaces
-from videopolicy.errors import listing
+from videopolicy import DataError, Spaces, listing
 
 
 @contextmanager

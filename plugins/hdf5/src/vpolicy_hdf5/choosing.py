@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from videopolicy import DataError
-from videopolicy.errors import did_you_mean, listing
+from videopolicy import DataError, did_you_mean, listing
 from vpolicy_hdf5.attributes import masked, task_of
 from vpolicy_hdf5.layout import MARKER, PARTS
 

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from urllib.parse import quote
 
 MARKER = "dataset.json"
@@ -24,18 +22,3 @@ def image_key(camera: str) -> str:
 def file_name(task: str) -> str:
     """A file name for any task name, reversible and without path separators."""
     return quote(task, safe=" ")
-
-
-def publish(temporary: Path, final: Path) -> None:
-    """Give a completely written file its name: no reader ever sees half of it, even after a power cut."""
-    _sync(temporary)
-    temporary.replace(final)
-    _sync(final.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

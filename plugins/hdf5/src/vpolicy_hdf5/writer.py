@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from urllib.parse import unquote
 import h5py
 import numpy as np
 
-from videopolicy import DataError, Episode, Spaces
-from videopolicy.errors import StorageError
-from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key, publish
+from videopolicy import DataError, Episode, Spaces, StorageError
+from videopolicy.parts.files import written_whole
+from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key
 
 _FAILED = ".failed"
 
@@ -51,20 +50,13 @@ class HDF5Writer:
     def add(self, episode: Episode) -> None:
         if (self.folder / MARKER).is_file():
             raise DataError(f"The dataset in {self.folder} is finished.", "Collect into another folder.")
+        if episode.success:
+            self._check(episode)
         folder = self.parts / file_name(episode.task)
-        with _storage(self.folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            final = folder / f"{episode.attempt:06d}{'.hdf5' if episode.success else _FAILED}"
-            temporary = folder / f"{episode.attempt:06d}.writing-{os.getpid()}"
-            try:
-                if episode.success:
-                    self._check(episode)
-                    self._write(episode, temporary)
-                else:
-                    temporary.touch()
-                publish(temporary, final)
-            finally:
-                temporary.unlink(missing_ok=True)
+        final = folder / f"{episode.attempt:06d}{'.hdf5' if episode.success else _FAILED}"
+        with _storage(self.folder), written_whole(final, shared=True) as file:
+            if episode.success:
+                self._write(episode, file)
 
     def finish(self, chosen: dict[str, list[int]]) -> Path:
         with _storage(self.folder):
@@ -78,9 +70,8 @@ class HDF5Writer:
                 attempts = self.present()
                 digests = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
                 text = json.dumps({"chosen": chosen, "attempts": attempts, "digests": digests}, indent=1)
-                temporary = marker.with_name(f"{MARKER}.writing")
-                temporary.write_text(text)
-                publish(temporary, marker)
+                with written_whole(marker) as file:
+                    file.write_text(text)
             shutil.rmtree(self.parts, ignore_errors=True)
         return self.folder
 
@@ -132,9 +123,8 @@ class HDF5Writer:
         if not attempts:
             raise DataError(f"There is no episode of task '{task}' to keep.", "Collect at least one.")
         final = self.folder / f"{file_name(task)}.hdf5"
-        temporary = final.with_suffix(".writing")
         digests = []
-        with h5py.File(temporary, "w") as file:
+        with written_whole(final) as whole, h5py.File(whole, "w") as file:
             data = file.create_group("data")
             for number, attempt in enumerate(attempts):
                 part = self.parts / file_name(task) / f"{attempt:06d}.hdf5"
@@ -147,7 +137,6 @@ class HDF5Writer:
             data.attrs["env_args"] = json.dumps({"env_name": task, "type": 2, "env_kwargs": {}})
             data.attrs["task"] = task
             data.attrs["spaces"] = self.spaces.model_dump_json()
-        publish(temporary, final)
         return digests
 
 

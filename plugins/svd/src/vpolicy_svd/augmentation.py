@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vpolicy_svd.components import ColorJitter
+from vpolicy_svd.options import ColorJitter
 
 
 def jitter(frames: Tensor, options: ColorJitter) -> Tensor:

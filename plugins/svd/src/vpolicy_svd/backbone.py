@@ -24,14 +24,18 @@ from videopolicy import (
     stack_views,
     to_bytes,
 )
+from videopolicy.parts.latents import SpaceToDepthLatent
+from videopolicy.parts.masks import masked_mean
 from vpolicy_svd.augmentation import jitter
 from vpolicy_svd.clips import ClipLayout
-from vpolicy_svd.components import MicroConditioning, SpaceToDepthLatent, Svd
 from vpolicy_svd.latents import SpaceToDepth, Vae
+from vpolicy_svd.options import MicroConditioning
 from vpolicy_svd.unet import build_unet, reading, text_of_frames
 
 if TYPE_CHECKING:
     from diffusers import EulerDiscreteScheduler
+
+    from vpolicy_svd.components import Svd
 
 
 @dataclass
@@ -74,6 +78,10 @@ class SvdBackbone(VideoBackbone):
     @property
     def clip_offsets(self) -> tuple[int, ...]:
         return self.options.clip_offsets
+
+    @property
+    def predicted_cameras(self) -> tuple[str, ...]:
+        return self.cameras
 
     @property
     def tap_specs(self) -> dict[str, FeatureLayout]:
@@ -259,7 +267,7 @@ class SvdBackbone(VideoBackbone):
         error = (scale**2 + 1) / scale**2 * (prediction.float() - clip.latents.float()) ** 2
         if clip.mask is None:
             return error.mean()
-        return (error.mean(dim=(-3, -2, -1)) * clip.mask).sum() / clip.mask.sum()
+        return masked_mean(error.mean(dim=(-3, -2, -1)), clip.mask)
 
     def _spread(self, level: Tensor) -> Tensor:
         """Levels ``(B,)`` or ``(B, V)``, shaped to multiply latents."""

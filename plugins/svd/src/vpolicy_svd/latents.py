@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
-from torch.nn import functional
 
-from vpolicy_svd.components import SpaceToDepthLatent, VaeLatent
+from videopolicy.parts.latents import SpaceToDepthLatent
 from vpolicy_svd.loading import load_part
+from vpolicy_svd.options import VaeLatent
 
 
 class SpaceToDepth(nn.Module):
@@ -19,17 +19,17 @@ class SpaceToDepth(nn.Module):
 
     def __init__(self, options: SpaceToDepthLatent) -> None:
         super().__init__()
-        self.patch, self.scaling_factor = options.patch, options.scaling_factor
+        self.options, self.scaling_factor = options, options.scaling_factor
 
     def encode(self, images: Tensor, sample: bool = False) -> Tensor:
-        return functional.pixel_unshuffle(images, self.patch) * self.scaling_factor
+        return self.options.encode(images)
 
     def told(self, images: Tensor) -> Tensor:
         """What the model is told of an image: its latent without the scale."""
-        return functional.pixel_unshuffle(images, self.patch)
+        return self.options.cells(images)
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
-        return functional.pixel_shuffle(latents / self.scaling_factor, self.patch)
+        return self.options.decode(latents)
 
 
 class Vae(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from videopolicy import WeightsError
-from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
+from videopolicy.parts.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
 
 
 def files_of(part: str) -> tuple[str, str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from videopolicy import ActionDecoder, Branch, FeatureLayout, FeatureStream, RowGenerator, Spaces
+from videopolicy.parts.masks import masked_mean, without_masked
 from vpolicy_uva.aggregation import aggregation
-from vpolicy_uva.components import UvaAction
 from vpolicy_uva.diffusion import scheduler
 from vpolicy_uva.head import Conditions, DiffusionHead
+
+if TYPE_CHECKING:
+    from vpolicy_uva.components import UvaAction
 
 
 class UvaActionDecoder(ActionDecoder):
@@ -24,7 +29,7 @@ class UvaActionDecoder(ActionDecoder):
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean loss of the actions that are there, over ``noise_samples`` draws."""
         diffusion, rows, horizon = self.head.diffusion, *mask.shape
-        actions, latents = torch.where(mask.unsqueeze(-1), actions, 0), _Latents(self)
+        actions, latents = without_masked(actions, mask), _Latents(self)
         if self.options.level_per == "action":
             # Features are read once, at a level of their own: that they are the same at all levels is up to the user.
             condition = _only(latents(stream.at(diffusion.level(diffusion.draw_timesteps(rows)))))
@@ -35,9 +40,7 @@ class UvaActionDecoder(ActionDecoder):
             told = torch.cat([_only(latents(stream.at(diffusion.level(of_draw)))) for of_draw in timestep])
             clean, timestep = actions.repeat(draws, 1, 1), timestep.flatten().repeat_interleave(horizon)
             losses = self.head.losses(clean.flatten(0, 1), told.flatten(0, 1), timestep)
-        losses = losses.view(-1, rows, horizon)
-        counted = mask.expand_as(losses)
-        return torch.where(counted, losses, 0).sum() / counted.sum().clamp(min=1)
+        return masked_mean(losses.view(-1, rows, horizon), mask)
 
     @torch.no_grad()
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from videopolicy import (
     AnyDecoder,
     AnyText,
-    Component,
+    ClipText,
     DecoderComponent,
     FeatureLayout,
     LearnerComponent,
@@ -20,18 +20,16 @@ from videopolicy import (
     Spaces,
     WhenActing,
     Window,
-    hookimpl,
 )
-from videopolicy.components.text import ClipText
-from vpolicy_uva.guided_component import ModelGuided
-from vpolicy_uva.importing import KlF16Importer, MarImporter, UvaImporter
+from videopolicy.parts.latents import SpaceToDepthLatent
+from videopolicy.parts.requirements import missing_state, unknown_cameras
 from vpolicy_uva.options import (
     ActionHead,
     Aggregation,
     CosineLatent,
     Head,
     KlLatent,
-    SpaceToDepthLatent,
+    Mode,
     StateHead,
     Transformer,
 )
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from vpolicy_uva.action import UvaActionDecoder
     from vpolicy_uva.joint import JointModel
     from vpolicy_uva.policy import UvaPolicy
-
-Mode = Literal["policy", "video", "forward", "inverse", "full"]
 
 
 class UvaJoint(LearnerComponent):
@@ -179,11 +175,9 @@ class UvaJoint(LearnerComponent):
         )
 
     def check(self, spaces: Spaces) -> list[str]:
-        found = []
         predicted = self.predict_proprioception
-        for name, wanted in (("proprioception", self.proprioception), ("predict_proprioception", predicted)):
-            if wanted and spaces.state is None:
-                found.append(f"uva-joint has {name} on, but the spaces have no state")
+        found = missing_state(self.type, self.proprioception, spaces)
+        found += missing_state(self.type, predicted is not None, spaces, "predict_proprioception: null")
         if predicted and spaces.state and max(predicted.dimensions or (0,)) >= spaces.state.dim:
             found.append(
                 f"uva-joint predicts dimension {max(predicted.dimensions or ())} of the state, counted from 0, and the "
@@ -191,9 +185,7 @@ class UvaJoint(LearnerComponent):
             )
         known = [camera.name for camera in spaces.cameras]
         for verb, chosen in (("predicts", self.predicted_views), ("sees", self.seen_views)):
-            unknown = [name for name in chosen or () if name not in known]
-            if unknown:
-                found.append(f"uva-joint {verb} view {', '.join(unknown)}, and the cameras are {', '.join(known)}")
+            found += unknown_cameras(f"{self.type} {verb} view", chosen or (), spaces)
         if self.seen_views is not None and known and known[0] not in self.seen_views:
             found.append(f"uva-joint always sees the first view: add {known[0]} to seen_views")
         if self.seen_views is not None and self.predicted_views is not None:
@@ -291,8 +283,3 @@ class Uva(PolicyComponent):
         from vpolicy_uva.policy import UvaPolicy
 
         return UvaPolicy(self, spaces)
-
-
-@hookimpl
-def vpolicy_components() -> list[type[Component]]:
-    return [Uva, UvaJoint, UvaAction, ModelGuided, UvaImporter, MarImporter, KlF16Importer]

@@ -15,7 +15,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from videopolicy.levels import from_alphas_cumprod
+from videopolicy.parts.levels import from_alphas_cumprod
 from vpolicy_uva.options import Head
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from videopolicy import WeightsError
-from videopolicy.weights import explain_loading, without_loading
+from videopolicy.parts.weights import explain_loading, without_loading
 
 FILE = "weights.safetensors"
 _LOG = logging.getLogger(__name__)

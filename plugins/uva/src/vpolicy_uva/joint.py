@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from videopolicy import Batch, Learner, Observation, RecipeError, RowGenerator, Spaces, Window, normal_noise, to_bytes
-from vpolicy_uva.components import Mode, UvaJoint
+from videopolicy.parts.requirements import required_state
 from vpolicy_uva.head import DiffusionHead
 from vpolicy_uva.latents import FrameMemory, build_latents, to_pixels
 from vpolicy_uva.masking import MODES, left_hidden, masked_cells
+from vpolicy_uva.options import Mode
 from vpolicy_uva.state import StatePrediction
 from vpolicy_uva.transformer import JointTransformer, Told
+
+if TYPE_CHECKING:
+    from vpolicy_uva.components import UvaJoint
 
 
 class JointModel(Learner):
@@ -291,14 +295,9 @@ class JointModel(Learner):
         if (past := observation.past_actions) is not None and self.options.past_actions:
             told.past_actions, told.past_hidden = past, past.isnan().any(dim=-1)
         if self.options.proprioception:
-            if observation.state is None:
-                raise RecipeError(
-                    "The joint model reads proprioception, but the observation has no state.",
-                    "Set `proprioception: false`, or use data and a benchmark with a state.",
-                )
             own, observed = self.options.state_offsets, self.window.observed
             states = frames if own == self.options.history else [observed.index(offset) for offset in own]
-            told.state = observation.state[:, states]
+            told.state = required_state(observation, "The joint model")[:, states]
         if self.text is not None:
             told.text = self.text(observation.instructions).pooled.to(history)
             told.text_hidden = torch.zeros_like(told.history_hidden)

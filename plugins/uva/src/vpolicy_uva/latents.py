@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 from torch.nn import functional
 
-from videopolicy import RowGenerator, WeightsError, normal_noise
-from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
+from videopolicy import MeasuredPart, RowGenerator, WeightsError, normal_noise
+from videopolicy.parts.latents import SpaceToDepthLatent
+from videopolicy.parts.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
 from vpolicy_uva.fast import accelerate
-from vpolicy_uva.options import CosineLatent, KlLatent, SpaceToDepthLatent
+from vpolicy_uva.options import CosineLatent, KlLatent
 
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
@@ -31,7 +32,7 @@ REMEMBERED = 1024
 class Latents(nn.Module, ABC):
     """Turns images into latents. What depends on the image alone (``moments``) is apart from drawing the latent."""
 
-    measured_parts: ClassVar = {"moments": "encode", "decode": "decode"}
+    measured_parts: ClassVar[dict[str, MeasuredPart]] = {"moments": "encode", "decode": "decode"}
     costly: ClassVar[bool]
     """Whether moments are worth remembering."""
 
@@ -55,16 +56,16 @@ class SpaceToDepth(Latents):
 
     def __init__(self, options: SpaceToDepthLatent) -> None:
         super().__init__()
-        self.patch, self.scaling_factor = options.patch, options.scaling_factor
+        self.options = options
 
     def moments(self, images: Tensor) -> Tensor:
-        return functional.pixel_unshuffle(images, self.patch) * self.scaling_factor
+        return self.options.encode(images)
 
     def draw(self, moments: Tensor, generator: RowGenerator | None) -> Tensor:
         return moments
 
     def decode(self, latents: Tensor) -> Tensor:
-        return functional.pixel_shuffle(latents / self.scaling_factor, self.patch)
+        return self.options.decode(latents)
 
 
 class CosineTransform(Latents):

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vpolicy_uva.components import Mode
+from vpolicy_uva.options import Mode
 
 RATIO_DEVIATION = 0.25
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from videopolicy import WhenActing
+from videopolicy.parts.options import Options
 
+Mode = Literal["policy", "video", "forward", "inverse", "full"]
 Aggregation = Literal["conv_fc", "conv_ori", "conv2", "fc2"]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KlLatent(_Options):
+class KlLatent(Options):
     """The frozen autoencoder kl-f16 of MAR (Li et al. 2024) as diffusers' ``AutoencoderKL``.
 
     Args:
@@ -45,25 +43,7 @@ class KlLatent(_Options):
         return 2 ** (len(self.channels) - 1)
 
 
-class SpaceToDepthLatent(_Options):
-    """Pixels rearranged: every patch becomes the channels of one token. No weights, no loss of detail.
-
-    Args:
-        patch: Side of a patch in pixels.
-        scaling_factor: What pixels in [-1, 1] are multiplied with. Robot images have a standard deviation of about
-            0.5, and the diffusion expects about 1.
-    """
-
-    type: Literal["space-to-depth"] = "space-to-depth"
-    patch: int = Field(8, ge=1)
-    scaling_factor: float = 2.0
-
-    @property
-    def latent_channels(self) -> int:
-        return 3 * self.patch**2
-
-
-class CosineLatent(_Options):
+class CosineLatent(Options):
     """The lowest frequencies of a blockwise cosine transform, as in JPEG: few channels without any weights.
 
     A token of 192 raw numbers asks more of a small diffusion head than one of 16: the noise that it must predict has
@@ -93,7 +73,7 @@ class CosineLatent(_Options):
         return self.luma + 2 * self.chroma
 
 
-class Transformer(_Options):
+class Transformer(Options):
     """Shape of the masked joint transformer; the defaults are MAR's base size, which all official configurations use.
 
     Args:
@@ -134,7 +114,7 @@ class Transformer(_Options):
         return self
 
 
-class Head(_Options):
+class Head(Options):
     """A diffusion head: a residual MLP that denoises one vector, told a condition (``SimpleMLPAdaLN`` of MAR).
 
     Args:
@@ -170,7 +150,7 @@ class ActionHead(Head):
     clip: Annotated[float | None, WhenActing()] = Field(1.0, gt=0)
 
 
-class StateHead(_Options):
+class StateHead(Options):
     """A head that predicts the robot's state at every step up to the last future frame (``diffproploss``).
 
     Its loss joins those of all modes. Nothing reads the prediction: the official code never samples it either.

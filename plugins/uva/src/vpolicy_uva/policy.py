@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,12 @@ from videopolicy import (
     Window,
     of_first_process,
 )
-from vpolicy_uva.components import Mode, Uva
 from vpolicy_uva.joint import JointModel, decayed, untouched
 from vpolicy_uva.masking import MODES
+from vpolicy_uva.options import Mode
+
+if TYPE_CHECKING:
+    from vpolicy_uva.components import Uva
 
 
 class UvaPolicy(Policy):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from videopolicy import FeatureLayout
+from videopolicy.parts.masks import masked_mean, without_masked
 from vpolicy_uva.aggregation import aggregation
 from vpolicy_uva.head import DiffusionHead
 from vpolicy_uva.options import StateHead
 
 
 class StatePrediction(nn.Module):
-    """See `vpolicy_uva.components.StateHead`.
+    """See `vpolicy_uva.options.StateHead`.
 
     Args:
         options: Dimensions and sizes.
@@ -35,7 +35,7 @@ class StatePrediction(nn.Module):
             states: ``(B, K, S)``.
             mask: ``(B, K)``.
         """
-        states = torch.where(mask.unsqueeze(-1), states[..., self.dimensions], 0)
+        states = without_masked(states[..., self.dimensions], mask)
         latents = self.aggregation(joint.to(self.head.condition_in.weight.dtype))
         losses = self.head.losses(states.flatten(0, 1), latents.flatten(0, 1)).view(mask.shape)
-        return torch.where(mask, losses, 0).sum() / mask.sum().clamp(min=1)
+        return masked_mean(losses, mask)

@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vpolicy_uva.components import UvaJoint
+from videopolicy import MeasuredPart
+
+if TYPE_CHECKING:
+    from vpolicy_uva.components import UvaJoint
 
 
 @dataclass
@@ -97,7 +100,7 @@ class JointTransformer(nn.Module):
             over the frames of each of them.
     """
 
-    measured_parts: ClassVar = {"forward": "video forward"}
+    measured_parts: ClassVar[dict[str, MeasuredPart]] = {"forward": "video forward"}
 
     def __init__(
         self,

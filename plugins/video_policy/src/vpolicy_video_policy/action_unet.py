@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from vpolicy_video_policy.components import ActionUNet
+if TYPE_CHECKING:
+    from vpolicy_video_policy.components import ActionUNet
 
 
 class ConvBlock(nn.Module):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vpolicy_video_policy.components import Adapter
+from vpolicy_video_policy.options import Adapter
 
 
 class Bottleneck(nn.Module):
@@ -117,7 +117,7 @@ class ViewBranch(nn.Module):
 
 
 class CnnAdapter(nn.Module):
-    """See `vpolicy_video_policy.components.Adapter` for the options.
+    """See `vpolicy_video_policy.options.Adapter` for the options.
 
     Args:
         options: Widths, groups and depths.

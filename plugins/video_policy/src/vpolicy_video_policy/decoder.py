@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,15 +13,18 @@ from videopolicy import (
     Branch,
     FeatureLayout,
     FeatureStream,
-    RecipeError,
     RowGenerator,
     Spaces,
     normal_noise,
     weighted_sum,
 )
-from videopolicy.levels import karras
+from videopolicy.parts.levels import karras
+from videopolicy.parts.masks import masked_mean, without_masked
+from videopolicy.parts.requirements import required_state
 from vpolicy_video_policy.action_unet import ConditionalUNet
-from vpolicy_video_policy.components import ActionUNet
+
+if TYPE_CHECKING:
+    from vpolicy_video_policy.components import ActionUNet
 
 
 class ActionUNetDecoder(ActionDecoder):
@@ -36,19 +40,17 @@ class ActionUNetDecoder(ActionDecoder):
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of v over the actions that are there, unweighted (``EDMWeighting`` cancels out)."""
-        mask, stream.actions = mask.unsqueeze(-1), actions.shape[1]
-        actions = torch.where(mask, actions, 0)
+        stream.actions = actions.shape[1]
+        actions = without_masked(actions, mask)
         density, draws = self.options.training_levels, self.options.noise_samples
         level = (normal_noise((len(actions),), actions) * density.deviation + density.mean).exp()
         branches = [_repeated(branch, draws) for branch in stream.at(level)]
-        level, actions, mask = level.repeat(draws), actions.repeat(draws, 1, 1), mask.repeat(draws, 1, 1)
+        level, actions, mask = level.repeat(draws), actions.repeat(draws, 1, 1), mask.repeat(draws, 1)
         noise = normal_noise(tuple(actions.shape), actions)
         scale = level.view(-1, 1, 1)
         velocity = (noise - scale * actions) / (scale**2 + 1).sqrt()
         error = (self._velocity(actions + scale * noise, level, branches, stream) - velocity) ** 2
-        counted = mask.expand_as(error)
-        mean = torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
-        return self.weight(stream) * mean
+        return self.weight(stream) * masked_mean(error, mask.unsqueeze(-1))
 
     def weight(self, stream: FeatureStream) -> float:
         """Of the loss: as the options say, or the share of the actions among actions and frames."""
@@ -81,19 +83,11 @@ class ActionUNetDecoder(ActionDecoder):
         scaled = noisy / (level.view(-1, 1, 1) ** 2 + 1).sqrt()
         told = torch.cat([branch.tokens.transpose(1, 2).flatten(1) for branch in branches]).to(like)
         if self.options.proprioception:
-            state = self._state(stream).to(like)
+            state = required_state(stream.observation, "The decoder")[:, -1].to(like)
             told = torch.cat([told, state.repeat(len(told) // len(state), 1)], dim=-1)
         steps = [level if branch.step_embedding is None else branch.step_embedding for branch in branches]
         output = self.network(scaled.to(like).repeat(count, 1, 1), torch.cat(steps), told)
         return weighted_sum(branches, output.to(noisy.dtype).unflatten(0, (count, -1)))
-
-    def _state(self, stream: FeatureStream) -> Tensor:
-        if stream.observation.state is None:
-            raise RecipeError(
-                "The decoder reads proprioception, but the observation has no state.",
-                "Set `proprioception: false`, or use data and a benchmark with a state.",
-            )
-        return stream.observation.state[:, -1]
 
 
 def _repeated(branch: Branch, times: int) -> Branch:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,7 +27,9 @@ from videopolicy import (
     normal_noise,
 )
 from vpolicy_video_policy.adapter import CnnAdapter
-from vpolicy_video_policy.components import EveryStep
+
+if TYPE_CHECKING:
+    from vpolicy_video_policy.components import EveryStep
 
 
 class EveryStepExtractor(FeatureExtractor):

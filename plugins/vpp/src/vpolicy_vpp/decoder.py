@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,15 +13,19 @@ from videopolicy import (
     Branch,
     FeatureLayout,
     FeatureStream,
-    RecipeError,
     RowGenerator,
     Spaces,
     normal_noise,
     weighted_sum,
 )
-from videopolicy.levels import exponential, karras
-from vpolicy_vpp.components import DitDiffusion, SamplingLevels, TrainingLevels
+from videopolicy.parts.levels import exponential, karras
+from videopolicy.parts.masks import masked_mean, without_masked
+from videopolicy.parts.requirements import required_state
+from vpolicy_vpp.options import SamplingLevels, TrainingLevels
 from vpolicy_vpp.transformer import DiffusionTransformer, Memory
+
+if TYPE_CHECKING:
+    from vpolicy_vpp.components import DitDiffusion
 
 
 class DiffusionDecoder(ActionDecoder):
@@ -36,8 +41,7 @@ class DiffusionDecoder(ActionDecoder):
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of F against its EDM target over the actions that are there."""
-        mask = mask.unsqueeze(-1)
-        actions = torch.where(mask, actions, 0)
+        actions = without_masked(actions, mask)
         draws, rows = self.options.noise_samples, len(actions)
         level = sample_levels(self.options.training_levels, (draws, rows)).to(actions)
         noise = torch.randn((draws, *actions.shape), device=actions.device, dtype=actions.dtype)
@@ -47,8 +51,7 @@ class DiffusionDecoder(ActionDecoder):
         noisy = actions + scale * noise
         skip, out, _ = self._preconditioning(scale)
         error = (self._raw(noisy, level, branches, contexts) - (actions - skip * noisy) / out) ** 2
-        counted = mask.expand_as(error)
-        return torch.where(counted, error, 0).sum() / counted.sum().clamp(min=1)
+        return masked_mean(error, mask.unsqueeze(-1))
 
     @torch.no_grad()
     def sample(self, stream: FeatureStream, generator: RowGenerator) -> Tensor:
@@ -114,12 +117,7 @@ class _Contexts:
         self.goal = decoder.text(observation.instructions).pooled
         self.state = None
         if self.network.proprio_emb is not None:
-            if observation.state is None:
-                raise RecipeError(
-                    "The decoder reads proprioception, but the observation has no state.",
-                    "Set `proprioception: false`, or use data and a benchmark with a state.",
-                )
-            self.state = observation.state[:, -1].to(self.goal)
+            self.state = required_state(observation, "The decoder")[:, -1].to(self.goal)
         self._known: dict[int, tuple[Tensor, Memory]] = {}
 
     def memory(self, branches: list[Branch]) -> Memory:

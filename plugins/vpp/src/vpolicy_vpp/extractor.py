@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,9 +22,11 @@ from videopolicy import (
     Window,
     normal_noise,
 )
-from videopolicy.levels import karras
-from vpolicy_vpp.components import OneStep
+from videopolicy.parts.levels import karras
 from vpolicy_vpp.formers import build_former
+
+if TYPE_CHECKING:
+    from vpolicy_vpp.components import OneStep
 
 
 class OneStepExtractor(FeatureExtractor):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vpolicy_vpp.components import Linear, VideoFormer, VideoFormer2D
+from vpolicy_vpp.options import Linear, VideoFormer, VideoFormer2D
 
 
 class PerceiverAttention(nn.Module):

@@ -7,13 +7,15 @@ Parameter names follow the official ``policy_models/module/diffusion_decoder.py`
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vpolicy_vpp.components import DitDiffusion
+if TYPE_CHECKING:
+    from vpolicy_vpp.components import DitDiffusion
+
 
 Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of the context for every decoder layer, each ``(B, heads, N, D / heads)``."""

@@ -11,8 +11,7 @@ import numpy as np
 import zarr
 from zarr.storage import ZipStore
 
-from videopolicy import DataError
-from videopolicy.errors import did_you_mean, listing
+from videopolicy import DataError, did_you_mean, listing
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videopolicy import DataError
-from videopolicy.errors import listing
+from videopolicy import DataError, listing
 from vpolicy_calvin.frames.pickled import read_pickled
 
 FILE = "auto_lang_ann.npy"

@@ -8,7 +8,6 @@ found.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videopolicy import DataError
+from videopolicy.parts.files import written_whole
 from vpolicy_calvin.frames.files import frame_file, missing, opened
 
 PART = 4096
@@ -64,6 +63,7 @@ def read_numbers(
 
     Raises:
         DataError: A frame is missing, damaged or not of CALVIN.
+        StorageError: A part cannot be written.
     """
     parts = []
     for start in range(0, len(frames), PART):
@@ -85,22 +85,9 @@ def _part(split: Path, frames: np.ndarray, cameras: Sequence[str], cache: Path |
         rows = list(pool.map(lambda frame: _row(frame_file(split, int(frame)), cameras), frames))
     found = {name: np.stack(column) for name, column in zip(_FIELDS, zip(*rows, strict=True), strict=True)}
     if place is not None:
-        _keep(place, found)
+        with written_whole(place, shared=True) as file, file.open("wb") as handle:
+            np.savez(handle, allow_pickle=False, **found)
     return found
-
-
-def _keep(place: Path, found: dict[str, np.ndarray]) -> None:
-    """Write a part so that others see all of it or nothing."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:
-            np.savez(file, allow_pickle=False, **found)
-        Path(file.name).replace(place)
-    except OSError as error:
-        raise DataError(
-            f"{place} cannot be written: {error.strerror}.",
-            "Free some space on that disk, or set VPOLICY_HOME to a folder on another one.",
-        ) from error
 
 
 def _key(split: Path, frames: np.ndarray, cameras: Sequence[str]) -> str:

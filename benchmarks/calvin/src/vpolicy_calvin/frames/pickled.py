@@ -1,35 +1,22 @@
 """Reads what ``numpy.save`` has pickled, without running it.
 
-A pickle is a program: it names functions, and unpickling calls them. CALVIN's annotations are pickled, and hold nothing
-but containers, strings, numbers and arrays; a file that names anything else is refused.
+CALVIN's annotations are pickled, and hold nothing but containers, strings, numbers and arrays; a file that names
+anything else is refused.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from videopolicy import DataError
+from videopolicy.parts.pickles import restricted_unpickler
 
 
 class _RefusedError(Exception):
     pass
-
-
-class _Function:
-    """A permitted function that can be called and not be altered: a pickle may set attributes of what it names."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
 
 
 _ARRAY_TYPE = object()
@@ -48,19 +35,18 @@ def _number(dtype: np.dtype, *content: bytes) -> Any:
 
 
 _PERMITTED: dict[tuple[str, str], Any] = {
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Function(_empty_array) for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _Function(_number) for core in ("core", "_core")},
-    ("numpy", "dtype"): _Function(np.dtype),
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _number for core in ("core", "_core")},
+    ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): _ARRAY_TYPE,
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        # Exact names only: a dotted one would reach through a permitted object to something else.
-        if (module, name) not in _PERMITTED:
-            raise _RefusedError(f"{module}.{name}")
-        return _PERMITTED[module, name]
+def _refuse(name: str) -> NoReturn:
+    raise _RefusedError(name)
+
+
+_Unpickler = restricted_unpickler(_PERMITTED, _refuse)
 
 
 def read_pickled(path: Path) -> Any:

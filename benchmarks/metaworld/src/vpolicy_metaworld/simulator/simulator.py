@@ -14,7 +14,7 @@ import mujoco_rendering  # first: it keeps MuJoCo from opening a rendering conte
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
-from vpolicy_worker import Simulator
+from vpolicy_worker import StepwiseSimulator
 
 EVALUATION, DEMONSTRATION = 0, 1
 """Lowest bit of the seed, so that the two never share one."""
@@ -30,7 +30,7 @@ _CONSTANT = ("mesh", "tex", "skin", "hfield", "bvh", "name", "text", "paths")
 """Prefixes of the large arrays of a model that no environment changes."""
 
 
-class MetaWorldSimulator(Simulator):
+class MetaWorldSimulator(StepwiseSimulator):
     """All 50 tasks of MetaWorld v3.
 
     Args:
@@ -79,27 +79,7 @@ class MetaWorldSimulator(Simulator):
 
     def reset(self, task: str, episode: int, images: bool = True) -> dict[str, Any]:
         self._begin(task, episode, EVALUATION)
-        return {"observation": self._observation(images), "initial_state": self.scene.hash()}
-
-    def step(self, actions: np.ndarray, frames: list[int]) -> dict[str, Any]:
-        if not np.isfinite(actions).all():
-            raise ValueError("actions are not finite")
-        observations: dict[int, Any] = {}
-        executed = 0
-        for action in actions:
-            if self._done():
-                break
-            self._advance(action)
-            executed += 1
-            if executed in frames:
-                observations[executed] = self._observation()
-        return {
-            "observations": observations,
-            "steps": executed,
-            "success": self.success,
-            "score": float(self.success),
-            "done": self._done(),
-        }
+        return {"observation": self.observe(images), "initial_state": self.scene.hash()}
 
     def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
         expert = ENV_POLICY_MAP[task]()
@@ -108,10 +88,10 @@ class MetaWorldSimulator(Simulator):
         initial_state, kept = self.scene.hash(), KEPT_AFTER_SUCCESS
         observations, actions = [], []
         while self.steps < self.max_steps and kept:
-            observations.append(self._observation())
+            observations.append(self.observe())
             action = np.clip(expert.get_action(self.full_state), -1, 1).astype(np.float32)
             actions.append(action)
-            self._advance(action + action_noise * noise.standard_normal(4))
+            self.take(action + action_noise * noise.standard_normal(4))
             kept -= self.success
         return {
             "images": {name: np.stack([seen["images"][name] for seen in observations]) for name in self.cameras},
@@ -141,18 +121,13 @@ class MetaWorldSimulator(Simulator):
     def _begin(self, task: str, index: int, stream: int) -> None:
         self.scene = self._scene(task)
         self.full_state = self.scene.reset(_seed(task, index, stream))
-        self.steps = 0
-        self.success = False
+        self.begin()
 
-    def _advance(self, action: np.ndarray) -> None:
+    def advance(self, action: np.ndarray) -> bool:
         self.full_state, _, _, _, info = self.scene.env.step(np.clip(action, -1, 1).astype(np.float32))
-        self.steps += 1
-        self.success = self.success or bool(info["success"])  # it may flicker: any step counts
+        return bool(info["success"])  # it may flicker: any step counts
 
-    def _done(self) -> bool:
-        return self.success or self.steps >= self.max_steps
-
-    def _observation(self, images: bool = True) -> dict[str, Any]:
+    def observe(self, images: bool = True) -> dict[str, Any]:
         """Pictures, and of the full state only what the robot measures of itself: hand and gripper."""
         pictures = {name: self.scene.render(name) for name in self.cameras} if images else {}
         return {"images": pictures, "state": self.full_state[:4].astype(np.float32)}

@@ -15,8 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from videopolicy import ActionSpace, Camera, Spaces, StateSpace, WeightsError
-from videopolicy.components.text import WordText
+from videopolicy import ActionSpace, Camera, Spaces, StateSpace, WeightsError, WordText
 from vpolicy_uva.components import Uva, UvaAction, UvaJoint
 from vpolicy_uva.importing.names import count
 from vpolicy_uva.options import KlLatent

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from videopolicy import Batch, Observation, Policy, PredictsVideo, RecipeError, RowGenerator, Spaces, Window
-from vpolicy_uva.guided_component import ModelGuided
+
+if TYPE_CHECKING:
+    from vpolicy_model_guided.components import ModelGuided
 
 _SEEDS = 2**62
 
 
 class GuidedPolicy(Policy):
-    """See `vpolicy_uva.guided_component.ModelGuided`.
+    """See `vpolicy_model_guided.components.ModelGuided`.
 
     Every row draws the seeds of its candidates from its own generator, so that neither the other rows nor the size
     of the slices can reach them. All candidates of a row are predicted with the same noise: what differs between
@@ -26,7 +28,6 @@ class GuidedPolicy(Policy):
     def __init__(self, options: ModelGuided, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
-        # Whoever asks the whole policy for a prediction of video finds the dynamics model first.
         self.dynamics: Any = options.dynamics.build(spaces)
         self.proposer = options.proposer.build(spaces)
         if not isinstance(self.dynamics, PredictsVideo):
@@ -38,6 +39,10 @@ class GuidedPolicy(Policy):
     @property
     def window(self) -> Window:
         return self.options.window()
+
+    def video_model(self) -> PredictsVideo:
+        """The dynamics model, also where the proposer predicts video as well."""
+        return self.dynamics
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         return [*self.proposer.parameter_groups(), *self.dynamics.parameter_groups()]

@@ -6,9 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from videopolicy import RecipeError
+from videopolicy.parts.options import Options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,14 +17,12 @@ if TYPE_CHECKING:
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
-class Score(BaseModel):
+class Score(Options):
     """Judges the last frame of a prediction.
 
     Args:
         view: Which of the predicted views is looked at, counted from 0.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     view: int = Field(0, ge=0)
 

@@ -1,4 +1,4 @@
-"""The component `model-guided` and its options."""
+"""The component `model-guided` and its options (Li et al. 2025, arXiv 2503.00200, section VII)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from videopolicy import AnyLearner, AnyPolicy, PolicyComponent, Spaces, Window
-from vpolicy_uva.scores import ColorDistance, GoalImage
+from videopolicy import AnyLearner, AnyPolicy, Component, PolicyComponent, Spaces, Window, hookimpl
+from vpolicy_model_guided.scores import ColorDistance, GoalImage
 
 if TYPE_CHECKING:
-    from vpolicy_uva.guided import GuidedPolicy
+    from vpolicy_model_guided.policy import GuidedPolicy
 
 
 class ModelGuided(PolicyComponent):
@@ -65,6 +65,11 @@ class ModelGuided(PolicyComponent):
         self.score.fetch()
 
     def build(self, spaces: Spaces) -> GuidedPolicy:
-        from vpolicy_uva.guided import GuidedPolicy
+        from vpolicy_model_guided.policy import GuidedPolicy
 
         return GuidedPolicy(self, spaces)
+
+
+@hookimpl
+def vpolicy_components() -> list[type[Component]]:
+    return [ModelGuided]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -10,10 +9,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor, nn
-from vpolicy_uva.components import Head, SpaceToDepthLatent, Transformer, UvaJoint
-from vpolicy_uva.guided import batch_for, observation_for
-from vpolicy_uva.guided_component import ModelGuided
-from vpolicy_uva.scores import ColorDistance, GoalImage
+from vpolicy_model_guided.components import ModelGuided
+from vpolicy_model_guided.policy import batch_for, observation_for
+from vpolicy_model_guided.scores import ColorDistance, GoalImage
 
 from videopolicy import (
     Batch,
@@ -64,6 +62,10 @@ class PusherModel(Learner):
     @property
     def clip_offsets(self) -> tuple[int, ...]:
         return self.window.future
+
+    @property
+    def predicted_cameras(self) -> tuple[str, ...]:
+        return ("front", "wrist")[: self.views]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         assert list(batch.future) and batch.actions is None
@@ -234,40 +236,6 @@ def test_a_view_that_is_not_there_is_refused():
 def test_dynamics_that_predicts_no_video_is_refused():
     with pytest.raises(RecipeError, match="'guesser' does not predict video"):
         guided(dynamics=Guesser()).build(toy_spaces())
-
-
-def forward_model(**options) -> UvaJoint:
-    """A small joint model that is told actions."""
-    transformer = Transformer(width=16, depth=1, heads=2, attention_dropout=0, dropout=0)
-    small = {"image_size": (16, 16), "frames": 2, "stride": 2, "history_stride": 0, "text": None}
-    head = Head(width=16, depth=1, sampling_steps=3)
-    return UvaJoint(**small, latent=SpaceToDepthLatent(patch=8), transformer=transformer, video=head, **options)
-
-
-def test_a_joint_model_may_learn_forward_dynamics_alone():
-    assert forward_model().window() == Window((0,), (2, 4)) and forward_model(forward=True).window().horizon == 4
-    batch = toy_batch(toy_spaces(16), Window((0,), (2, 4), 4))
-    assert batch.actions is not None
-    others = replace(batch, actions=-batch.actions)
-    for forward in (False, True):
-        model = forward_model(forward=forward).build(toy_spaces(16))
-        losses = []
-        for windows in (batch, others):
-            torch.manual_seed(0)
-            with torch.no_grad():
-                for parameter in model.parameters():  # the last layers begin with zeros
-                    parameter.normal_(0, 0.1)
-                losses.append(model.loss(windows)["video"].item())
-        assert (losses[0] != losses[1]) is forward
-
-
-def test_a_policy_guided_by_a_joint_model_acts():
-    component = guided(dynamics=forward_model(forward=True), samples=3, batch=4)
-    assert component.check(toy_spaces(16)) == []
-    torch.manual_seed(0)
-    policy = component.build(toy_spaces(16)).eval()
-    observation = toy_observation(toy_spaces(16), policy.window)
-    assert torch.equal(act(policy, observation), act(policy, observation))
 
 
 def pictures(*places: tuple[int, int], color: tuple[int, int, int] = (250, 10, 10)) -> Tensor:

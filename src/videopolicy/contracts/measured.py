@@ -1,0 +1,21 @@
+"""What a part says for whoever measures where a policy spends its time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+MeasuredPart = Literal["text", "encode", "video forward", "decode", "former", "action loop", "other"]
+"""What costs are summed up by."""
+
+
+@runtime_checkable
+class MeasuredParts(Protocol):
+    """A module that says which of its methods are which part of a policy.
+
+    The contracts' methods are known. A policy that is not made of the contracts' parts declares on the classes of its
+    modules ``measured_parts: ClassVar[Mapping[str, MeasuredPart]] = {"forward": "video forward"}``.
+    """
+
+    measured_parts: ClassVar[Mapping[str, MeasuredPart]]
+    """Part by name of the method."""
