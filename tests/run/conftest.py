@@ -29,7 +29,7 @@ PROGRAM = """
 import signal
 import videopolicy.training.lightning_loop, videopolicy.cli.main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-videopolicy.training.lightning_loop.SECONDS_BETWEEN_CHECKPOINTS = 0.3
+videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
 videopolicy.cli.main.main()
 """
 

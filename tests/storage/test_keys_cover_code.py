@@ -229,7 +229,7 @@ def test_our_own_plugins_are_editable_here_and_say_so():
     ("module", "old", "new"),
     [
         ("training/optimization.py", "import", "import os\nimport"),
-        ("training/lightning_loop.py", "SECONDS_BETWEEN_CHECKPOINTS", "SECONDS_BETWEEN"),
+        ("training/lightning_loop.py", "LOG_EVERY_STEPS", "LOG_EVERY"),
         ("components/modular_policy.py", "super().__init__()", "super().__init__(); self.other = 1"),
         ("parts/windows.py", "return", "return None or"),
     ],

@@ -95,7 +95,7 @@ def weights(learner: Regression) -> torch.Tensor:
 
 @pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}, {"accumulate": 2}], ids=["plain", "ema", "accumulate"])
 def test_killed_stage_ends_with_the_same_weights(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     whole = train(tmp_path / "whole", **options)
     for killed_after in (17, 23):
         with pytest.raises(KilledError):
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(tmp_path):
 
 
 def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with pytest.raises(KilledError):
         train(tmp_path, killed_after=3)
     state = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)["state_dict"]
@@ -129,7 +129,7 @@ def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
 
 
 def test_time_spent_before_a_kill_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with pytest.raises(KilledError):
         train(tmp_path, killed_after=3)
     saved = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)

@@ -85,7 +85,7 @@ tracking: []
 """
 SLOWLY = """
 import time, videopolicy.training.lightning_loop as training, videopolicy.cli.main
-training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 end = training._Watch.on_train_batch_end
 training._Watch.on_train_batch_end = lambda *given: (end(*given), time.sleep(0.05))[0]
 videopolicy.cli.main.main()

@@ -2,3 +2,6 @@
 
 May import `recipes` and below. `evaluation` gets from it the trained policy; only `lightning_loop` imports Lightning.
 """
+
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+"""What a killed training loses at most, by the clock."""

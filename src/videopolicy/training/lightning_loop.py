@@ -25,6 +25,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from videopolicy import training
 from videopolicy.console.monitor import Clock
 from videopolicy.console.progress import Reporter
 from videopolicy.console.progress import Stage as ProgressStage
@@ -41,7 +42,6 @@ from videopolicy.training.optimization import make_optimizer
 from videopolicy.types import Batch
 
 CHECKPOINT = "checkpoint.ckpt"
-SECONDS_BETWEEN_CHECKPOINTS = 20.0
 LOG_EVERY_STEPS = 10
 
 
@@ -187,7 +187,7 @@ class _Watch(Callback):
 
     def _is_time(self, trainer: Trainer) -> bool:
         """Saving takes all processes, so they must agree, which they do not ask each other at every step."""
-        due = time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS
+        due = time.monotonic() - self._saved_at > training.SECONDS_BETWEEN_CHECKPOINTS
         if trainer.world_size == 1:
             return due
         if trainer.global_step % LOG_EVERY_STEPS:
