@@ -82,7 +82,7 @@ def measure_quality(
     meters = Meters(networks, device)
     indices = [(2 * i + 1) * len(windows) // (2 * count) for i in range(count)]
     policy.eval()
-    with reporter.stage("predict held-out clips", count) as progress, torch.inference_mode():
+    with reporter.activity("predict held-out clips", count) as progress, torch.inference_mode():
         for start in range(0, count, ROWS):
             chosen = indices[start : start + ROWS]
             frames = _futures(forecaster, windows, chosen, normalizer, device)
