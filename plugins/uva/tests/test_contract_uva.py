@@ -23,7 +23,7 @@ ACTION = UvaAction(horizon=4, head=ActionHead(width=16, depth=1, sampling_steps=
 
 
 class TestForwardDynamics(LearnerContract):
-    """Told actions, the joint model alone has a use for all of its parameters."""
+    """Conditioned on actions, the joint model alone has a use for all of its parameters."""
 
     @pytest.fixture
     def component(self):
