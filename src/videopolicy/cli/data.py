@@ -104,7 +104,7 @@ def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Data
     raise DataError(
         f"{path} cannot be opened as {listing(refused)}:\n"
         + "\n".join(f"  {kind}: {error.message}" for kind, error in refused.items()),
-        "Choose the right type with --type to be told what to do.",
+        "Choose the right type with --type to see what to do.",
     )
 
 

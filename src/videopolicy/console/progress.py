@@ -1,4 +1,4 @@
-"""Tells the user how long work is getting on: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Shows the user how work is getting on: bars on a terminal, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 

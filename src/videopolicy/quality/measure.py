@@ -118,8 +118,8 @@ def _futures(
     assert batch.future_mask is not None
     if batch.actions is not None and batch.action_mask is not None:
         batch.actions = batch.actions.masked_fill(~batch.action_mask[..., None], torch.nan)
-    told = normalizer.batch(batch.to(device))
-    clip = forecaster.predict(told, [derived_seed("quality", index) for index in indices])
+    scaled = normalizer.batch(batch.to(device))
+    clip = forecaster.predict(scaled, [derived_seed("quality", index) for index in indices])
     happened = {
         name: torch.cat([batch.observation.images[name][:, -1:], seen], 1) for name, seen in batch.future.items()
     }
