@@ -25,7 +25,7 @@ class Window:
         observed: Offsets of the frames and states that the policy sees, ascending, the last one 0.
         future: Offsets of the frames that only training sees, ascending, all positive.
         horizon: H, the number of actions from now on (offsets 0 .. H-1); 0 for none.
-        past_actions: P, the number of actions before now (offsets -P .. -1) that the policy is told; 0 for none.
+        past_actions: P, the number of actions before now (offsets -P .. -1) that condition the policy; 0 for none.
         future_states: Offsets of the states that only training sees, ascending, all positive.
     """
 

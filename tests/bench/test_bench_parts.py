@@ -13,7 +13,7 @@ from videopolicy.bench.compiling import compile_modules
 from videopolicy.bench.counting import operations, parameters_by_part
 from videopolicy.bench.parts import ACTION, ENCODE, FORMER, OTHER, TEXT, VIDEO, Account, split
 from videopolicy.bench.settings import Settings
-from videopolicy.bench.subject import Episode, Subject
+from videopolicy.bench.subject import Subject, UnfoldingEpisode
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.types import Window
 
@@ -117,7 +117,7 @@ def test_plans_see_again_what_earlier_plans_saw(whole, monkeypatch):
     seen = []
     monkeypatch.setattr(subject, "act", lambda observation: seen.append(next(iter(observation.images.values()))))
     for _ in range(2):  # a second measurement goes on where the first one ended
-        episode = Episode(subject)
+        episode = UnfoldingEpisode(subject)
         episode.unfold()
         episode.act()
     assert torch.equal(seen[0][:, 1:], seen[1][:, :2]) and not torch.equal(seen[0], seen[1])

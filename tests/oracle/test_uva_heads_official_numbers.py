@@ -125,8 +125,8 @@ def test_loss_from_the_joint_latent(cases: dict[str, Case], uva_case: str) -> No
     (_, timestep), (_, noise) = case.draws["modes"]["policy_model"]["draws"][:2]
     with torch.no_grad():
         (branch,) = case.stream.branches
-        told = case.decoder.aggregation(branch.tokens)
+        condition = case.decoder.aggregation(branch.tokens)
         losses = case.decoder.head.losses(
-            case.actions.flatten(0, 1), told.flatten(0, 1), timestep.long(), noise.float()
+            case.actions.flatten(0, 1), condition.flatten(0, 1), timestep.long(), noise.float()
         )
     torch.testing.assert_close(losses.mean(), case.outputs["modes"]["policy_model"]["action_loss"], atol=0, rtol=1e-4)

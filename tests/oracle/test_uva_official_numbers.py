@@ -199,7 +199,7 @@ class Case:
         """``(B, T, c, h, w)`` as ``(B, T, S, c)``."""
         return latents.float().flatten(-2).transpose(-1, -2)
 
-    def told(self, monkeypatch: pytest.MonkeyPatch) -> Batch:
+    def batch(self, monkeypatch: pytest.MonkeyPatch) -> Batch:
         """A window whose pictures stand for the recorded latents, and actions, state and text as recorded."""
         given = self.inputs["proprioception"] or {}
         seen, ahead = [self.inputs["history_z"]], [self.inputs["future_z"]]
@@ -278,12 +278,12 @@ def test_joint_latent_and_losses(
 ) -> None:
     case, mode = cases[uva_case], MODES[theirs]
     expected, drawn = case.outputs["modes"][theirs], case.draws["modes"][theirs]
-    batch = case.told(monkeypatch)
+    batch = case.batch(monkeypatch)
     masked = drawn["mask_first_frame"].bool()
     monkeypatch.setattr(joint_module, "masked_cells", lambda rows, cells, minimum: masked)
-    told, future = case.joint.practise(batch, [mode] * case.rows)
+    conditioning, future = case.joint.practise(batch, [mode] * case.rows)
     with torch.no_grad():
-        latent = case.joint.transformer(told)
+        latent = case.joint.transformer(conditioning)
     close(case.selected(latent), expected["z_selected"], 1e-4)
 
     draws, losses = list(drawn["draws"]), []
@@ -292,7 +292,7 @@ def test_joint_latent_and_losses(
         if mode in ("video", "forward", "full"):
             counted = masked[:, None].expand(-1, case.frames, -1).flatten()
             give_draws(list(case.joint.video_heads), draws, counted, monkeypatch)
-            video = case.joint.video_loss(latent, told, future, batch)
+            video = case.joint.video_loss(latent, conditioning, future, batch)
             close(video, expected["video_loss"], 0, 1e-4)
             losses.append(video)
         if mode in ("policy", "inverse", "full"):
@@ -310,17 +310,17 @@ def test_joint_latent_and_losses(
 
 def test_samples_of_every_plan(cases: dict[str, Case], uva_case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = cases[uva_case]
-    batch = case.told(monkeypatch)
+    batch = case.batch(monkeypatch)
     layout, observation = case.policy.layout, batch.observation
     for plan, drawn in case.draws["sample"].items():
         mode, steps = MODES[drawn["mode"]], drawn["num_iter"]
         latents = []
         hook = case.joint.transformer.register_forward_hook(lambda *call, kept=latents: kept.append(call[-1]))
-        told = case.joint.seen(observation, None)
+        conditioning = case.joint.seen(observation, None)
         if mode == "inverse":
-            told = case.joint.inferred(batch.future, observation, None)
+            conditioning = case.joint.inferred(batch.future, observation, None)
         if mode == "forward":
-            told.actions, told.actions_hidden = batch.actions, ~batch.action_mask
+            conditioning.actions, conditioning.actions_hidden = batch.actions, ~batch.action_mask
         expected = case.outputs["sample"][plan]
         acting = 1 + case.policy.options.action.head.sampling_steps
         filming = (1 + case.joint.options.video.sampling_steps) * len(case.joint.video_heads)
@@ -332,13 +332,13 @@ def test_samples_of_every_plan(cases: dict[str, Case], uva_case: str, monkeypatc
                     draw for step in range(steps) for draw in draws[step * per_step + acting : (step + 1) * per_step]
                 ]
                 order = drawn["orders"].long()
-                video = case.joint.generate(told, order, Drawn(case.rows, frames), steps)[:, -1]
+                video = case.joint.generate(conditioning, order, Drawn(case.rows, frames), steps)[:, -1]
                 maps = video.transpose(-1, -2).reshape(expected["video_latent"].shape)
                 scale = float(expected["video_latent"].float().abs().max())
                 close(maps, expected["video_latent"], 1e-5 * scale)
                 last = draws[(steps - 1) * per_step :]
             else:
-                case.joint.transformer(told)
+                case.joint.transformer(conditioning)
         hook.remove()
         close(case.selected(latents[-1]), expected["z_last_selected"], 1e-4)
         stream = StaticStream(observation, layout, [Branch(1.0, latents[-1])])
@@ -349,7 +349,7 @@ def test_what_training_hides(cases: dict[str, Case], uva_case: str, monkeypatch:
     case = cases[uva_case]
     if not any(theirs.startswith("train:") for theirs in case.outputs["modes"]):
         pytest.skip("this case was not recorded in training")
-    batch = case.told(monkeypatch)
+    batch = case.batch(monkeypatch)
     used = 0
     for theirs, expected in case.outputs["modes"].items():
         if not theirs.startswith("train:"):
@@ -357,16 +357,16 @@ def test_what_training_hides(cases: dict[str, Case], uva_case: str, monkeypatch:
         drawn = case.draws["modes"][theirs]
         masked = drawn["mask_first_frame"].bool()
         monkeypatch.setattr(joint_module, "masked_cells", lambda rows, cells, minimum, masked=masked: masked)
-        told, _ = case.joint.practise(batch, [MODES[theirs.removeprefix("train:")]] * case.rows)
+        conditioning, _ = case.joint.practise(batch, [MODES[theirs.removeprefix("train:")]] * case.rows)
         draws = [draw for kind, draw in drawn["draws"] if kind == "rand"]
-        if told.past_hidden is not None:
-            told.past_hidden = draws.pop(0).float() > case.meta["action_mask_ratio"]
+        if conditioning.past_hidden is not None:
+            conditioning.past_hidden = draws.pop(0).float() > case.meta["action_mask_ratio"]
             used += 1
-        if told.text_hidden is not None:
-            told.text_hidden = draws.pop(0).float() < case.meta["label_drop_prob"]
+        if conditioning.text_hidden is not None:
+            conditioning.text_hidden = draws.pop(0).float() < case.meta["label_drop_prob"]
             used += 1
         with torch.no_grad():
-            close(case.selected(case.joint.transformer(told)), expected["z_selected"], 1e-4)
+            close(case.selected(case.joint.transformer(conditioning)), expected["z_selected"], 1e-4)
     assert used
 
 

@@ -375,7 +375,7 @@ def test_the_two_autoencoders(video_policy_oracle):
     with torch.no_grad():
         posterior = latent.vae.encode(inputs["image"].float()).latent_dist
         close(posterior.parameters, outputs["first_stage_moments"], atol=1e-4)
-        close(latent.told(inputs["image"].float()), outputs["cond_latent_mode"], atol=1e-4)
+        close(latent.condition(inputs["image"].float()), outputs["cond_latent_mode"], atol=1e-4)
         decoded = latent.decode(inputs["latent"].float() * latent.scaling_factor, meta["frames"])
         close(decoded, outputs["decoded"], atol=1e-4)
 

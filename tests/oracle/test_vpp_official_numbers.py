@@ -225,7 +225,9 @@ def test_features_from_latents(vpp_oracle, make_extractor, observation, latent_n
     extractor = make_extractor("linear", frames=ends_of(vpp_oracle))
     latents = vpp_oracle["inputs"]["scaled_latents_frame"].float()
     latents = latents.unflatten(0, (len(observation.images), -1)).transpose(0, 1)
-    extractor.backbone.latent.told = lambda images: latents.flatten(0, 2) / extractor.backbone.latent.scaling_factor
+    extractor.backbone.latent.condition = lambda images: (
+        latents.flatten(0, 2) / extractor.backbone.latent.scaling_factor
+    )
     features = extractor.frozen_features(observation, recorded_noise(latent_noise))
     expected = vpp_oracle["outputs"]["features_latent_input"]
     official = official_grid(features, len(observation.images), expected.shape[-1])

@@ -307,7 +307,9 @@ def test_noise_on_the_told_image_is_the_rows_own_and_the_pad_frames_too() -> Non
     assert not torch.equal(one[:, 0], one[:, 1])
     clean = build(**CONCATENATED).condition(observation).image
     assert (
-        0.05 < (one - clean).std() / backbone.latent.told(torch.ones(1, 3, *backbone.options.image_size)).mean() < 0.2
+        0.05
+        < (one - clean).std() / backbone.latent.condition(torch.ones(1, 3, *backbone.options.image_size)).mean()
+        < 0.2
     )
 
 

@@ -15,9 +15,9 @@ def test_it_computes_in_single_precision_unless_asked_otherwise(encoder: str) ->
         torch.manual_seed(0)
         options = VaeLatent(channels=(32, 32), layers=1, condition_encoder=encoder, precision=precision)
         vae = Vae(options, None)
-        plain = [vae.encode(images), vae.told(images), vae.decode(vae.encode(images), 2)]
+        plain = [vae.encode(images), vae.condition(images), vae.decode(vae.encode(images), 2)]
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = [vae.encode(images), vae.told(images), vae.decode(plain[0], 2)]
+            mixed = [vae.encode(images), vae.condition(images), vae.decode(plain[0], 2)]
             later = vae.decode(plain[0].bfloat16(), 2)  # what the network gives under autocast
         for found, expected in zip(mixed, plain, strict=True):
             assert torch.equal(found, expected) == exact

@@ -14,7 +14,7 @@ from videopolicy.testing import toy_batch, toy_spaces
 
 
 def forward_model(**options) -> UvaJoint:
-    """A small joint model that is told actions."""
+    """A small joint model that is conditioned on actions."""
     transformer = Transformer(width=16, depth=1, heads=2, attention_dropout=0, dropout=0)
     small = {"image_size": (16, 16), "frames": 2, "stride": 2, "history_stride": 0, "text": None}
     head = Head(width=16, depth=1, sampling_steps=3)

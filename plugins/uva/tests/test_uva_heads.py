@@ -159,43 +159,43 @@ class TestHead:
         torch.testing.assert_close(found, stepwise(head, changing), atol=1e-5, rtol=1e-5)
 
     def test_guidance(self, head: DiffusionHead) -> None:
-        without, told = torch.randn(2, ROWS, VECTORS, WIDTH)
-        found = head.sample([(-1.0, without), (2.0, told)], seeded(1, 2))
+        without, condition = torch.randn(2, ROWS, VECTORS, WIDTH)
+        found = head.sample([(-1.0, without), (2.0, condition)], seeded(1, 2))
 
         def guided(sample: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
-            outputs = [head(sample, timestep, one.flatten(0, 1)).chunk(2, dim=-1) for one in (without, told)]
+            outputs = [head(sample, timestep, one.flatten(0, 1)).chunk(2, dim=-1) for one in (without, condition)]
             return torch.cat([2 * outputs[1][0] - outputs[0][0], outputs[1][1]], dim=-1)
 
-        torch.testing.assert_close(found, stepwise(head, [told] * 5, guided), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, stepwise(head, [condition] * 5, guided), atol=1e-5, rtol=1e-5)
 
     def test_guidance_may_change_from_vector_to_vector(self, head: DiffusionHead) -> None:
-        without, told = torch.randn(2, ROWS, VECTORS, WIDTH)
+        without, condition = torch.randn(2, ROWS, VECTORS, WIDTH)
         scale = torch.linspace(1, 3, VECTORS)
-        found = head.sample([(1 - scale, without), (scale, told)], seeded(1, 2))
+        found = head.sample([(1 - scale, without), (scale, condition)], seeded(1, 2))
 
         def guided(sample: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
-            outputs = [head(sample, timestep, one.flatten(0, 1)).chunk(2, dim=-1) for one in (without, told)]
+            outputs = [head(sample, timestep, one.flatten(0, 1)).chunk(2, dim=-1) for one in (without, condition)]
             own = scale.repeat(ROWS)[:, None]
             return torch.cat([own * outputs[1][0] + (1 - own) * outputs[0][0], outputs[1][1]], dim=-1)
 
-        torch.testing.assert_close(found, stepwise(head, [told] * 5, guided), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, stepwise(head, [condition] * 5, guided), atol=1e-5, rtol=1e-5)
 
     def test_learns_a_distribution_for_every_condition(self) -> None:
         # Two conditions, two means: the loss falls and samples follow.
         torch.manual_seed(0)
         head = DiffusionHead(ActionHead(width=32, depth=2, sampling_steps=20), 1, 2)
         optimizer = torch.optim.AdamW(head.parameters(), lr=5e-3)
-        told = torch.eye(2).repeat_interleave(64, dim=0)
+        condition = torch.eye(2).repeat_interleave(64, dim=0)
         losses = []
         for _ in range(150):
-            clean = 0.5 * (told[:, :1] - told[:, 1:]) + 0.1 * torch.randn(128, 1)
-            loss = head.losses(clean, told).mean()
+            clean = 0.5 * (condition[:, :1] - condition[:, 1:]) + 0.1 * torch.randn(128, 1)
+            loss = head.losses(clean, condition).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
         assert sum(losses[-25:]) < 0.5 * sum(losses[:25])
-        samples = head.sample([(1.0, told[None])], seeded(0))[0, :, 0].view(2, 64)
+        samples = head.sample([(1.0, condition[None])], seeded(0))[0, :, 0].view(2, 64)
         assert abs(float(samples[0].mean()) - 0.5) < 0.15 and abs(float(samples[1].mean()) + 0.5) < 0.15
         assert 0.03 < float(samples.std(dim=1).mean()) < 0.3
 
@@ -295,7 +295,7 @@ class TestActionDecoder:
     def test_a_chunk_may_share_one_level(self, spaces: Spaces, monkeypatch: pytest.MonkeyPatch) -> None:
         options = {"head": SMALL.model_copy(update={"noise_samples": 2})}
         actions, mask = torch.zeros(2, 4, spaces.actions.dim), torch.ones(2, 4, dtype=torch.bool)
-        for level_per, told in (("chunk", 2), ("action", 1)):
+        for level_per, times in (("chunk", 2), ("action", 1)):
             decoder, stream, drawn = self.decoder(spaces, level_per=level_per, **options), self.stream(Falling), []
             add = decoder.head.diffusion.noisy
 
@@ -305,7 +305,7 @@ class TestActionDecoder:
 
             monkeypatch.setattr(decoder.head.diffusion, "noisy", noisy)
             decoder.loss(stream, actions, mask)
-            assert len(stream.asked) == told
+            assert len(stream.asked) == times
             shared = (drawn[0] == drawn[0][..., :1]).all()
             assert bool(shared) == (level_per == "chunk")
             if shared:

@@ -86,7 +86,7 @@ class TestMasking:
 
 class TestModes:
     @pytest.fixture
-    def told(self):
+    def policy_and_batches(self):
         policy = policy_of(one_camera())
         return policy, *(toy_batch(one_camera(), policy.window, seed=seed) for seed in (0, 1))
 
@@ -100,8 +100,8 @@ class TestModes:
             ("full", True, True, False),
         ],
     )
-    def test_what_a_mode_sees(self, told, mode, history, future, actions):
-        policy, one, other = told
+    def test_what_a_mode_sees(self, policy_and_batches, mode, history, future, actions):
+        policy, one, other = policy_and_batches
         base = latent_of(policy, one, mode)
         changed = {
             "history": Batch(other.observation, one.future, one.future_mask, one.actions, one.action_mask),
@@ -111,12 +111,12 @@ class TestModes:
         seen = {name: not torch.equal(base, latent_of(policy, batch, mode)) for name, batch in changed.items()}
         assert seen == {"history": history, "future": future, "actions": actions}
 
-    def test_video_and_full_dynamics_are_told_the_same(self, told):
-        policy, batch, _ = told
+    def test_video_and_full_dynamics_are_told_the_same(self, policy_and_batches):
+        policy, batch, _ = policy_and_batches
         assert torch.equal(latent_of(policy, batch, "video"), latent_of(policy, batch, "full"))
 
-    def test_acting_reads_the_latent_with_which_video_generation_begins(self, told):
-        policy, batch, _ = told
+    def test_acting_reads_the_latent_with_which_video_generation_begins(self, policy_and_batches):
+        policy, batch, _ = policy_and_batches
         seen = []
         policy.joint.transformer.register_forward_hook(lambda *call: seen.append(call[-1]))
         policy.act(batch.observation, RowGenerator.from_seeds([0, 1]))
@@ -258,10 +258,10 @@ class TestMethods:
     def test_guidance_weighs_the_latents_with_and_without_the_instruction(self):
         policy = policy_of(text=WordText(width=16, words=4, buckets=64, layers=0), text_tokens=2)
         observation = toy_observation(toy_spaces(), policy.window)
-        told = policy.joint.seen(observation, RowGenerator.from_seeds([0, 1]))
+        conditioning = policy.joint.seen(observation, RowGenerator.from_seeds([0, 1]))
         with torch.no_grad():
-            (first, without), (second, conditional) = policy.joint.branches(told, 3.0)
-            ((whole, plain),) = policy.joint.branches(told, 1.0)
+            (first, without), (second, conditional) = policy.joint.branches(conditioning, 3.0)
+            ((whole, plain),) = policy.joint.branches(conditioning, 1.0)
             observation.instructions = ["something else", "entirely"]
             other = policy.joint.seen(observation, RowGenerator.from_seeds([0, 1]))
             unconditional = policy.joint.branches(other, 3.0)[0][1]
@@ -353,8 +353,8 @@ def test_one_model_learns_to_predict_what_actions_do_and_to_read_actions_from_fr
         frames = policy.predict_video(batch.observation, noise(), **options)
         return float((frames[:, 0].float() - batch.future["front"].float()).abs().mean())
 
-    blind, told, wrong = missed(), missed(actions=batch.actions), missed(actions=-batch.actions)
-    assert told < 0.7 * blind < 0.7 * wrong, (told, blind, wrong)
+    blind, conditioned, wrong = missed(), missed(actions=batch.actions), missed(actions=-batch.actions)
+    assert conditioned < 0.7 * blind < 0.7 * wrong, (conditioned, blind, wrong)
 
     def misread(actions):
         return float((actions - batch.actions)[:, 1].abs().mean())  # the one between the two frames

@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from vpolicy_uva.components import Uva, UvaAction, UvaJoint
 from vpolicy_uva.latents import build_latents
-from vpolicy_uva.options import ActionHead, Head, KlLatent, SpaceToDepthLatent, StateHead, Transformer
+from vpolicy_uva.options import ActionHead, Head, KlLatent, StateHead, Transformer
 from vpolicy_uva.policy import UvaPolicy
 
 from videopolicy import RecipeError, RowGenerator
+from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 
 SPACES = toy_spaces(32)
@@ -55,10 +56,10 @@ class TestStates:
         policy = policy_of(states=states)
         assert policy.window.observed == ((-3, -2, -1, 0) if read == 4 else (-2, 0))
         batch = toy_batch(SPACES, policy.window)
-        told = policy.joint.seen(batch.observation, RowGenerator.from_seeds([0, 1]))
-        assert torch.equal(told.state, batch.observation.state) and told.state.shape == (2, read, 3)
+        conditioning = policy.joint.seen(batch.observation, RowGenerator.from_seeds([0, 1]))
+        assert torch.equal(conditioning.state, batch.observation.state) and conditioning.state.shape == (2, read, 3)
         base = latent_of(policy, batch)
-        assert told.history.shape[2] == 2, "images are those of the frames whatever is read of the state"
+        assert conditioning.history.shape[2] == 2, "images are those of the frames whatever is read of the state"
         for step in range(read):
             moved = toy_batch(SPACES, policy.window)
             moved.observation.state[:, step] += 1
@@ -67,9 +68,11 @@ class TestStates:
     def test_states_lie_one_behind_the_other_over_the_cells(self) -> None:
         """The official code repeats each of 16 states 64 times over 1024 cells."""
         transformer = policy_of().joint.transformer
-        told = policy_of().joint.seen(toy_observation(SPACES, policy_of().window), RowGenerator.from_seeds([0, 1]))
-        stream = transformer._streams(told)[-1]
-        embedded = transformer.state_in(told.state)
+        conditioning = policy_of().joint.seen(
+            toy_observation(SPACES, policy_of().window), RowGenerator.from_seeds([0, 1])
+        )
+        stream = transformer._streams(conditioning)[-1]
+        embedded = transformer.state_in(conditioning.state)
         cells = transformer.frames * transformer.cells // 4
         expected = torch.cat([embedded[:, [k]].expand(-1, cells, -1) for k in range(4)], dim=1)
         torch.testing.assert_close(stream, expected)
@@ -135,8 +138,8 @@ class TestPrediction:
         optimizer, losses = torch.optim.Adam(policy.joint.parameters(), lr=3e-3), []
         for step in range(60):
             torch.manual_seed(step)
-            told, _ = policy.joint.practise(batch, ["policy"] * 2)
-            loss = policy.joint.state_losses(policy.joint.transformer(told), batch)["proprioception"]
+            conditioning, _ = policy.joint.practise(batch, ["policy"] * 2)
+            loss = policy.joint.state_losses(policy.joint.transformer(conditioning), batch)["proprioception"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

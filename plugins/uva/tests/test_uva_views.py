@@ -40,9 +40,9 @@ def test_every_view_is_conditioned_on_one_frame_and_predicted_by_the_one_head() 
     assert policy.window.observed == (0,) and transformer.frames == 4
     assert len(transformer.views) == len(policy.joint.video_heads) == 1
     assert policy.predicted_cameras == ("front", "wrist")
-    told = policy.joint.seen(toy_observation(toy_spaces(), policy.window), RowGenerator.from_seeds([0, 1]))
-    assert told.history.shape == (2, 1, 4, 16, 192)
-    by_view = told.history.unflatten(2, (2, 2))
+    conditioning = policy.joint.seen(toy_observation(toy_spaces(), policy.window), RowGenerator.from_seeds([0, 1]))
+    assert conditioning.history.shape == (2, 1, 4, 16, 192)
+    by_view = conditioning.history.unflatten(2, (2, 2))
     assert torch.equal(by_view[:, :, :, 0], by_view[:, :, :, 1]), "both frames of a view have its own image"
     assert not torch.equal(by_view[:, :, 0], by_view[:, :, 1])
 
@@ -73,12 +73,12 @@ def test_frames_past_the_end_are_masked_in_every_view() -> None:
     batch = toy_batch(toy_spaces(), policy.window)
     batch.future_mask[:] = torch.tensor([True, False])
     torch.manual_seed(0)
-    told, future = policy.joint.practise(batch, ["video"] * len(batch))
-    joint = policy.joint.transformer(told)
+    conditioning, future = policy.joint.practise(batch, ["video"] * len(batch))
+    joint = policy.joint.transformer(conditioning)
     policy.joint.video_heads[0].losses = lambda targets, conditions: targets.square().mean(dim=1)
 
     def loss(changed):
-        return policy.joint.video_loss(joint, told, changed, batch)
+        return policy.joint.video_loss(joint, conditioning, changed, batch)
 
     for view in range(2):
         there, beyond = future.clone(), future.clone()

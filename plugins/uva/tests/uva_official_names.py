@@ -67,9 +67,9 @@ def blocks(name: str, depth: int, width: int) -> Shapes:
     return found
 
 
-def head(at: str, channels: int, width: int, depth: int, told: int) -> Shapes:
+def head(at: str, channels: int, width: int, depth: int, condition: int) -> Shapes:
     found = linear(f"{at}time_embed.mlp.0", width, 256) | linear(f"{at}time_embed.mlp.2", width, width)
-    found |= linear(f"{at}cond_embed", width, told) | linear(f"{at}input_proj", width, channels)
+    found |= linear(f"{at}cond_embed", width, condition) | linear(f"{at}input_proj", width, channels)
     for n in range(depth):
         block = f"{at}res_blocks.{n}."
         found |= norm(f"{block}in_ln", width) | linear(f"{block}mlp.0", width, width)
@@ -79,18 +79,18 @@ def head(at: str, channels: int, width: int, depth: int, told: int) -> Shapes:
 
 
 def action_head(at: str, channels: int, sizes: Sizes, aggregation: str) -> Shapes:
-    told, actions, tokens = sizes.decoder_width, 4 * sizes.frames, sizes.frames * sizes.cells
+    condition, actions, tokens = sizes.decoder_width, 4 * sizes.frames, sizes.frames * sizes.cells
     if aggregation == "conv_fc":
-        found = linear(f"{at}conv.0", told, told, 3, 3) | linear(f"{at}fc.0", told, 16 * told)
-        found |= linear(f"{at}fc.2", told, told) | linear(f"{at}interpolate", actions, sizes.frames)
-        found |= linear(f"{at}refine.0", told, told) | linear(f"{at}refine.2", told, told)
+        found = linear(f"{at}conv.0", condition, condition, 3, 3) | linear(f"{at}fc.0", condition, 16 * condition)
+        found |= linear(f"{at}fc.2", condition, condition) | linear(f"{at}interpolate", actions, sizes.frames)
+        found |= linear(f"{at}refine.0", condition, condition) | linear(f"{at}refine.2", condition, condition)
     elif aggregation == "conv_ori":
-        found = linear(f"{at}conv_transpose3d", told, told, 4, 1, 1)
+        found = linear(f"{at}conv_transpose3d", condition, condition, 4, 1, 1)
     elif aggregation == "conv2":
         found = linear(f"{at}conv.0", tokens // 4, tokens, 7) | linear(f"{at}conv.2", actions, tokens // 4, 7)
     else:
         found = linear(f"{at}fc.0", tokens // 4, tokens) | linear(f"{at}fc.2", actions, tokens // 4)
-    return found | head(f"{at}net.", channels, sizes.head_width, sizes.head_depth, told)
+    return found | head(f"{at}net.", channels, sizes.head_width, sizes.head_depth, condition)
 
 
 def model(variant: Variant, sizes: Sizes = Sizes()) -> Shapes:

@@ -46,7 +46,7 @@ class ErrorMeter:
         Every window's noise is its own, the same for every policy that is compared.
         """
         total, count = 0.0, 0
-        with reporter.stage("action error", len(self.indices)) as progress:
+        with reporter.activity("action error", len(self.indices)) as progress:
             for start in range(0, len(self.indices), ROWS):
                 chosen = self.indices[start : start + ROWS]
                 batch = subject.normalizer.batch(self.windows.batch(chosen).to(subject.settings.torch_device))

@@ -26,7 +26,7 @@ from videopolicy.bench.results import (
     Throughput,
 )
 from videopolicy.bench.settings import DTYPES, Settings
-from videopolicy.bench.subject import Episode, Subject, Trained, trained_stages
+from videopolicy.bench.subject import Subject, Trained, UnfoldingEpisode, trained_stages
 from videopolicy.bench.timing import Timing, peak_memory, peak_rate, synchronize, timed
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
@@ -90,7 +90,7 @@ def _acting(subject: Subject, reporter: Reporter) -> dict[str, Any]:
 
 
 def _timed(subject: Subject, name: str, rows: int, reporter: Reporter) -> Timing:
-    settings, episode = subject.settings, Episode(subject, rows)
+    settings, episode = subject.settings, UnfoldingEpisode(subject, rows)
     return timed(
         name, episode.act, settings.torch_device, reporter, settings.warmup, settings.calls, before=episode.unfold
     )
@@ -138,9 +138,9 @@ def _split(subject: Subject, calls: int, reporter: Reporter) -> Split:
         return time.perf_counter()
 
     account, new = Account(clock), Account(clock)
-    episode, other = Episode(subject), subject.observation(1)
+    episode, other = UnfoldingEpisode(subject), subject.observation(1)
     other.instructions = ["a sentence that has never been seen before"]
-    with reporter.stage("split by part", calls + 1) as progress:
+    with reporter.activity("split by part", calls + 1) as progress:
         with split(subject.policy, new):
             subject.act(other)
         progress.advance()
@@ -156,7 +156,7 @@ def _split(subject: Subject, calls: int, reporter: Reporter) -> Split:
 def _throughput(subject: Subject, size: int, reporter: Reporter) -> Throughput:
     try:
         median = _timed(subject, f"batch of {size}", size, reporter).median
-        episode = Episode(subject, size)
+        episode = UnfoldingEpisode(subject, size)
         episode.unfold()
         memory = peak_memory(episode.act, subject.settings.torch_device)
     except torch.OutOfMemoryError:

@@ -153,7 +153,7 @@ class Subject:
             self.policy.act(seen, RowGenerator.from_seeds(list(range(len(observation)))))
 
 
-class Episode:
+class UnfoldingEpisode:
     """One plan after the other, each with an observation of its own.
 
     Plans are numbered through all that is measured of a subject, so that nothing has been seen but what earlier plans

@@ -78,7 +78,7 @@ def timed(
         return time.perf_counter() - start
 
     first: list[float] = []
-    with reporter.stage(f"{name}: warm up", warmup or 2) as progress:
+    with reporter.activity(f"{name}: warm up", warmup or 2) as progress:
         while len(first) < (warmup if warmup is not None else _warmup_calls(first)):
             first.append(once())
             progress.advance()
@@ -86,7 +86,7 @@ def timed(
         expected = first[-1] if first else once()
         calls = 3 if expected > SLOW else int(min(max(SECONDS / expected, FEWEST), MOST))
     found = []
-    with reporter.stage(name, calls) as progress:
+    with reporter.activity(name, calls) as progress:
         for _ in range(calls):
             found.append(once())
             progress.advance()

@@ -104,7 +104,7 @@ def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Data
     raise DataError(
         f"{path} cannot be opened as {listing(refused)}:\n"
         + "\n".join(f"  {kind}: {error.message}" for kind, error in refused.items()),
-        "Choose the right type with --type to be told what to do.",
+        "Choose the right type with --type to see what to do.",
     )
 
 
@@ -150,7 +150,7 @@ def _episodes(dataset: Dataset, reporter: Reporter) -> Iterator[tuple[str, str, 
         windows = dataset.windows(Window(future=(1,)), split)
         lengths: dict[str, list[int]] = {}
         steps = 0
-        with reporter.stage(f"read {split}", len(windows)) as progress:
+        with reporter.activity(f"read {split}", len(windows)) as progress:
             for start in range(0, len(windows), 64):
                 batch = windows.batch(range(start, min(start + 64, len(windows))))
                 assert batch.future_mask is not None

@@ -54,7 +54,7 @@ def verify(
 
     _, _, found = _look(runs)
     sound, damaged, finished = 0, [], [artifact for artifact in found if artifact.facts is not None]
-    with Reporter(quiet).stage("verify", len(finished)) as progress:
+    with Reporter(quiet).activity("verify", len(finished)) as progress:
         for artifact in finished:
             if wrong := list(problems(artifact)):
                 damaged.append(artifact)

@@ -281,11 +281,11 @@ class _Table:
         """Of a typical pair of methods: median number of pairs, mean share of discordant ones."""
         chance = {entry.name for entry in self.entries if entry.policy == CHANCE}
         paired = [pair for pair in self.pairs if pair.measure == SUCCESS and pair.pairs]
-        told = [pair for pair in paired if not {pair.first, pair.second} & chance] or paired
-        if not told:
+        decisive = [pair for pair in paired if not {pair.first, pair.second} & chance] or paired
+        if not decisive:
             return None
-        discordance = float(np.mean([(pair.won + pair.lost) / pair.pairs for pair in told]))
-        return significance.detectable_difference(int(np.median([pair.pairs for pair in told])), discordance)
+        discordance = float(np.mean([(pair.won + pair.lost) / pair.pairs for pair in decisive]))
+        return significance.detectable_difference(int(np.median([pair.pairs for pair in decisive])), discordance)
 
     def _warn_of_episodes(self) -> None:
         broken = [f"{entry.name} {entry.mean.errors}" for entry in self.entries if entry.mean.errors]
@@ -297,12 +297,12 @@ class _Table:
             numbers = Counter(self._task[ran].tolist())
             counts.setdefault(tuple(sorted(numbers.items())), []).append(entry.name)
         if len(counts) > 1:
-            told = [
+            stated = [
                 f"{_span([count for _, count in numbers])} a task: {listing(names)}"
                 for numbers, names in counts.items()
             ]
             self.warnings.append(
-                f"Numbers of episodes differ ({'; '.join(told[:4])}). Every rate is over its own episodes; tests use "
+                f"Numbers of episodes differ ({'; '.join(stated[:4])}). Every rate is over its own episodes; tests use "
                 "those that both methods have."
             )
 

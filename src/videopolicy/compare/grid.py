@@ -94,8 +94,8 @@ def _groups(comparison: Comparison, by: By, most: int) -> Iterator[Section]:
         means = ("mean", *(rate_text(entry.mean) for entry in entries))
         title = f"Success % [95 %] by {by}" + ("" if start == 0 else ", continued")
         counts = sorted({rate.episodes for entry in entries for rate in entry.tasks})
-        told = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        notes = [f"{told} episodes a task."] if counts else []
+        number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        notes = [f"{number} episodes a task."] if counts else []
         if start + most >= shown < len(comparison.entries):
             notes.append(f"{len(comparison.entries) - shown} more methods: --format csv, json or html.")
         yield Section(title, (by, *(entry.name for entry in entries)), (*rows, means), tuple(notes))

@@ -190,7 +190,7 @@ def _most_common_tasks(candidates: Sequence[Candidate]) -> frozenset[str]:
 
 
 def _apart(candidates: Sequence[Candidate], reasons: Any) -> Iterator[SetApart]:
-    """One entry a run, for its most telling policy."""
+    """One entry a run, for its most informative policy."""
     runs: dict[Path, Candidate] = {}
     for candidate in candidates:
         runs.setdefault(candidate.run.path, candidate)
@@ -203,13 +203,13 @@ def _apart(candidates: Sequence[Candidate], reasons: Any) -> Iterator[SetApart]:
 def _differences(candidate: Candidate, fingerprint: str, reference: Mapping[str, Any]) -> tuple[str, ...]:
     """What differs from the table's protocol, field by field."""
     theirs, ours = dict(_fields(candidate.run.protocol)), dict(_fields(reference))
-    told = tuple(
+    stated = tuple(
         f"{name}: {theirs.get(name, 'nothing')} instead of {ours.get(name, 'nothing')}"
         for name in dict.fromkeys([*ours, *theirs])
         if theirs.get(name) != ours.get(name)
     )
-    if told and theirs and ours:
-        return told
+    if stated and theirs and ours:
+        return stated
     return (f"protocol: {candidate.fingerprint} instead of {fingerprint} (identity.json does not say what differs)",)
 
 
@@ -231,10 +231,10 @@ def _component(kept: Sequence[Candidate], tasks: frozenset[str]) -> tuple[Benchm
         key = digest([recipe.get("benchmark"), recipe.get("plugins")])
         if key in tried:
             continue
-        tried[key], told = benchmark_component(candidate.run)
+        tried[key], problem = benchmark_component(candidate.run)
         component = tried[key]
         if component is None:
-            reason = told
+            reason = problem
             continue
         names = {task.name for task in component.tasks()}
         if names == tasks:

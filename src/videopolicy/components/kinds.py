@@ -208,7 +208,7 @@ class DatasetComponent(Component):
             folder: As for ``build``.
             cache: Folder for what was found on the way and makes the next time quick. Any number of processes use it
                 at once, and it may vanish.
-            reporter: Told how it is getting on.
+            reporter: Where its progress goes.
         """
         return self.build(folder)
 

@@ -12,7 +12,7 @@ from videopolicy.errors import PluginError, did_you_mean, listing
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegisteredComponent:
     """A registered component and the plugin that it came from."""
 
     component: type[Component]
@@ -28,7 +28,7 @@ class Registry:
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self.plugins: list[Plugin] = []
-        self._entries: dict[tuple[str, str], Entry] = {}
+        self._entries: dict[tuple[str, str], RegisteredComponent] = {}
         for plugin in plugins:
             self.add(plugin)
 
@@ -50,7 +50,7 @@ class Registry:
                     f"and {plugin.name} ({plugin.distribution}).",
                     "Uninstall one of them, or rename your component.",
                 )
-            self._entries[key] = Entry(component, plugin)
+            self._entries[key] = RegisteredComponent(component, plugin)
         self.plugins.append(plugin)
 
     def extended(self, plugins: Iterable[Plugin]) -> Registry:
@@ -84,7 +84,7 @@ class Registry:
     def names(self, kind: str) -> list[str]:
         return sorted(name for entry_kind, name in self._entries if entry_kind == kind)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[RegisteredComponent]:
         return [self._entries[key] for key in sorted(self._entries)]
 
 

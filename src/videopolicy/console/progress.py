@@ -1,4 +1,4 @@
-"""Tells the user how long work is getting on: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Shows the user how work is getting on: bars on a terminal, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.progress import (
 SECONDS_BETWEEN_LINES = 15.0
 
 
-class Stage:
+class Activity:
     """One piece of work with a known number of units."""
 
     def __init__(self, reporter: Reporter, name: str, total: int, done: int) -> None:
@@ -62,11 +62,11 @@ class Reporter:
         self.console = console or Console(stderr=True, highlight=False)
 
     @contextmanager
-    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
+    def activity(self, name: str, total: int, done: int = 0) -> Iterator[Activity]:
         """Show a piece of work of ``total`` units, of which ``done`` were finished earlier."""
-        stage = Stage(self, name, total, done)
+        activity = Activity(self, name, total, done)
         if self.quiet or not self.console.is_terminal:
-            yield stage
+            yield activity
             return
         columns = (
             TextColumn("{task.description}"),
@@ -77,8 +77,8 @@ class Reporter:
             TextColumn("{task.fields[text]}"),
         )
         with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
-            stage._bar = bar, bar.add_task(name, total=total, completed=done, text="")
-            yield stage
+            activity._bar = bar, bar.add_task(name, total=total, completed=done, text="")
+            yield activity
 
     def line(self, text: str) -> None:
         """Print one line."""

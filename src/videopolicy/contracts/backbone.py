@@ -34,7 +34,7 @@ class Clip:
 
     Args:
         latents: ``(B, *latent_shape)``, clean.
-        condition: What the model is told, with the dropout and the noise of training.
+        condition: What the model is conditioned on, with the dropout and the noise of training.
         mask: Which of the latents count for the loss, in a form of the model's own; None for all.
     """
 
@@ -83,11 +83,11 @@ class VideoBackbone(Learner):
     def condition(
         self, observation: Observation, unconditional: bool = False, generator: RowGenerator | None = None
     ) -> Any:
-        """What the model is told besides the noisy clip (first frame, text); opaque to everyone else.
+        """What the model is conditioned on besides the noisy clip (first frame, text); opaque to everyone else.
 
         Args:
             unconditional: The condition of the unconditional branch of guidance.
-            generator: Noise of the rows, where the model adds some to what it is told.
+            generator: Noise of the rows, where the model adds some to its condition.
         """
 
     @abstractmethod

@@ -95,7 +95,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def windows(self, window: Window, split: str = "train") -> Windows:
-        """All windows of a split: one for every step of every episode, unless the dataset is told to skip some.
+        """All windows of a split: one for every step of every episode, unless the dataset's options skip some.
 
         Frames past the end repeat the last frame with a False mask; actions past the end are masked. Clips without
         actions have NaN ones, all of them masked.

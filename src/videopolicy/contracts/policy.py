@@ -45,7 +45,8 @@ class PredictsVideo(Protocol):
         """Predicted clip ``(B, V, T, 3, H, W)`` uint8; frame t stands at offset ``clip_offsets[t]``.
 
         Args:
-            actions: Normalised ``(B, H, A)`` from now on, NaN where none is known; for models that can be told.
+            actions: Normalised ``(B, H, A)`` from now on, NaN where none is known; for models that are
+                conditioned on them.
             guidance: Scale of classifier-free guidance, 1 for none; None: as the model's own options say.
         """
         ...

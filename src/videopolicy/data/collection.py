@@ -85,7 +85,7 @@ def collect(
     if done < total:
         with (
             WorkerPool(benchmark.launch(), python, min(workers, total - done), log_folder, benchmark.spaces()) as pool,
-            reporter.stage("collect demonstrations", total, done) as progress,
+            reporter.activity("collect demonstrations", total, done) as progress,
         ):
             pool.start()
             pool.call(0, "hello")  # whatever keeps the simulator from starting is an error, not a failed attempt

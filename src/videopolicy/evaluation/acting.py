@@ -113,7 +113,7 @@ class History:
 
 
 class Seen(NamedTuple):
-    """What one episode tells the policy.
+    """What one episode gives the policy.
 
     Args:
         observations: The T observations of the worker, oldest first.

@@ -1,4 +1,4 @@
-"""The part of a policy that predicts video: which it is, what it has to be told, and asking it."""
+"""The part of a policy that predicts video: which it is, what it is conditioned on, and asking it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from videopolicy.views import stack_views, to_bytes
 
 @dataclass(frozen=True)
 class Forecaster:
-    """A video model and what it has to be told.
+    """A video model and what it is conditioned on.
 
     Args:
         model: What the policy names as its video model.
         window: What is observed; the real frames at the offsets of the predicted ones; and the actions that the model
-            is told: one of what actions do needs those that were executed, a policy predicts what itself would do.
+            is conditioned on: one of what actions do needs those that were executed, a policy predicts what itself
+            would do.
         frames: Which of the model's frames lie in the future.
         cameras: Those that it predicts.
     """
@@ -49,15 +50,15 @@ class Forecaster:
         """Steps at which the model's frames stand, the present at 0."""
         return tuple(self.model.clip_offsets)
 
-    def predict(self, told: Batch, seeds: Sequence[int]) -> Tensor:
+    def predict(self, batch: Batch, seeds: Sequence[int]) -> Tensor:
         """Predicted frames ``(B, V, T, 3, H, W)`` uint8 at the model's size, on the CPU.
 
         Args:
-            told: Observations and actions, scaled, on the model's device.
+            batch: Observations and actions, scaled, on the model's device.
             seeds: Of the noise of every row.
         """
         noise = RowGenerator.from_seeds(list(seeds))
-        return self.model.predict_video(told.observation, noise, actions=told.actions).cpu()
+        return self.model.predict_video(batch.observation, noise, actions=batch.actions).cpu()
 
     def real(self, images: Mapping[str, Tensor], clip: Tensor) -> Tensor:
         """Real frames of the predicted cameras as ``(B, V, K, 3, H, W)`` uint8 at the size of a predicted clip.

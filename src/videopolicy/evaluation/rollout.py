@@ -112,7 +112,7 @@ class Rollout:
         live: dict[int, _Live] = {}
         starting: dict[int, Job] = {}
         successes = 0
-        with self.reporter.stage(f"evaluate {self.policy}", len(jobs), len(jobs) - len(waiting)) as progress:
+        with self.reporter.activity(f"evaluate {self.policy}", len(jobs), len(jobs) - len(waiting)) as progress:
             while waiting or live or starting:
                 self._start(waiting, live, starting)
                 for index, answer in self._answers():

@@ -51,7 +51,7 @@ def evaluate_in_units(
     missing = sum(len(unit.episodes) for unit in units)
     solved = 0
     reporter.line(f"evaluate: {missing} episodes in {len(units)} units ({sender.name})")
-    with reporter.stage("evaluate", total, total - missing) as progress:
+    with reporter.activity("evaluate", total, total - missing) as progress:
         for outcome in sender.succeeded(units, folder.logs / "units", reporter):
             unit, shard = outcome.unit, outcome.value
             assert isinstance(unit, EvaluationUnit) and isinstance(shard, Shard)

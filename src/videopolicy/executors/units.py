@@ -325,7 +325,7 @@ def perform(unit: Unit, reporter: Reporter | None = None) -> Outcome:
             outcome = Outcome(unit, unit.run(reporter))
     except VpolicyError as error:
         outcome = Outcome(unit, error=error)
-    except Exception as error:  # whatever a plugin raises there must be told here
+    except Exception as error:  # whatever a plugin raises there must be reported here
         said.write(traceback.format_exc())
         hint = "Its whole output is in the folder of logs."
         outcome = Outcome(unit, error=VpolicyError(f"{type(error).__name__}: {error}", hint))

@@ -82,7 +82,7 @@ def measure_quality(
     meters = Meters(networks, device)
     indices = [(2 * i + 1) * len(windows) // (2 * count) for i in range(count)]
     policy.eval()
-    with reporter.stage("predict held-out clips", count) as progress, torch.inference_mode():
+    with reporter.activity("predict held-out clips", count) as progress, torch.inference_mode():
         for start in range(0, count, ROWS):
             chosen = indices[start : start + ROWS]
             frames = _futures(forecaster, windows, chosen, normalizer, device)
@@ -118,8 +118,8 @@ def _futures(
     assert batch.future_mask is not None
     if batch.actions is not None and batch.action_mask is not None:
         batch.actions = batch.actions.masked_fill(~batch.action_mask[..., None], torch.nan)
-    told = normalizer.batch(batch.to(device))
-    clip = forecaster.predict(told, [derived_seed("quality", index) for index in indices])
+    scaled = normalizer.batch(batch.to(device))
+    clip = forecaster.predict(scaled, [derived_seed("quality", index) for index in indices])
     happened = {
         name: torch.cat([batch.observation.images[name][:, -1:], seen], 1) for name, seen in batch.future.items()
     }

@@ -152,8 +152,8 @@ def load_ablation(path: Path, base: Path | None = None, overrides: list[str] | t
         except RecipeError as error:
             problems[row.name] = error
     if problems and (base is None or not variants):
-        told = [f"{path}: row '{name}': {error.message}" for name, error in problems.items()]
-        raise RecipeError("\n".join(told), next(reversed(problems.values())).hint)
+        lines = [f"{path}: row '{name}': {error.message}" for name, error in problems.items()]
+        raise RecipeError("\n".join(lines), next(reversed(problems.values())).hint)
     return LoadedAblation(ablation, tuple(variants), {name: _reason(error) for name, error in problems.items()})
 
 

@@ -265,12 +265,12 @@ def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registr
     except ValidationError as error:
         # A list with a bad item is also reported as too short: that says nothing new.
         every = error.errors()
-        told = [
+        stated = [
             d
             for d in every
             if d["type"] != "too_short" or not any(e["loc"][: len(d["loc"])] == d["loc"] and e is not d for e in every)
         ]
-        lines = [_explain(details, source, registry) for details in told]
+        lines = [_explain(details, source, registry) for details in stated]
         raise RecipeError(
             f"{path} is not a valid recipe:\n" + "\n".join(f"  {line}" for line in lines),
             "Correct the recipe; `vpolicy check RECIPE` checks it without running it.",

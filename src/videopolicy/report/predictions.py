@@ -113,7 +113,7 @@ def make_predictions(
             write_json(videos / INDEX, index)
         progress.advance(1, forecast.task.name)
 
-    with reporter.stage("predict futures", len(missing)) as progress:
+    with reporter.activity("predict futures", len(missing)) as progress:
         jobs = [forecast.job for forecast in missing.values()]
         replay(benchmark, jobs, folder.logs / "predictions", workers, finished)
 

@@ -77,7 +77,7 @@ def make_videos(folder: RunFolder, benchmark: BenchmarkComponent, reporter: Repo
             reporter.line(f"The replay of {job.record.task} episode {job.record.episode}: {job.differences}.")
         progress.advance(1, film.name)
 
-    with reporter.stage("film episodes", len(missing)) as progress:
+    with reporter.activity("film episodes", len(missing)) as progress:
         replay(closeup, [film.job for film in missing.values()], folder.logs / "videos", workers, finished)
 
 

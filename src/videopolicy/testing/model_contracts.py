@@ -148,16 +148,16 @@ class BackboneContract(ComponentContract):
         latents = torch.randn(2, *backbone.latent_shape)
         low, high = torch.full((2,), backbone.highest_level / 10), torch.full((2,), backbone.highest_level)
         with torch.no_grad():
-            told, untold = (
-                backbone.condition(observation, unconditional, generators(2)) for unconditional in (False, True)
+            conditional, unconditional = (
+                backbone.condition(observation, dropped, generators(2)) for dropped in (False, True)
             )
-            first, second, unconditional = (
+            first, second, third = (
                 backbone.denoise(latents, level, condition).prediction
-                for level, condition in ((high, told), (low, told), (high, untold))
+                for level, condition in ((high, conditional), (low, conditional), (high, unconditional))
             )
-        assert first is not None and second is not None and unconditional is not None
+        assert first is not None and second is not None and third is not None
         assert not torch.equal(first, second), "The prediction does not depend on the level."
-        healthy(unconditional, tuple(first.shape), "The prediction under the unconditional condition")
+        healthy(third, tuple(first.shape), "The prediction under the unconditional condition")
 
     def test_branches_run_as_one_batch(self, backbone: VideoBackbone, spaces: Spaces) -> None:
         observation = toy_observation(spaces, backbone.window)

@@ -28,7 +28,7 @@ from videopolicy.views import stack_views
 
 
 class ToyVideoModel(VideoBackbone):
-    """Denoises small pictures; told the first one."""
+    """Denoises small pictures, conditioned on the first one."""
 
     highest_level = 10.0
 
@@ -141,8 +141,8 @@ class ToyActions(ActionDecoder):
 
     def _predict(self, noisy: Tensor, level: Tensor, branches: list[Branch]) -> Tensor:
         scaled = noisy.flatten(1) / (1 + level[:, None] ** 2).sqrt()
-        told = self.actions(torch.cat([scaled, torch.log1p(level)[:, None]], 1))
-        clean = [self.out(torch.relu(told + self.tokens(branch.tokens.flatten(1)))) for branch in branches]
+        embedded = self.actions(torch.cat([scaled, torch.log1p(level)[:, None]], 1))
+        clean = [self.out(torch.relu(embedded + self.tokens(branch.tokens.flatten(1)))) for branch in branches]
         return weighted_sum(branches, [one.unflatten(1, self.shape) for one in clean])
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:

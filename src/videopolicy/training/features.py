@@ -74,7 +74,7 @@ def cache_features(
     done, clock = int(progress_facts.get("done", 0)), Clock(progress_facts)
     if Store.finished(folder) is None:
         array = np.load(path, mmap_mode="r+") if done else None
-        with reporter.stage("compute frozen features", len(windows), done) as progress:
+        with reporter.activity("compute frozen features", len(windows), done) as progress:
             for start in range(done, len(windows), BLOCK):
                 indices = range(start, min(start + BLOCK, len(windows)))
                 observation = normalizer.observation(windows.batch(indices).observation.to(device))

@@ -27,8 +27,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from videopolicy import training
 from videopolicy.console.monitor import Clock
-from videopolicy.console.progress import Reporter
-from videopolicy.console.progress import Stage as ProgressStage
+from videopolicy.console.progress import Activity, Reporter
 from videopolicy.contracts.dataset import Windows
 from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError
@@ -168,7 +167,7 @@ def _learning_rate_factor(schedule: Schedule, steps: int) -> Any:
 class _Watch(Callback):
     """Shows progress and saves checkpoints, each of them complete before it replaces the last one."""
 
-    def __init__(self, folder: Path, progress: ProgressStage) -> None:
+    def __init__(self, folder: Path, progress: Activity) -> None:
         self.folder, self.progress = folder, progress
         self._saved_at = time.monotonic()
 
@@ -238,7 +237,7 @@ def train_stage(
     clock = Clock(checkpoint.get("spent") if checkpoint else None)
     stage_seed = derived_seed(seed, stage.name)
     module = _Module(learner, normalizer, windows, stage, stage_seed, first, clock)
-    with reporter.stage(f"train {stage.name}", stage.steps, first) as progress:
+    with reporter.activity(f"train {stage.name}", stage.steps, first) as progress:
         watch = _Watch(folder, progress)
         callbacks: list[Callback] = [watch]
         if stage.ema_decay is not None:
@@ -315,7 +314,7 @@ def _loggers(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Logger
 
 
 def _quieten() -> None:
-    """Keep what Lightning tells about itself out of our output; its real errors still come through."""
+    """Keep what Lightning says about itself out of our output; its real errors still come through."""
     torch.set_float32_matmul_precision("high")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)

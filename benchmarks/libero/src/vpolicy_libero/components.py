@@ -83,7 +83,7 @@ class Libero(BenchmarkWithoutSimulator):
             50 recorded states. ``openvla``: 520 steps from the same. ``uva``: 500 steps from random resets, which
             Video Policy follows too (Table 9).
         actions: ``relative``, as recorded, or ``absolute``, as Unified Video Action Model converts them: ten numbers.
-        sentences: ``libero``: what the benchmark tells policies. ``file-name``: the name of the file of a task, which
+        sentences: ``libero``: what the benchmark gives policies. ``file-name``: the name of the file of a task, which
             begins with the scene ("KITCHEN SCENE3 turn on ..."), as Unified Video Action Model's code has them.
     """
 
@@ -102,8 +102,8 @@ class Libero(BenchmarkWithoutSimulator):
 
     def tasks(self) -> tuple[Task, ...]:
         steps = PRESETS[self.preset]["max_steps"]
-        told = {name: name.replace("_", " ") for name in sentences()} if self.sentences == "file-name" else sentences()
-        return tuple(Task(name=name, instruction=told[name], max_steps=steps) for name in tasks_named(self.task_names))
+        words = {name: name.replace("_", " ") for name in sentences()} if self.sentences == "file-name" else sentences()
+        return tuple(Task(name=name, instruction=words[name], max_steps=steps) for name in tasks_named(self.task_names))
 
     def protocol(self) -> dict[str, Any]:
         """What results depend on; which tasks are evaluated is seen from the records."""

@@ -74,8 +74,8 @@ class ImageExtractor(FeatureExtractor):
             state = required_state(observation, "The extractor").to(tokens)[:, :, None]
             tokens = torch.cat([tokens, state.expand(-1, -1, tokens.shape[2], -1)], dim=-1)
         if self.text is not None:
-            told = self.text(observation.instructions).pooled.to(tokens)[:, None, None]
-            tokens = torch.cat([tokens, told.expand(-1, *tokens.shape[1:3], -1)], dim=-1)
+            text = self.text(observation.instructions).pooled.to(tokens)[:, None, None]
+            tokens = torch.cat([tokens, text.expand(-1, *tokens.shape[1:3], -1)], dim=-1)
         return StaticStream(observation, self.layout, [Branch(1.0, tokens.flatten(1, 2))])
 
     def _tokens(self, encoder: nn.Module, images: Tensor, augmented: bool) -> Tensor:

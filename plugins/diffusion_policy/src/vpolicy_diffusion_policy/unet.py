@@ -85,28 +85,30 @@ class ConditionalUNet(nn.Module):
     Args:
         options: Of the decoder.
         actions: A.
-        condition: Width of the vector that it is told.
+        condition: Width of the vector that it is conditioned on.
     """
 
     def __init__(self, options: UNetDiffusion, actions: int, condition: int) -> None:
         super().__init__()
         self.step = options.step_dim
-        widths, told = options.down_dims, options.step_dim + condition
+        widths, conditioning = options.down_dims, options.step_dim + condition
         last = len(widths) - 1
-        self.mid_modules = nn.ModuleList([ResidualBlock(widths[-1], widths[-1], told, options) for _ in range(2)])
+        self.mid_modules = nn.ModuleList(
+            [ResidualBlock(widths[-1], widths[-1], conditioning, options) for _ in range(2)]
+        )
         # The sinusoid stands first in the official sequence; the identity keeps its place among the names.
         self.diffusion_step_encoder = nn.Sequential(
             nn.Identity(), nn.Linear(self.step, 4 * self.step), nn.Mish(), nn.Linear(4 * self.step, self.step)
         )
         self.up_modules = nn.ModuleList(
-            Level(2 * width, channels, told, options, Resample(nn.ConvTranspose1d(channels, channels, 4, 2, 1)))
+            Level(2 * width, channels, conditioning, options, Resample(nn.ConvTranspose1d(channels, channels, 4, 2, 1)))
             for width, channels in pairwise(reversed(widths))
         )
         self.down_modules = nn.ModuleList(
             Level(
                 channels,
                 width,
-                told,
+                conditioning,
                 options,
                 nn.Identity() if index == last else Resample(nn.Conv1d(width, width, 3, 2, 1)),
             )
@@ -120,11 +122,11 @@ class ConditionalUNet(nn.Module):
         Args:
             chunk: ``(B, H, A)`` noisy actions.
             timestep: ``(B,)``.
-            tokens: ``(B, N, D)``, told as one vector, token by token.
-            text: ``(B, P)``, told behind them.
+            tokens: ``(B, N, D)``, the condition as one vector, token by token.
+            text: ``(B, P)``, behind them.
         """
-        told = [self.diffusion_step_encoder(sinusoid(timestep, self.step).to(chunk)), tokens.flatten(1)]
-        condition = torch.cat(told if text is None else [*told, text], dim=-1)
+        parts = [self.diffusion_step_encoder(sinusoid(timestep, self.step).to(chunk)), tokens.flatten(1)]
+        condition = torch.cat(parts if text is None else [*parts, text], dim=-1)
         hidden, skips = chunk.transpose(1, 2), []
         for level in self.down_modules:
             skip, hidden = level(hidden, condition)

@@ -62,16 +62,16 @@ class GuidedPolicy(Policy):
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
         rows, samples = len(observation), self.options.samples
         proposing, predicting = _seeds(generator, samples)
-        told = observation_for(self.proposer.window, observation, self.window)
+        seen = observation_for(self.proposer.window, observation, self.window)
         if samples == 1:
-            return self.proposer.act(told, RowGenerator.from_seeds(proposing))
+            return self.proposer.act(seen, RowGenerator.from_seeds(proposing))
         chunks, scores = [], []
         shown = observation_for(self.dynamics.window, observation, self.window)
         for first in range(0, rows * samples, self.options.batch):
             candidates = range(first, min(first + self.options.batch, rows * samples))
             row = [one // samples for one in candidates]
             proposed = self.proposer.act(
-                rows_of(told, row), RowGenerator.from_seeds([proposing[one] for one in candidates])
+                rows_of(seen, row), RowGenerator.from_seeds([proposing[one] for one in candidates])
             )
             noise = RowGenerator.from_seeds([predicting[one] for one in row])
             frames = self.dynamics.predict_video(rows_of(shown, row), noise, actions=proposed)

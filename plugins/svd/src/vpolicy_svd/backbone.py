@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class SvdCondition:
-    """What the network is told besides the noisy clip; M clips of L frames.
+    """What the network is conditioned on besides the noisy clip; M clips of L frames.
 
     Args:
         image: ``(M, L, c, h, w)`` or ``(M, 1, c, h, w)``, the latent of every frame's image without its scaling factor.
-        text: ``(M, L', D)`` tokens, or ``(M, L, L', D)`` where frames are told different things.
+        text: ``(M, L', D)`` tokens, or ``(M, L, L', D)`` where frames have texts of their own.
         ids: ``(M, 3)``, frames a second, motion bucket, noise augmentation.
     """
 
@@ -141,16 +141,16 @@ class SvdBackbone(VideoBackbone):
         else:
             present = {name: observation.images[name][:, -1:] for name in self.cameras}
             views = stack_views(present, self.options.image_size).to(self.unet.conv_in.weight)
-            image = self._told_images(views[:, :, 0], generator)
+            image = self._condition_images(views[:, :, 0], generator)
         return SvdCondition(image, text.repeat_interleave(self.clips.clips, dim=0), micro_ids(numbers, image))
 
-    def _told_images(self, present: Tensor, generator: RowGenerator | None) -> Tensor:
-        """Latents ``(M, L or 1, c, h, w)`` of what the frames are told, from ``(B, V, 3, H, W)``."""
+    def _condition_images(self, present: Tensor, generator: RowGenerator | None) -> Tensor:
+        """Latents ``(M, L or 1, c, h, w)`` of what the frames are conditioned on, from ``(B, V, 3, H, W)``."""
         images = torch.cat([present, present[:, :1]], dim=1) if self.clips.pad else present
         if self.options.image_noise:
             noise = normal_noise(tuple(images.shape), images, generator)
             images = images + self.options.image_noise * noise
-        latents = self.latent.told(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        latents = self.latent.condition(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         return latents[:, self.clips.images] if self.clips.concatenated else latents.flatten(0, 1).unsqueeze(1)
 
     def join(self, conditions: Sequence[SvdCondition]) -> SvdCondition:
@@ -209,11 +209,11 @@ class SvdBackbone(VideoBackbone):
         """EDM loss of one noising at levels ``(B,)`` or ``(B, V)``; see `error`."""
         noisy = clip.latents + self._spread(level) * noise
         prediction = self.denoise(noisy, level, clip.condition).prediction
-        assert prediction is not None, "a backbone predicts unless told not to"
+        assert prediction is not None, "a backbone predicts unless asked not to"
         return self.error(prediction, clip, level)
 
     def training_clip(self, batch: Batch) -> Clip:
-        """Clean latents, and what the network is told of them; a condition is dropped as the options say."""
+        """Clean latents, and what the network is conditioned on; a condition is dropped as the options say."""
         options, present = self.options, {n: batch.observation.images[n][:, -1:] for n in self.cameras}
         if options.stride:
             views = {name: torch.cat([present[name], batch.future[name]], dim=1) for name in self.cameras}
@@ -229,7 +229,7 @@ class SvdBackbone(VideoBackbone):
         kept = torch.rand(self._dropped(text), device=clean.device) > options.text_drop
         text = text * kept.view(*kept.shape, 1, 1)
         if options.image_noise or self._own_condition_encoder:
-            image = self._told_images(frames[:, :, 0], None)
+            image = self._condition_images(frames[:, :, 0], None)
         else:
             image = self._first_latents(clean)
         if options.image_drop:
@@ -252,7 +252,7 @@ class SvdBackbone(VideoBackbone):
         return tuple(text.shape[:2]) if self.options.drop_per == "frame" else (len(text),)
 
     def _first_latents(self, clean: Tensor) -> Tensor:
-        """What the frames are told ``(M, L or 1, c, h, w)``, from the clips' own latents."""
+        """What the frames are conditioned on ``(M, L or 1, c, h, w)``, from the clips' own latents."""
         first = self.clips.by_view(clean)[:, :, 0] / self.latent.scaling_factor
         if not self.clips.concatenated:
             return first.flatten(0, 1).unsqueeze(1)
@@ -261,7 +261,7 @@ class SvdBackbone(VideoBackbone):
     def error(self, prediction: Tensor, clip: Clip, level: Tensor) -> Tensor:
         """EDM loss: squared error weighted by ``(s^2 + 1) / s^2``, which is that of the network's own output.
 
-        The frames that the model is told count like the others; those that are masked do not.
+        The frames that the model is conditioned on count like the others; those that are masked do not.
         """
         scale = self._spread(level).float()
         error = (scale**2 + 1) / scale**2 * (prediction.float() - clip.latents.float()) ** 2
@@ -285,15 +285,15 @@ class SvdBackbone(VideoBackbone):
         """Predicted clip ``(B, V, T, 3, H, W)`` uint8 by Euler steps on the Karras schedule.
 
         Args:
-            actions: Not used: this model is told what to do in words.
+            actions: Not used: this model is conditioned on the instruction.
             guidance: Scale of the last frame, see `video_guidance` for the others; None: the option `guidance_scale`.
         """
         guidance = self.options.guidance_scale if guidance is None else guidance
         rows, frames = len(observation), self.clips.length
         condition = self._condition(observation, self.options.sampling, generator=generator)
         if guidance != 1:
-            told_nothing = self._condition(observation, self.options.sampling, True, generator)
-            condition = self.join([told_nothing, condition])
+            unconditional = self._condition(observation, self.options.sampling, True, generator)
+            condition = self.join([unconditional, condition])
         scheduler = self.scheduler(steps)
         lowest = 1.0 if self.options.video_guidance == "linear" else guidance
         scale = torch.linspace(lowest, guidance, frames, device=condition.image.device).view(1, frames, 1, 1, 1)
@@ -305,8 +305,8 @@ class SvdBackbone(VideoBackbone):
             level = sigma.to(sample).expand(copies * len(sample))
             output = self._unet(scaled.repeat(copies, 1, 1, 1, 1), level, condition)
             if guidance != 1:
-                without, told = output.chunk(2)
-                output = without + scale * (told - without)
+                without, conditional = output.chunk(2)
+                output = without + scale * (conditional - without)
             sample = scheduler.step(output, timestep, sample, return_dict=False)[0]
         return to_bytes(self.decode(self.clips.unfold(sample)))
 

@@ -41,9 +41,9 @@ class ClipLayout:
 
     @property
     def images(self) -> list[int]:
-        """For every frame of a sample's clips, in their order, the number of the image that it is told.
+        """For every frame of a sample's clips, in their order, the number of the image that it is conditioned on.
 
-        Image v is the present frame of view v; a pad frame is told one more, which is that of the first view again.
+        Image v is the present frame of view v; a pad frame has one more, which is that of the first view again.
         """
         of_views = [view for view in range(self.views) for _ in range(self.frames)]
         return [self.views] * self.pad + of_views

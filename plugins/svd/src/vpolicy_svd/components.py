@@ -43,10 +43,10 @@ class Svd(BackboneComponent):
         image_size: Height and width that images are resized to.
         frames: T, frames of every view, the present one included.
         stride: Environment steps between frames. 0: every frame is the present one, and the model learns to
-            rebuild what it is told (Video Policy's prediction horizon of 0 steps).
+            rebuild what it is conditioned on (Video Policy's prediction horizon of 0 steps).
         views: ``independent`` views are clips of their own, folded into the batch. ``concatenated`` views are one
-            clip, one view behind the other on the time axis (Video Policy), so that they can tell each other
-            something; every frame is told the image of its own view.
+            clip, one view behind the other on the time axis (Video Policy), so that they can exchange
+            something; every frame is conditioned on the image of its own view.
         pad_frame: Put the present frame of the first view before everything (Video Policy, whose 3 x 8 or 2 x 12
             frames become the 25 that Stable Video Diffusion XT was trained on).
         latent: How images become latents.
@@ -60,8 +60,8 @@ class Svd(BackboneComponent):
             (Video Policy: 0.1 and 0.1).
         drop_per: What is drawn for: a whole clip, or every frame of it by itself (Video Policy). Attention over time
             reads the text of the first frame.
-        image_noise: Deviation of the noise on the image that the model is told, in training and in use (Video
-            Policy: 0.02, pixels in [-1, 1]).
+        image_noise: Deviation of the noise on the image that the model is conditioned on, in training and in use
+            (Video Policy: 0.02, pixels in [-1, 1]).
         color_jitter: Augmentation of the training clips; None for none (Video Policy has it).
         unet: Shape of the network; weights must have the same.
         training, reading, sampling: Conditioning numbers in training, when features are read and when

@@ -121,7 +121,7 @@ def _attend_pixels(block: BasicTransformerBlock, tokens: Tensor, text: Tensor) -
     """Tokens ``(B T, h w, C)`` and the text of every frame ``(B T, L, D)``."""
     normal = block.norm1(tokens)
     tokens = _sum(_attention(block.attn1, normal, normal), tokens)
-    tokens = _sum(tokens, _told(block.attn2, block.norm2, tokens, text))
+    tokens = _sum(tokens, _read(block.attn2, block.norm2, tokens, text))
     return _sum(_feed_forward(block.ff, block.norm3(tokens)), tokens)
 
 
@@ -136,12 +136,12 @@ def _attend_time(block: TemporalBasicTransformerBlock, tokens: Tensor, text: Ten
     )
     attended = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(shape)
     tokens = _sum(block.attn1.to_out[0](attended), tokens)
-    told = _told(block.attn2, block.norm2, tokens.flatten(1, 2), text)
-    tokens = _sum(tokens, told.unflatten(1, (-1, 1)) if told.shape[1] == 1 else told.view(shape))
+    read = _read(block.attn2, block.norm2, tokens.flatten(1, 2), text)
+    tokens = _sum(tokens, read.unflatten(1, (-1, 1)) if read.shape[1] == 1 else read.view(shape))
     return _sum(_feed_forward(block.ff, block.norm3(tokens)), tokens)
 
 
-def _told(attention: Attention, norm: nn.Module, tokens: Tensor, text: Tensor) -> Tensor:
+def _read(attention: Attention, norm: nn.Module, tokens: Tensor, text: Tensor) -> Tensor:
     """What tokens ``(B, N, C)`` read out of a text ``(B, L, D)``; ``(B, 1, C)`` where it is the same for all."""
     if text.shape[1] == 1 and not torch.is_grad_enabled():
         return attention.to_out[0](attention.to_v(text))

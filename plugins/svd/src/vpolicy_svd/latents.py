@@ -24,8 +24,8 @@ class SpaceToDepth(nn.Module):
     def encode(self, images: Tensor, sample: bool = False) -> Tensor:
         return self.options.encode(images)
 
-    def told(self, images: Tensor) -> Tensor:
-        """What the model is told of an image: its latent without the scale."""
+    def condition(self, images: Tensor) -> Tensor:
+        """What the model is conditioned on of an image: its latent without the scale."""
         return self.options.cells(images)
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
@@ -63,8 +63,8 @@ class Vae(nn.Module):
         return (posterior.sample() if drawn else posterior.mode()) * self.scaling_factor
 
     @torch.no_grad()
-    def told(self, images: Tensor) -> Tensor:
-        """What the model is told of images ``(N, 3, H, W)``: the posterior's mode ``(N, c, h, w)``, not scaled."""
+    def condition(self, images: Tensor) -> Tensor:
+        """Of images ``(N, 3, H, W)`` that condition the model: the posterior's mode ``(N, c, h, w)``, not scaled."""
         with self._precisely(images):
             images = images.to(self.vae.dtype)
             if self.condition_vae is not None:

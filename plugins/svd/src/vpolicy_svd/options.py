@@ -20,8 +20,8 @@ class VaeLatent(Options):
         training_latents: Latents that training sees. The official preparation stores a sample of the
             posterior; conditioning and everything at test time use its mode.
         decode_frames: Frames decoded at a time.
-        condition_encoder: Who encodes the image that the model is told. ``own`` is a second encoder, as Stable
-            Video Diffusion's first code base has it and Video Policy's checkpoints carry it.
+        condition_encoder: Who encodes the image that the model is conditioned on. ``own`` is a second encoder, as
+            Stable Video Diffusion's first code base has it and Video Policy's checkpoints carry it.
         precision: ``float32`` computes in single precision in mixed-precision training too, as Video Policy's code does
             (``disable_first_stage_autocast``); ``autocast`` in the numbers of the rest. VPP's code has the whole
             autoencoder in half precision.
@@ -79,7 +79,7 @@ class UNet(Options):
 
 
 class MicroConditioning(Options):
-    """The three numbers that Stable Video Diffusion is told besides image and text.
+    """The three numbers that Stable Video Diffusion is conditioned on besides image and text.
 
     Args:
         fps: Frames a second.

@@ -1,4 +1,4 @@
-"""Actions denoised one by one, each told its own latent (section III-C)."""
+"""Actions denoised one by one, each conditioned on its own latent (section III-C)."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class UvaActionDecoder(ActionDecoder):
         else:
             draws = self.options.head.noise_samples
             timestep = diffusion.draw_timesteps(draws * rows).view(draws, rows)
-            told = torch.cat([_only(latents(stream.at(diffusion.level(of_draw)))) for of_draw in timestep])
+            condition = torch.cat([_only(latents(stream.at(diffusion.level(of_draw)))) for of_draw in timestep])
             clean, timestep = actions.repeat(draws, 1, 1), timestep.flatten().repeat_interleave(horizon)
-            losses = self.head.losses(clean.flatten(0, 1), told.flatten(0, 1), timestep)
+            losses = self.head.losses(clean.flatten(0, 1), condition.flatten(0, 1), timestep)
         return masked_mean(losses.view(-1, rows, horizon), mask)
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class UvaActionDecoder(ActionDecoder):
 
 
 class _Latents:
-    """Action latents of one batch; tokens are told apart by identity, so that those of a stream that gives the same
+    """Action latents of one batch; tokens are known by identity, so that those of a stream that gives the same
     tensor at every level are aggregated once."""
 
     def __init__(self, decoder: UvaActionDecoder) -> None:

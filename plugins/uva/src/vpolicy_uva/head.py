@@ -1,4 +1,4 @@
-"""A diffusion head: a residual MLP that denoises single vectors, each told a condition of its own.
+"""A diffusion head: a residual MLP that denoises single vectors, each on a condition of its own.
 
 ``SimpleMLPAdaLN`` of MAR (Li et al. 2024, arXiv 2406.11838), as
 ``unified_video_action/model/autoregressive/diffusion_loss.py`` has it.
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
 
 class DiffusionHead(nn.Module):
-    """Denoises vectors of C channels, told conditions of width D.
+    """Denoises vectors of C channels, conditioned on vectors of width D.
 
     What depends on condition and timestep alone, five eighths of all operations, is kept apart from what depends on
     the noisy vector: sampling computes it for many steps in one matrix product.
@@ -113,8 +113,8 @@ class DiffusionHead(nn.Module):
         draws = len(timestep) // count
         clean = clean.repeat(draws, 1)
         noise = torch.randn_like(clean) if noise is None else noise
-        told = self.embedded(timestep) + self.condition_in(condition).repeat(draws, 1)
-        output = self._denoised(self.diffusion.noisy(clean, timestep, noise), self.modulations(told))
+        embedding = self.embedded(timestep) + self.condition_in(condition).repeat(draws, 1)
+        output = self._denoised(self.diffusion.noisy(clean, timestep, noise), self.modulations(embedding))
         return self.diffusion.losses(output, clean, timestep, noise).view(draws, count).mean(dim=0)
 
     def sample(self, conditions: Conditions, generator: RowGenerator | None) -> Tensor:
@@ -154,12 +154,12 @@ class DiffusionHead(nn.Module):
         waves = get_timestep_embedding(timestep, SINUSOIDS, flip_sin_to_cos=True, downscale_freq_shift=0)
         return self.time(waves.to(self.condition_in.weight.dtype))
 
-    def modulations(self, told: Tensor) -> Modulations:
-        """What blocks are told ``(..., W)``: the sum of embedded timestep and condition."""
-        told = functional.silu(told)
-        shift, scale = self.out_modulation(told).chunk(2, dim=-1)
+    def modulations(self, embedding: Tensor) -> Modulations:
+        """Of an embedding ``(..., W)``: the sum of embedded timestep and condition."""
+        embedding = functional.silu(embedding)
+        shift, scale = self.out_modulation(embedding).chunk(2, dim=-1)
         blocks = cast("Iterable[Block]", self.blocks)
-        return [*(block.modulations(told) for block in blocks), (1 + scale, shift)]
+        return [*(block.modulations(embedding) for block in blocks), (1 + scale, shift)]
 
     def _denoised(self, noisy: Tensor, modulations: Modulations) -> Tensor:
         """Noise and variance ``(branches N, 2 C)`` of noisy vectors ``(N, C)``."""
@@ -178,7 +178,7 @@ class _Ahead:
         self.head, self.steps = head, head.embedded(timesteps)
         self._known: list[Tensor] = []
         self._at: range = range(0)
-        self._told = self.steps
+        self._condition = self.steps
         self._modulations: Modulations = []
 
     def __call__(self, index: int, conditions: Conditions) -> Modulations:
@@ -188,14 +188,16 @@ class _Ahead:
         )
         if not same:
             self._known = given
-            self._told = self.head.condition_in(torch.cat(given).flatten(0, 1).to(self.head.condition_in.weight.dtype))
+            self._condition = self.head.condition_in(
+                torch.cat(given).flatten(0, 1).to(self.head.condition_in.weight.dtype)
+            )
         if not same or index not in self._at:
             # The first step of new conditions by itself: they may last for no more than that.
-            values = self._told.numel() * (3 * self.head.options.depth + 2)
+            values = self._condition.numel() * (3 * self.head.options.depth + 2)
             count = max(1, AHEAD_VALUES // values) if same else 1
             self._at = range(index, min(index + count, len(self.steps)))
             steps = self.steps[self._at.start : self._at.stop]
-            self._modulations = self.head.modulations(steps.unsqueeze(1) + self._told)
+            self._modulations = self.head.modulations(steps.unsqueeze(1) + self._condition)
         return [tuple(part[index - self._at.start] for part in parts) for parts in self._modulations]
 
 

@@ -15,7 +15,7 @@ from vpolicy_uva.latents import FrameMemory, build_latents, to_pixels
 from vpolicy_uva.masking import MODES, left_hidden, masked_cells
 from vpolicy_uva.options import Mode
 from vpolicy_uva.state import StatePrediction
-from vpolicy_uva.transformer import JointTransformer, Told
+from vpolicy_uva.transformer import Conditioning, JointTransformer
 
 if TYPE_CHECKING:
     from vpolicy_uva.components import UvaJoint
@@ -37,9 +37,9 @@ class JointModel(Learner):
         state = spaces.state.dim if options.proprioception and spaces.state else 0
         self.latent = build_latents(options.latent)
         self.text = options.text.build() if options.text else None
-        told = options.text.pooled_dim if options.text else 0
+        text = options.text.pooled_dim if options.text else 0
         self.transformer = JointTransformer(
-            options, predicted, seen, spaces.actions.dim, state, told, self.views_in_clip
+            options, predicted, seen, spaces.actions.dim, state, text, self.views_in_clip
         )
         channels, width = options.latent.latent_channels, options.transformer.out_width
         heads = [options.video] * len(self.transformer.predicted) if options.video else []
@@ -80,9 +80,9 @@ class JointModel(Learner):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the mode ``video`` or ``forward``, for windows with or without actions."""
         mode: Mode = "forward" if self.options.forward else "video"
-        told, future = self.practise(batch, [mode] * len(batch))
-        joint = self.transformer(told)
-        video = self.video_loss(joint, told, future, batch) + untouched(self)
+        conditioning, future = self.practise(batch, [mode] * len(batch))
+        joint = self.transformer(conditioning)
+        video = self.video_loss(joint, conditioning, future, batch) + untouched(self)
         return {"video": video, **self.state_losses(joint, batch)}
 
     def state_losses(self, joint: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -106,13 +106,14 @@ class JointModel(Learner):
         mask = there if self.options.future_mask else torch.ones_like(there)
         return {"proprioception": self.state_prediction.loss(joint, states, mask)}
 
-    def practise(self, batch: Batch, modes: Sequence[Mode]) -> tuple[Told, Tensor | None]:
-        """What training tells the transformer of a window, one mode a row, with the dropout of training.
+    def practise(self, batch: Batch, modes: Sequence[Mode]) -> tuple[Conditioning, Tensor | None]:
+        """What training conditions the transformer on, one mode a row, with the dropout of training.
 
         Draws come from torch's global generator.
 
         Returns:
-            What is told, and the latents ``(B, W, T, S, c)`` of the predicted views' future where any row needs them.
+            The conditioning, and the latents ``(B, W, T, S, c)`` of the predicted views' future where any row needs
+            them.
         """
         device, rows = self.transformer.fuse.weight.device, len(batch)
         practised = [MODES[mode] for mode in modes]
@@ -120,43 +121,45 @@ class JointModel(Learner):
         def rows_that(flags: list[bool]) -> Tensor:
             return torch.tensor(flags, device=device)
 
-        told = self._known(batch.observation, None, drawn=self.training)
-        told.history_hidden = rows_that([not one.history for one in practised])
+        conditioning = self._known(batch.observation, None, drawn=self.training)
+        conditioning.history_hidden = rows_that([not one.history for one in practised])
         future = None
         if any(one.future != "hidden" for one in practised):
             future = self._clips(self._encode([batch.future[name] for name in self.predicted_cameras], None))
             masked = masked_cells(rows, self.transformer.cells, self.options.mask_ratio_min).to(device)
-            told.future = future
-            told.future_hidden = torch.where(
+            conditioning.future = future
+            conditioning.future_hidden = torch.where(
                 rows_that([one.future == "masked" for one in practised])[:, None],
                 masked,
                 rows_that([one.future == "hidden" for one in practised])[:, None],
             )
         if batch.actions is not None and batch.action_mask is not None and any(one.actions for one in practised):
             chunk = self.options.chunk
-            told.actions = batch.actions[:, :chunk]
-            told.actions_hidden = ~(
+            conditioning.actions = batch.actions[:, :chunk]
+            conditioning.actions_hidden = ~(
                 batch.action_mask[:, :chunk] & rows_that([one.actions for one in practised])[:, None]
             )
-        if self.training and told.past_hidden is not None:
-            told.past_hidden |= torch.rand(told.past_hidden.shape).to(device) < self.options.past_action_drop
-        if self.training and told.text_hidden is not None:
-            told.text_hidden |= torch.rand(rows).to(device) < self.options.text_drop
-        return told, future
+        if self.training and conditioning.past_hidden is not None:
+            conditioning.past_hidden |= (
+                torch.rand(conditioning.past_hidden.shape).to(device) < self.options.past_action_drop
+            )
+        if self.training and conditioning.text_hidden is not None:
+            conditioning.text_hidden |= torch.rand(rows).to(device) < self.options.text_drop
+        return conditioning, future
 
     def video_loss(
-        self, joint: Tensor, told: Told, future: Tensor | None, batch: Batch, rows: Tensor | None = None
+        self, joint: Tensor, conditioning: Conditioning, future: Tensor | None, batch: Batch, rows: Tensor | None = None
     ) -> Tensor:
         """Loss of the video heads over masked tokens, summed over the views.
 
         Args:
             joint: ``(B, T S, D)``.
-            told, future: From `practise`.
+            conditioning, future: From `practise`.
             batch: For which frames are there.
             rows: ``(B,)``, which rows count; None for all.
         """
-        assert future is not None and told.future_hidden is not None
-        counted = told.future_hidden[:, None].expand(-1, self.transformer.frames, -1)
+        assert future is not None and conditioning.future_hidden is not None
+        counted = conditioning.future_hidden[:, None].expand(-1, self.transformer.frames, -1)
         if self.options.future_mask and batch.future_mask is not None:
             counted = counted & batch.future_mask.repeat(1, self.views_in_clip)[..., None]
         if rows is not None:
@@ -167,16 +170,16 @@ class JointModel(Learner):
         errors = [head.losses(target[counted], joint[counted]).sum() for head, target in pairs]
         return torch.stack(errors).sum() / counted.sum().clamp(min=1)
 
-    def seen(self, observation: Observation, generator: RowGenerator | None) -> Told:
-        """What the transformer is told when acting: the future and its actions are hidden."""
+    def seen(self, observation: Observation, generator: RowGenerator | None) -> Conditioning:
+        """What the transformer is conditioned on when acting: the future and its actions are hidden."""
         return self._known(observation, generator)
 
     @torch.no_grad()
     def inferred(
         self, frames: dict[str, Tensor], observation: Observation | None, generator: RowGenerator | None
-    ) -> Told:
-        """What inverse dynamics is told: future frames per camera ``(B, F, 3, H, W)``, and no history of the first
-        view.
+    ) -> Conditioning:
+        """What inverse dynamics is conditioned on: future frames per camera ``(B, F, 3, H, W)``, and no history of
+        the first view.
 
         Raises:
             RecipeError: The model needs more than the frames, and there is no observation.
@@ -191,16 +194,16 @@ class JointModel(Learner):
             )
         if observation is None:
             shape = (rows, len(self.seen_cameras) // self.views_in_clip, *future.shape[2:])
-            told = Told(future.new_zeros(shape), torch.ones(rows, dtype=torch.bool, device=device))
+            conditioning = Conditioning(future.new_zeros(shape), torch.ones(rows, dtype=torch.bool, device=device))
             if self.text is not None:
-                told.text = future.new_zeros(rows, self.transformer.text_in.in_features)
-                told.text_hidden = torch.ones_like(told.history_hidden)
+                conditioning.text = future.new_zeros(rows, self.transformer.text_in.in_features)
+                conditioning.text_hidden = torch.ones_like(conditioning.history_hidden)
         else:
-            told = self.seen(observation, generator)
-            told.history_hidden = torch.ones_like(told.history_hidden)
-        told.future = future
-        told.future_hidden = torch.zeros(rows, self.transformer.cells, dtype=torch.bool, device=device)
-        return told
+            conditioning = self.seen(observation, generator)
+            conditioning.history_hidden = torch.ones_like(conditioning.history_hidden)
+        conditioning.future = future
+        conditioning.future_hidden = torch.zeros(rows, self.transformer.cells, dtype=torch.bool, device=device)
+        return conditioning
 
     @torch.no_grad()
     def predict_video(
@@ -223,29 +226,34 @@ class JointModel(Learner):
         Raises:
             ValueError: There are too many steps, too few actions, or there is guidance without an instruction.
         """
-        told = self.seen(observation, generator)
+        conditioning = self.seen(observation, generator)
         if actions is not None:
             chunk = self.options.chunk
             if actions.shape[1] < chunk:
                 raise ValueError(f"{actions.shape[1]} actions do not reach the last frame, which {chunk} lead to")
-            told.actions = actions[:, :chunk]
-            told.actions_hidden = told.actions.isnan().any(dim=-1)
+            conditioning.actions = actions[:, :chunk]
+            conditioning.actions_hidden = conditioning.actions.isnan().any(dim=-1)
         guidance = 1.0 if guidance is None else guidance
         if guidance != 1 and self.text is None:
             raise ValueError("guidance is of the instruction, and this model reads none")
-        order = normal_noise((len(observation), self.transformer.cells), told.history, generator).argsort(dim=1)
-        latents = self.generate(told, order, generator, steps or self.options.video_steps, guidance)
+        order = normal_noise((len(observation), self.transformer.cells), conditioning.history, generator).argsort(dim=1)
+        latents = self.generate(conditioning, order, generator, steps or self.options.video_steps, guidance)
         latents = latents.flatten(1, 2).unflatten(1, (-1, self.options.frames))  # by camera again
         images = self.latent.decode(self._images(latents).flatten(0, 2)).unflatten(0, latents.shape[:3])
         return to_bytes(images.clamp(-1, 1))
 
     def generate(
-        self, told: Told, order: Tensor, generator: RowGenerator | None, steps: int = 1, guidance: float = 1.0
+        self,
+        conditioning: Conditioning,
+        order: Tensor,
+        generator: RowGenerator | None,
+        steps: int = 1,
+        guidance: float = 1.0,
     ) -> Tensor:
         """Predicted latents ``(B, W, T, S, c)``, revealed in steps (``sample_tokens``).
 
         Args:
-            told: What is known; its future is filled on the way.
+            conditioning: What is known; its future is filled on the way.
             order: ``(B, S)`` cells, the first of them revealed last.
             generator: Noise of the rows.
             steps: Autoregressive steps.
@@ -256,33 +264,35 @@ class JointModel(Learner):
         rows, cells, frames = len(order), self.transformer.cells, self.transformer.frames
         rank = order.argsort(dim=1)
         shape = (rows, len(self.video_heads), frames, cells, self.options.latent.latent_channels)
-        told.future = told.history.new_zeros(shape)
+        conditioning.future = conditioning.history.new_zeros(shape)
         hidden = torch.ones(rows, cells, dtype=torch.bool, device=order.device)
         for left in left_hidden(cells, steps):
-            told.future_hidden = hidden
+            conditioning.future_hidden = hidden
             revealed = hidden & (rank >= left)
             where = revealed[:, None].expand(-1, frames, -1).flatten(1)
             # The official schedule counts one cell as hidden still when the last one is drawn.
             scale = 1 + (guidance - 1) * (cells - max(1, left)) / cells
-            branches = [(weight, joint[where].unflatten(0, (rows, -1))) for weight, joint in self.branches(told, scale)]
-            future = told.future.clone()
+            branches = [
+                (weight, joint[where].unflatten(0, (rows, -1))) for weight, joint in self.branches(conditioning, scale)
+            ]
+            future = conditioning.future.clone()
             for place, head in enumerate(self.video_heads):
                 tokens = future[:, place].view(rows, frames * cells, -1)
                 tokens[where] = head.sample(branches, generator).flatten(0, 1)
-            told.future = future
+            conditioning.future = future
             hidden = hidden & ~revealed
-        told.future_hidden = hidden
-        return told.future
+        conditioning.future_hidden = hidden
+        return conditioning.future
 
-    def branches(self, told: Told, guidance: float) -> list[tuple[float, Tensor]]:
+    def branches(self, conditioning: Conditioning, guidance: float) -> list[tuple[float, Tensor]]:
         """Weighted joint latents ``(B, T S, D)``; those without and with the instruction as one batch."""
         if guidance == 1:
-            return [(1.0, self.transformer(told))]
-        told_nothing, told_all = 1 - guidance, guidance
-        with_text, without = self.transformer(told.twice()).chunk(2)
-        return [(told_nothing, without), (told_all, with_text)]
+            return [(1.0, self.transformer(conditioning))]
+        unconditional, conditional = 1 - guidance, guidance
+        with_text, without = self.transformer(conditioning.twice()).chunk(2)
+        return [(unconditional, without), (conditional, with_text)]
 
-    def _known(self, observation: Observation, generator: RowGenerator | None, drawn: bool = False) -> Told:
+    def _known(self, observation: Observation, generator: RowGenerator | None, drawn: bool = False) -> Conditioning:
         """History, past actions, states and text; the history's frames are drawn where the options say so."""
         frames = self._history_frames(drawn)
         views = [observation.images[name][:, frames] for name in self.seen_cameras]
@@ -291,17 +301,17 @@ class JointModel(Learner):
             history = history.expand(-1, -1, self.options.frames, -1, -1)
         history = self._clips(history)
         rows, device = len(history), history.device
-        told = Told(history, torch.zeros(rows, dtype=torch.bool, device=device))
+        conditioning = Conditioning(history, torch.zeros(rows, dtype=torch.bool, device=device))
         if (past := observation.past_actions) is not None and self.options.past_actions:
-            told.past_actions, told.past_hidden = past, past.isnan().any(dim=-1)
+            conditioning.past_actions, conditioning.past_hidden = past, past.isnan().any(dim=-1)
         if self.options.proprioception:
             own, observed = self.options.state_offsets, self.window.observed
             states = frames if own == self.options.history else [observed.index(offset) for offset in own]
-            told.state = required_state(observation, "The joint model")[:, states]
+            conditioning.state = required_state(observation, "The joint model")[:, states]
         if self.text is not None:
-            told.text = self.text(observation.instructions).pooled.to(history)
-            told.text_hidden = torch.zeros_like(told.history_hidden)
-        return told
+            conditioning.text = self.text(observation.instructions).pooled.to(history)
+            conditioning.text_hidden = torch.zeros_like(conditioning.history_hidden)
+        return conditioning
 
     def _history_frames(self, drawn: bool) -> list[int]:
         """Places of the history's frames among those observed.

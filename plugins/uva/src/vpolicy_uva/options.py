@@ -115,7 +115,7 @@ class Transformer(Options):
 
 
 class Head(Options):
-    """A diffusion head: a residual MLP that denoises one vector, told a condition (``SimpleMLPAdaLN`` of MAR).
+    """A diffusion head: a residual MLP that denoises one vector on a condition (``SimpleMLPAdaLN`` of MAR).
 
     Args:
         width, depth: Of the MLP.

@@ -59,13 +59,13 @@ class UvaPolicy(Policy):
         if batch.actions is None or batch.action_mask is None:
             raise ValueError("This policy is trained on actions; this batch has none. Train the joint model instead.")
         modes = self._draw(batch.action_mask.any(dim=1))
-        told, future = self.joint.practise(batch, modes)
-        joint = self.joint.transformer(told)
+        conditioning, future = self.joint.practise(batch, modes)
+        joint = self.joint.transformer(conditioning)
         device = joint.device
         losses: dict[str, Tensor] = {}
         filmed = torch.tensor([MODES[mode].video for mode in modes], device=device)
         if filmed.any():
-            losses["video"] = self.joint.video_loss(joint, told, future, batch, filmed)
+            losses["video"] = self.joint.video_loss(joint, conditioning, future, batch, filmed)
         acted = torch.tensor([MODES[mode].action for mode in modes], device=device)
         if acted.any():
             horizon = self.options.action.horizon
@@ -91,8 +91,8 @@ class UvaPolicy(Policy):
 
     @torch.no_grad()
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
-        told = self.joint.seen(observation, generator)
-        return self._actions(self.joint.branches(told, self.options.guidance), observation, generator)
+        conditioning = self.joint.seen(observation, generator)
+        return self._actions(self.joint.branches(conditioning, self.options.guidance), observation, generator)
 
     @torch.no_grad()
     def infer_actions(
@@ -104,16 +104,16 @@ class UvaPolicy(Policy):
             frames: Per camera ``(B, F, 3, H, W)`` uint8, at the offsets ``clip_offsets``.
             generator: Noise of the rows.
             observation: The instruction, the state and the other cameras' history, where the model reads them; without
-                an instruction the model is told none.
+                an instruction the model is unconditional.
 
         Raises:
             RecipeError: The model needs an observation besides the frames.
         """
-        told = self.joint.inferred(frames, observation, generator)
+        conditioning = self.joint.inferred(frames, observation, generator)
         if observation is None:
-            rows = len(told.history)
+            rows = len(conditioning.history)
             observation = Observation(frames, [""] * rows)
-        return self._actions([(1.0, self.joint.transformer(told))], observation, generator)
+        return self._actions([(1.0, self.joint.transformer(conditioning))], observation, generator)
 
     def predict_video(
         self,

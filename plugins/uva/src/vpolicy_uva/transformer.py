@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Told:
-    """What the transformer is told; True hides.
+class Conditioning:
+    """What the transformer is conditioned on; True hides.
 
     Args:
         history: ``(B, V, T, S, c)`` latents of all views that are seen, tokens of a frame in rows. Concatenated views
@@ -50,7 +50,7 @@ class Told:
     text: Tensor | None = None
     text_hidden: Tensor | None = None
 
-    def twice(self) -> Told:
+    def twice(self) -> Conditioning:
         """All rows with their text, and behind them all rows without."""
         assert self.text is not None
         doubled: dict[str, Any] = {
@@ -59,7 +59,7 @@ class Told:
         }
         rows = len(self.history)
         doubled["text_hidden"] = torch.arange(2 * rows, device=self.history.device) >= rows
-        return Told(**doubled)
+        return Conditioning(**doubled)
 
 
 class View(nn.Module):
@@ -161,11 +161,11 @@ class JointTransformer(nn.Module):
             if "masked" in name or "positions" in name or name == "no_text":
                 nn.init.normal_(parameter, std=0.02)
 
-    def forward(self, told: Told) -> Tensor:
+    def forward(self, conditioning: Conditioning) -> Tensor:
         """The joint latent ``(B, T S, D)``, the cells of the first frame first."""
-        tokens = self.fuse(torch.cat(self._streams(told), dim=-1)) + self._positions("")
+        tokens = self.fuse(torch.cat(self._streams(conditioning), dim=-1)) + self._positions("")
         if self.text_tokens:
-            tokens = torch.cat([self._text(told), tokens], dim=1)
+            tokens = torch.cat([self._text(conditioning), tokens], dim=1)
         tokens = self.input_norm(tokens)
         tokens = self.encoder_norm(self._run(self.encoder, tokens))
         positions = self._positions("decoder_")
@@ -174,15 +174,15 @@ class JointTransformer(nn.Module):
         tokens = self.decoder_norm(self._run(self.decoder, self.decoder_in(tokens) + positions))
         return tokens[:, self.text_tokens :] + self._positions("output_")
 
-    def _streams(self, told: Told) -> list[Tensor]:
+    def _streams(self, conditioning: Conditioning) -> list[Tensor]:
         """Per kind of knowledge ``(B, T S, D)``, in the order of the official weights."""
-        rows, count = len(told.history), self.frames * self.cells
+        rows, count = len(conditioning.history), self.frames * self.cells
         views = list(self.views)
         looking = [(view, view.history) for view in views if view.history is not None]
         (first, _), *others = looking
         assert first.masked is not None
-        seen = [embed(told.history[:, index].flatten(1, 2)) for index, (_, embed) in enumerate(looking)]
-        hidden = told.history_hidden[:, None, None]
+        seen = [embed(conditioning.history[:, index].flatten(1, 2)) for index, (_, embed) in enumerate(looking)]
+        hidden = conditioning.history_hidden[:, None, None]
         seen[0] = torch.where(hidden, first.masked, seen[0])
         if self.hides_all:
             seen[1:] = [
@@ -193,26 +193,30 @@ class JointTransformer(nn.Module):
         for view in views:
             if view.future is None or view.masked is None:
                 continue
-            if told.future is None or told.future_hidden is None:
+            if conditioning.future is None or conditioning.future_hidden is None:
                 ahead.append(view.masked.expand(rows, count, -1))
                 continue
-            tokens = view.future(told.future[:, len(ahead)].flatten(1, 2))
-            ahead.append(torch.where(told.future_hidden.repeat(1, self.frames)[..., None], view.masked, tokens))
+            tokens = view.future(conditioning.future[:, len(ahead)].flatten(1, 2))
+            ahead.append(torch.where(conditioning.future_hidden.repeat(1, self.frames)[..., None], view.masked, tokens))
         streams = [*ahead, seen[0]]
         if self.past_actions:
             streams.append(
-                self._spread(told.past_actions, told.past_hidden, self.past_action_in, self.masked_past_action)
-                if told.past_actions is not None
+                self._spread(
+                    conditioning.past_actions, conditioning.past_hidden, self.past_action_in, self.masked_past_action
+                )
+                if conditioning.past_actions is not None
                 else self.masked_past_action.expand(rows, count, -1)
             )
-        if told.actions is None:
+        if conditioning.actions is None:
             streams.append(self.masked_action.expand(rows, count, -1))
         else:
-            streams.append(self._spread(told.actions, told.actions_hidden, self.action_in, self.masked_action))
+            streams.append(
+                self._spread(conditioning.actions, conditioning.actions_hidden, self.action_in, self.masked_action)
+            )
         streams += seen[1:]
         if self.state_in is not None:
-            assert told.state is not None
-            streams.append(self._over_frames(self.state_in(told.state)))
+            assert conditioning.state is not None
+            streams.append(self._over_frames(self.state_in(conditioning.state)))
         return [stream.to(seen[0]) for stream in streams]
 
     def _spread(self, actions: Tensor | None, hidden: Tensor | None, embed: nn.Module, masked: Tensor) -> Tensor:
@@ -226,9 +230,9 @@ class JointTransformer(nn.Module):
         cells = self.frames * self.cells // self.views_in_clip
         return embedded.repeat_interleave(cells // embedded.shape[1], dim=1).repeat(1, self.views_in_clip, 1)
 
-    def _text(self, told: Told) -> Tensor:
-        assert told.text is not None and told.text_hidden is not None
-        text = torch.where(told.text_hidden[:, None], self.no_text, self.text_in(told.text))
+    def _text(self, conditioning: Conditioning) -> Tensor:
+        assert conditioning.text is not None and conditioning.text_hidden is not None
+        text = torch.where(conditioning.text_hidden[:, None], self.no_text, self.text_in(conditioning.text))
         return text[:, None] + self.text_positions
 
     def _positions(self, which: str) -> Tensor:

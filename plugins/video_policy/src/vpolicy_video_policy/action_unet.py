@@ -109,7 +109,7 @@ class ConditionalUNet(nn.Module):
     Args:
         options: Of the decoder.
         actions: A.
-        condition: Width of the vector that it is told.
+        condition: Width of the vector that it is conditioned on.
         embedding: Width of the given embedding of the level; 0: it embeds the level by itself.
     """
 
@@ -121,16 +121,19 @@ class ConditionalUNet(nn.Module):
             self.diffusion_step_encoder = nn.Sequential(nn.SiLU(), nn.Linear(embedding, step))
         else:
             self.diffusion_step_encoder = nn.Sequential(nn.Linear(step, 4 * step), nn.Mish(), nn.Linear(4 * step, step))
-        widths, told = options.down_dims, step + condition
+        widths, conditioning = options.down_dims, step + condition
         last = len(widths) - 1
         self.down_modules = nn.ModuleList(
-            Level(channels, width, told, options, nn.Identity() if index == last else Downsample(width))
+            Level(channels, width, conditioning, options, nn.Identity() if index == last else Downsample(width))
             for index, (channels, width) in enumerate(pairwise((actions, *widths)))
         )
         self.up_modules = nn.ModuleList(
-            Level(2 * channels, width, told, options, Upsample(width)) for channels, width in pairwise(reversed(widths))
+            Level(2 * channels, width, conditioning, options, Upsample(width))
+            for channels, width in pairwise(reversed(widths))
         )
-        self.mid_modules = nn.ModuleList([ResidualBlock(widths[-1], widths[-1], told, options) for _ in range(2)])
+        self.mid_modules = nn.ModuleList(
+            [ResidualBlock(widths[-1], widths[-1], conditioning, options) for _ in range(2)]
+        )
         self.final_conv = nn.Sequential(ConvBlock(widths[0], widths[0], options), nn.Conv1d(widths[0], actions, 1))
 
     def forward(self, chunk: Tensor, step: Tensor, condition: Tensor) -> Tensor:
@@ -142,13 +145,13 @@ class ConditionalUNet(nn.Module):
             condition: ``(B, D)``.
         """
         embedding = step if self.sinusoid is None else self.sinusoid(step)
-        told = torch.cat([self.diffusion_step_encoder(embedding.to(condition)), condition], dim=-1)
+        conditioning = torch.cat([self.diffusion_step_encoder(embedding.to(condition)), condition], dim=-1)
         hidden, skips = chunk.transpose(1, 2), []
         for level in self.down_modules:
-            skip, hidden = level(hidden, told)
+            skip, hidden = level(hidden, conditioning)
             skips.append(skip)
         for block in self.mid_modules:
-            hidden = block(hidden, told)
+            hidden = block(hidden, conditioning)
         for level in self.up_modules:  # the finest skip is left over, as in Diffusion Policy
-            _, hidden = level(torch.cat([hidden, skips.pop()], dim=1), told)
+            _, hidden = level(torch.cat([hidden, skips.pop()], dim=1), conditioning)
         return self.final_conv(hidden).transpose(1, 2)

@@ -133,7 +133,8 @@ def stride_between(fine: tuple[int, int], coarse: tuple[int, int]) -> int:
 
 
 class ActionUNet(DecoderComponent):
-    """Diffusion Policy's one-dimensional U-Net over action chunks, told the features as one vector (section 3.2).
+    """Diffusion Policy's one-dimensional U-Net over action chunks, conditioned on the features as one vector
+    (section 3.2).
 
     ``pose_model.py``, ``ConditionalUnet1D``. The features of all tokens, flattened, modulate every residual block by
     scale and bias, together with the video model's own embedding of the level; where features have none, a sinusoid
@@ -146,7 +147,7 @@ class ActionUNet(DecoderComponent):
         kernel: Of the convolutions.
         groups: Of the normalisations.
         step_dim: Width of the embedding of the level.
-        proprioception: Tell it the robot's state as well (the official policy has none).
+        proprioception: Condition it on the robot's state as well (the official policy has none).
         training_levels, sampling_levels: Noise levels.
         noise_samples: Noises drawn per sample and step of training, all at the sample's level, so that its features are
             computed once. The official code draws one; a small network that reads a large one learns more from several.

@@ -35,8 +35,8 @@ class ActionUNetDecoder(ActionDecoder):
         self.options = options
         self.shape = (options.horizon, spaces.actions.dim)
         state = spaces.state.dim if options.proprioception and spaces.state else 0
-        told = layout.tokens * layout.dim + state
-        self.network = ConditionalUNet(options, spaces.actions.dim, told, layout.step_embedding)
+        condition = layout.tokens * layout.dim + state
+        self.network = ConditionalUNet(options, spaces.actions.dim, condition, layout.step_embedding)
 
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of v over the actions that are there, unweighted (``EDMWeighting`` cancels out)."""
@@ -81,12 +81,12 @@ class ActionUNetDecoder(ActionDecoder):
         """The network's v ``(B, H, A)``, the weighted sum over the branches, all of them as one batch."""
         count, like = len(branches), next(self.network.parameters())
         scaled = noisy / (level.view(-1, 1, 1) ** 2 + 1).sqrt()
-        told = torch.cat([branch.tokens.transpose(1, 2).flatten(1) for branch in branches]).to(like)
+        condition = torch.cat([branch.tokens.transpose(1, 2).flatten(1) for branch in branches]).to(like)
         if self.options.proprioception:
             state = required_state(stream.observation, "The decoder")[:, -1].to(like)
-            told = torch.cat([told, state.repeat(len(told) // len(state), 1)], dim=-1)
+            condition = torch.cat([condition, state.repeat(len(condition) // len(state), 1)], dim=-1)
         steps = [level if branch.step_embedding is None else branch.step_embedding for branch in branches]
-        output = self.network(scaled.to(like).repeat(count, 1, 1), torch.cat(steps), told)
+        output = self.network(scaled.to(like).repeat(count, 1, 1), torch.cat(steps), condition)
         return weighted_sum(branches, output.to(noisy.dtype).unflatten(0, (count, -1)))
 
 

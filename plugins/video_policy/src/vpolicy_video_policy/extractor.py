@@ -190,12 +190,12 @@ class DenoisingStream(FeatureStream):
         return torch.linspace(first, last, axes[-1]).view(-1, *[1] * (len(shape) - len(axes)))
 
     def _condition(self, guided: bool) -> Any:
-        """What the video model is told; behind the unconditional rows where there are any."""
-        told = self.backbone.condition(self.observation, generator=self.generator)
+        """What the video model is conditioned on; behind the unconditional rows where there are any."""
+        condition = self.backbone.condition(self.observation, generator=self.generator)
         if not guided:
-            return told
-        untold = self.backbone.condition(self.observation, unconditional=True, generator=self.generator)
-        return self.backbone.join([untold, told])
+            return condition
+        unconditional = self.backbone.condition(self.observation, unconditional=True, generator=self.generator)
+        return self.backbone.join([unconditional, condition])
 
 
 def detached(denoised: Denoised) -> Denoised:

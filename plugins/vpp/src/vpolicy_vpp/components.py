@@ -133,8 +133,8 @@ class DitDiffusion(DecoderComponent):
         causal_self_attention: Actions attend only to earlier ones, as in the official code.
         causal_cross_attention: The official code builds the cross-attention causal as well: action i sees only
             the first i + 1 context tokens. The paper describes a full one, which ``false`` gives.
-        action_positions: Learn positions of the actions. The official code has none and tells actions
-            apart by causality alone, so something without causality needs them.
+        action_positions: Learn positions of the actions. The official code has none and distinguishes actions
+            by causality alone, so something without causality needs them.
         adaptive_norm: ``vpp`` shifts and scales without the usual 1 + and starts from small random weights;
             ``adaln-zero`` is DiT's (Peebles and Xie 2023), every block starting as the identity and the
             output as 0.
@@ -173,7 +173,7 @@ class DitDiffusion(DecoderComponent):
             raise ValueError(f"width {self.width} must be even and a multiple of heads {self.heads}")
         if not self.causal_self_attention and not self.action_positions and self.horizon > 1:
             raise ValueError(
-                "without causal_self_attention nothing tells the actions of a chunk apart; set action_positions: true"
+                "without causal_self_attention nothing distinguishes the actions of a chunk; set action_positions: true"
             )
         return self
 

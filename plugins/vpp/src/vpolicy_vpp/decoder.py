@@ -107,7 +107,7 @@ class DiffusionDecoder(ActionDecoder):
 class _Contexts:
     """Encoded contexts of one batch, each computed once however many levels read it.
 
-    Goal and state are the stream's; tokens are told apart by identity, so a stream that gives the same tensor
+    Goal and state are the stream's; tokens are known by identity, so a stream that gives the same tensor
     at every level is encoded once, and one that gives new features at every level is encoded at every level.
     """
 

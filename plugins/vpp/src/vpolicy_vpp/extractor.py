@@ -96,7 +96,7 @@ class OneStepExtractor(FeatureExtractor):
         noisy = levels[0] * noise
         for level, following in pairwise(levels[: options.denoising_steps]):
             clean = backbone.denoise(noisy, level.expand(shape[0]), condition).prediction
-            assert clean is not None, "a backbone predicts unless told not to"
+            assert clean is not None, "a backbone predicts unless asked not to"
             noisy = clean + (following / level) * (noisy - clean)
         level = levels[options.denoising_steps - 1].expand(shape[0])
         taps = backbone.denoise(noisy, level, condition, options.taps, predict=False).taps

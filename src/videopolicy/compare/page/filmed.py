@@ -17,7 +17,7 @@ def write_filmed_page(comparison: Comparison, path: Path, reporter: Reporter, fi
     Args:
         comparison: What was computed.
         path: The file to write.
-        reporter: Shows progress, and is told why there are no films.
+        reporter: Shows progress, and why there are no films.
         films: Whether to make those that are missing.
 
     Returns:

@@ -162,7 +162,7 @@ def make_films(
         progress.advance(1, f"{film.method} {job.record.task}")
 
     if missing:
-        with reporter.stage("film episodes", len(missing)) as progress:
+        with reporter.activity("film episodes", len(missing)) as progress:
             try:
                 replay(closeup, [film.job for film in missing.values()], folder / "logs", workers, finished)
             except SimulationError as error:

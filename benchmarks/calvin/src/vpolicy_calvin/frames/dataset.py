@@ -74,7 +74,7 @@ class CalvinDataset(Dataset):
         arguments = self._folder(split), frames, self._options.cameras, cache
         if reporter is None:
             return read_numbers(*arguments)
-        with reporter.stage(f"read {FOLDERS[split]} frames of {self._options.path}", len(frames)) as progress:
+        with reporter.activity(f"read {FOLDERS[split]} frames of {self._options.path}", len(frames)) as progress:
             return read_numbers(*arguments, progress.advance)
 
     def _steps(self, split: str) -> np.ndarray:

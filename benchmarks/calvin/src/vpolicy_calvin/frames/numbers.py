@@ -59,7 +59,7 @@ def read_numbers(
         frames: ``(n,)`` which, ascending.
         cameras: Whose images are checksummed.
         cache: Where parts are kept; None keeps nothing.
-        advance: Told how many frames more are read.
+        advance: Called with how many frames more are read.
 
     Raises:
         DataError: A frame is missing, damaged or not of CALVIN.

@@ -120,8 +120,8 @@ def _converted(
     families: dict[str, dict[str, Tensor]], heads: tuple[int, int] | None, dropped: dict[str, str], report: Report
 ) -> Imported:
     model, latent = families[MODEL], sizes.autoencoder_options(families[VAE])
-    told = sizes.streams(model)
-    if told.unused:
+    streams = sizes.streams(model)
+    if streams.unused:
         unused = [name for name in model if name.startswith("proprioception_image_proj_cond.")]
         dropped |= {MODEL + name: UNUSED for name in unused}
         model = {name: value for name, value in model.items() if name not in unused}
@@ -132,9 +132,9 @@ def _converted(
         if (horizon := options["action"]["horizon"]) != joint["frames"] * joint["stride"]:
             joint["horizon"] = horizon
     actions = model["action_proj_cond.weight"].shape[1]
-    state = model["proprioception_proj_cond.weight"].shape[1] if told.state else 0
-    seen = told.second or not told.predicted
-    own = sizes.twin(options, sizes.spaces(actions, state, told.cameras), told.predicted, seen)
+    state = model["proprioception_proj_cond.weight"].shape[1] if streams.state else 0
+    seen = streams.second or not streams.predicted
+    own = sizes.twin(options, sizes.spaces(actions, state, streams.cameras), streams.predicted, seen)
     scaled = read_scaling(families[NORMALIZER], actions, state)
 
     predicted = joint["predict_proprioception"]
@@ -146,7 +146,7 @@ def _converted(
         tensors = {name.removeprefix("joint."): value for name, value in tensors.items()}
     report.compare(tensors, own)
     root = "joint." if whole else ""
-    if not told.second or told.predicted:
+    if not streams.second or streams.predicted:
         joint["predicted_views"] = None
     if seen:
         joint["seen_views"] = None
@@ -157,7 +157,7 @@ def _converted(
         unexpected=report.unexpected + scaled.unexpected,
         missing=report.missing + scaled.missing,
         left_out=(f"{root}text.",) if joint["text"] else (),
-        not_carried=_not_carried(joint, told, actions, state, scaled),
+        not_carried=_not_carried(joint, streams, actions, state, scaled),
         options=_flat(options if whole else joint),
         statistics=scaled.statistics,
         normalization=scaled.modes,
@@ -197,13 +197,15 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _not_carried(joint: Mapping[str, Any], told: sizes.Streams, actions: int, state: int, scaled: Scaling) -> list[str]:
+def _not_carried(
+    joint: Mapping[str, Any], streams: sizes.Streams, actions: int, state: int, scaled: Scaling
+) -> list[str]:
     said = [SPACES.format(actions=actions, state=f" and the {state} of the state" if state else "")]
     if scaled.unscaled:
         said.append(UNSCALED.format(dimensions=_runs(scaled.unscaled)))
-    if told.second:
-        said.append(ORDER if told.predicted else FIRST_ONLY.format(option="predicted_views"))
-    elif told.predicted:
+    if streams.second:
+        said.append(ORDER if streams.predicted else FIRST_ONLY.format(option="predicted_views"))
+    elif streams.predicted:
         said.append(FIRST_ONLY.format(option="seen_views"))
     if at := joint["states"]:
         said.append(STATES.format(here=_AT[at], other="frames" if at == "steps" else "steps"))

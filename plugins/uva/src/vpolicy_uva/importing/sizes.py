@@ -39,12 +39,12 @@ _OFFICIAL_ONLY = "Only variants of the official code can be imported."
 
 @dataclass(frozen=True)
 class Streams:
-    """What the transformer is told, besides the first camera and the future actions.
+    """What the transformer is conditioned on, besides the first camera and the future actions.
 
     Args:
         second: Whether it sees a second camera; ``predicted``, whether it predicts the future of one.
         unused: Whether there is a layer for a second camera that nothing reads, as in UMI's files.
-        past_actions, state: Whether it is told.
+        past_actions, state: Whether it is conditioned on them.
     """
 
     second: bool
@@ -63,24 +63,24 @@ def streams(state: State) -> Streams:
     """Which streams the weights below ``model.`` fuse.
 
     Raises:
-        KeyError: A tensor that tells is missing.
+        KeyError: A tensor that shows them is missing.
         WeightsError: They are none that our model has.
     """
     width, fused = state["proj_cond_x_layer.weight"].shape
     wrist, past = "z_proj_wrist.weight" in state, "history_action_proj_cond.weight" in state
-    told, looks = "proprioception_proj_cond.weight" in state, "proprioception_image_proj_cond.weight" in state
-    least, found = 3 + wrist + past + told, fused // width
+    proprioception, looks = "proprioception_proj_cond.weight" in state, "proprioception_image_proj_cond.weight" in state
+    least, found = 3 + wrist + past + proprioception, fused // width
     second = looks and found == least + 1
     if found != least + second:
         raise WeightsError(f"The weights fuse {found} streams, and have layers for {least}.", _OFFICIAL_ONLY)
-    return Streams(second, wrist, looks and not second, past, told)
+    return Streams(second, wrist, looks and not second, past, proprioception)
 
 
 def autoencoder_options(state: State, scaling_factor: float = SCALING_FACTOR) -> Options:
     """`uva-joint`'s ``latent`` of the same sizes.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     levels = count(r"encoder\.down\.(\d+)\.", state)
     return {
@@ -102,10 +102,10 @@ def joint_options(state: State, latent: Options, heads: tuple[int, int] | None) 
             are not known, and not among the options.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
         WeightsError: As for `streams`, or frames are not square.
     """
-    told = streams(state)
+    found = streams(state)
     side = isqrt(cells := state["spatial_pos_embed"].shape[1])
     if side**2 != cells:
         raise WeightsError(f"The weights have frames of {cells} tokens, which are not square.", _OFFICIAL_ONLY)
@@ -115,9 +115,9 @@ def joint_options(state: State, latent: Options, heads: tuple[int, int] | None) 
         "frames": frames,
         "stride": STRIDE,
         "history_stride": STRIDE,
-        "past_actions": frames * STRIDE if told.past_actions else 0,
-        "proprioception": told.state,
-        "states": ("steps" if told.second else "frames") if told.state else None,
+        "past_actions": frames * STRIDE if found.past_actions else 0,
+        "proprioception": found.state,
+        "states": ("steps" if found.second else "frames") if found.state else None,
         "predict_proprioception": _state_options(state, frames) if f"{STATES}net.input_proj.weight" in state else None,
         "latent": latent,
         "text": None,
@@ -135,7 +135,7 @@ def transformer_options(state: State, heads: tuple[int, int] | None) -> Options:
     """`uva-joint`'s ``transformer``.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     out, width = state["decoder_embed.weight"].shape
     depth, out_depth = (count(rf"{half}_blocks\.(\d+)\.", state) for half in ("encoder", "decoder"))
@@ -154,7 +154,7 @@ def head_options(state: State, prefix: str) -> Options:
     """Sizes of a diffusion head.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     depth = count(rf"{re.escape(prefix)}res_blocks\.(\d+)\.", state)
     return {"width": state[f"{prefix}input_proj.weight"].shape[0], "depth": depth}
@@ -164,7 +164,7 @@ def action_options(state: State, frames: int) -> Options:
     """`uva-action`'s options of the same sizes.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     aggregation, horizon = _aggregated(state, frames, ACTIONS)
     head = head_options(state, f"{ACTIONS}net.")
@@ -186,7 +186,7 @@ def _aggregated(state: State, frames: int, prefix: str) -> tuple[str, int]:
     """The aggregation of a head, and how many vectors it gives.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     inside = {name.removeprefix(prefix): tuple(value.shape) for name, value in state.items() if name.startswith(prefix)}
     if "interpolate.weight" in inside:

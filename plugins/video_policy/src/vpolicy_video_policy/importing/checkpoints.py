@@ -136,12 +136,12 @@ def _autoencoders(
         return {"autoencoder": own}
     report.compare("autoencoder", own, twin)
     options |= {f"latent.{name}": value for name, value in shape.items()}
-    told = _autoencoder(CONDITION, families[CONDITION], report)
+    condition = _autoencoder(CONDITION, families[CONDITION], report)
     encoding = {name for name in twin if not name.startswith("decoder.")}
-    report.compare("condition encoder", told, encoding)
-    same = encoding <= told.keys() & own.keys() and same_encoder(own, told, tolerance)
+    report.compare("condition encoder", condition, encoding)
+    same = encoding <= condition.keys() & own.keys() and same_encoder(own, condition, tolerance)
     options["latent.condition_encoder"] = "shared" if same else "own"
-    return {"autoencoder": own} if same else {"autoencoder": own, "condition encoder": told}
+    return {"autoencoder": own} if same else {"autoencoder": own, "condition encoder": condition}
 
 
 def _autoencoder(prefix: str, state: dict[str, Tensor], report: _Report) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ def unet_twin(state: State) -> tuple[set[str], dict[str, Any]]:
     """Names of diffusers' UNet of the same sizes, and these sizes as options of `svd`'s ``unet``.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     from diffusers import UNetSpatioTemporalConditionModel
 
@@ -36,7 +36,7 @@ def unet_twin(state: State) -> tuple[set[str], dict[str, Any]]:
     channels = [state[f"{first}.0.out_layers.3.weight"].shape[0] for first in firsts]
     attention = [f"{first}.1.norm.weight" in state for first in firsts]
     depth = count(r"middle_block\.1\.transformer_blocks\.(\d+)\.", state)
-    told = state["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1]
+    text = state["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1]
     ids = state["label_emb.0.0.weight"].shape[1]
     with torch.device("meta"):
         twin = UNetSpatioTemporalConditionModel(
@@ -48,7 +48,7 @@ def unet_twin(state: State) -> tuple[set[str], dict[str, Any]]:
             layers_per_block=layers,
             transformer_layers_per_block=depth,
             num_attention_heads=1,  # says nothing about names and shapes
-            cross_attention_dim=told,
+            cross_attention_dim=text,
             addition_time_embed_dim=ids // 3,
             projection_class_embeddings_input_dim=ids,
         )
@@ -66,7 +66,7 @@ def vae_twin(state: State) -> tuple[set[str], dict[str, Any]]:
     """Names of diffusers' autoencoder of the same sizes, and these sizes as options of `svd`'s ``latent``.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     from diffusers import AutoencoderKLTemporalDecoder
 
@@ -102,7 +102,7 @@ def actions_twin(state: State) -> set[str]:
     """Names of the action network of the same sizes.
 
     Raises:
-        KeyError: A tensor that tells a size is missing.
+        KeyError: A tensor that shows a size is missing.
     """
     from vpolicy_video_policy.action_unet import ConditionalUNet
     from vpolicy_video_policy.components import ActionUNet
@@ -111,10 +111,10 @@ def actions_twin(state: State) -> set[str]:
     first = "down_modules.{}.0.blocks.0.block.0.weight"
     widths = tuple(state[first.format(level)].shape[0] for level in range(levels))
     step, embedding = state["diffusion_step_encoder.1.weight"].shape
-    told = state["mid_modules.0.cond_encoder.1.weight"].shape[1]
+    conditioning = state["mid_modules.0.cond_encoder.1.weight"].shape[1]
     options = ActionUNet.model_construct(
         down_dims=widths, kernel=state[first.format(0)].shape[2], groups=1, step_dim=step
     )
     with torch.device("meta"):
-        twin = ConditionalUNet(options, state["final_conv.1.weight"].shape[0], told - step, embedding)
+        twin = ConditionalUNet(options, state["final_conv.1.weight"].shape[0], conditioning - step, embedding)
     return set(twin.state_dict())

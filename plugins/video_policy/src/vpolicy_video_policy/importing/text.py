@@ -94,7 +94,7 @@ def _wanted(layers: int) -> set[str]:
 
 
 def _config(tower: dict[str, Tensor], heads: int | None, activation: str) -> dict[str, Any] | None:
-    """What transformers wants to know; None where the tensors do not tell."""
+    """What transformers wants to know; None where the tensors do not show it."""
     layers = 1 + max((int(found[1]) for name in tower if (found := re.search(r"layers\.(\d+)\.", name))), default=-1)
     try:
         vocabulary, width = tower["text_model.embeddings.token_embedding.weight"].shape
