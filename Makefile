@@ -12,6 +12,8 @@ VPOLICY := .venv/bin/vpolicy
 REPORT = runs/$(basename $(notdir $(RECIPE)))/report.html
 
 export PYTHON SIMULATORS UPGRADE
+# Compiling what is imported takes longer than importing it; where this is set, every process would do so anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup rendering demo test check lock clean
 

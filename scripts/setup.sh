@@ -37,5 +37,11 @@ if [ ! -t 2 ]; then quiet=--quiet; fi # a progress bar is for people
         "Check the network and the free disk space ($(df -h . | awk 'NR == 2 {print $4}') free), then run make again."
 "$UV" pip check --quiet --python .venv/bin/python ||
     stop "The packages in .venv do not fit together." "Make a new environment: rm -rf .venv && make setup"
+say "Importing the large packages once, so that they are compiled when they are needed"
+.venv/bin/python -c '
+import diffusers, lightning.pytorch, matplotlib.figure, torchvision.transforms.v2, transformers
+diffusers.UNetSpatioTemporalConditionModel, diffusers.AutoencoderKLTemporalDecoder
+transformers.CLIPTextModelWithProjection, transformers.CLIPTokenizer
+'
 printf '%s\n%s\n' "$wanted" "$PWD" >"$STAMP"
 say "Python environment .venv is ready"

@@ -54,6 +54,10 @@ class StorageError(VpolicyError):
     """A folder cannot be written, or the disk is full."""
 
 
+class BusyError(StorageError):
+    """Another process works on the same folder."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)

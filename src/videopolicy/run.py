@@ -22,6 +22,7 @@ from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
 from videopolicy.storage import surroundings
 from videopolicy.storage.files import locked, written_whole
+from videopolicy.storage.identity import code_behind
 from videopolicy.storage.provenance import Provenance, RunIdentity
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
@@ -29,8 +30,8 @@ from videopolicy.training.distributed import ensure_processes_fit, rank, wait_fo
 from videopolicy.training.inputs import ensure_inputs
 
 if TYPE_CHECKING:
+    from videopolicy.training.planning import PlannedStage
     from videopolicy.training.session import Session
-    from videopolicy.training.stages import PlannedStage
 
 
 def run(
@@ -60,10 +61,11 @@ def run(
     with locked(folder.path, f"run '{recipe.name}'"), MemoryMonitor() as memory:
         _ensure_same_run(folder, run_identity(recipe))
         record = _Record(folder, recipe, memory, reporter)
+        code_behind(recipe.components(), recipe.registry)  # read now: what is edited while it runs is the next run's
         ensure_inputs(recipe)
         # These need torch: everything that can be found wrong without it has been.
+        from videopolicy.training.planning import needed, plan
         from videopolicy.training.session import Session
-        from videopolicy.training.stages import plan
 
         session = Session.here(recipe, store, reporter)
         python = interpreter(recipe.benchmark.launch(), say=reporter.line) if recipe.eval.episodes else None
@@ -72,6 +74,8 @@ def run(
             record.update(data=collected)
         planned = plan(recipe, dataset, store)
         _claim(folder, recipe, [one.key for one in planned])
+        artifacts = [*needed(planned), *([store.folder("datasets", collected.key)] if collected else [])]
+        store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
         record.update()
         for facts in executor.train(session, planned, dataset):
             record.provenance = record.provenance.with_stage(facts)
@@ -91,8 +95,9 @@ def run(
 def _join(recipe: Recipe, store: Store) -> None:
     """What every process but the first does: train with it, on what it has prepared."""
     ensure_inputs(recipe)
+    from videopolicy.training.planning import plan
     from videopolicy.training.session import Session
-    from videopolicy.training.stages import plan, train
+    from videopolicy.training.stages import train
 
     quiet = Reporter(quiet=True)
     dataset = wait_for(lambda: open_data(recipe, store, quiet)) if recipe.data else None

@@ -10,35 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import vpolicy
+from toy_recipes import video
 
-from videopolicy.testing import toy_benchmark
-
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}]
-benchmark: {{type: toy, task_names: [red, blue]}}
-data: {{type: robomimic-hdf5, episodes_per_task: 3}}
-policy:
-  type: modular
-  extractor:
-    type: one-step
-    backbone:
-      type: svd
-      image_size: [16, 16]
-      frames: 2
-      stride: 2
-      latent: {{type: space-to-depth, patch: 4}}
-      text: {{type: word-text, width: 16}}
-      double_text: false
-      unet: {{channels: [32], heads: [2], attention: [true], layers: 1, time_ids_width: 8}}
-    taps: [up0]
-    former: {{type: video-former, dim: 32, depth: 1, heads: 2, dim_head: 16, latents_per_frame: 2}}
-  decoder: {{type: dit-diffusion, horizon: 4, text: {{type: word-text, width: 16}}, width: 32, heads: 2}}
-train:
-  - {{name: video, target: policy.extractor.backbone, steps: 6, batch_size: 4}}
-  - {{name: policy, steps: 6, batch_size: 4}}
-eval: {{episodes: 2, execute: 3, workers: 1, batch_size: 2}}
-tracking: []
-"""
+RECIPE = video(
+    (
+        "name: video, target: policy.extractor.backbone, steps: 6, batch_size: 4",
+        "name: policy, steps: 6, batch_size: 4",
+    ),
+    "episodes: 2, execute: 3, workers: 1, batch_size: 2",
+)
 
 ROWS = """\
 base: small.yaml
@@ -59,11 +40,18 @@ class Folder:
         self.path = path
         (path / "small.yaml").write_text(RECIPE, encoding="utf-8")
         (path / "rows.yaml").write_text(ROWS, encoding="utf-8")
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "VPOLICY_HOME": str(path / "home")}
+        self.variables = {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "VPOLICY_HOME": str(path / "home")}
 
     def ablate(self, *options: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        return self._ended(vpolicy(self.path, "ablate", "rows.yaml", *options, **self.variables), code)
+
+    def ablate_in_a_process(self, *options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "videopolicy", "ablate", "rows.yaml", *options]
-        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=280)
+        environment = os.environ | self.variables
+        done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=280)
+        return self._ended(done, 0)
+
+    def _ended(self, done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
@@ -87,7 +75,7 @@ def test_the_plan_counts_shared_stages_once_and_does_nothing(folder: Folder):
 
 @pytest.mark.slow
 def test_rows_run_once_and_stand_beside_the_paper(folder: Folder):
-    table = folder.ablate("--format", "csv", "-o", "table.csv")
+    table = folder.ablate_in_a_process("--format", "csv", "-o", "table.csv")
     assert "Three sampling steps" in table.stdout + table.stderr
     assert len(folder.stages) == 3  # one video model, and two policies for three rows
     rows = list(csv.DictReader((folder.path / "table.csv").open()))

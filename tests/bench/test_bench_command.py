@@ -18,8 +18,9 @@ from videopolicy.console.progress import Reporter
 from videopolicy.data.preparation import prepare_data
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.storage.store import Store
-from videopolicy.training import stages
+from videopolicy.training.planning import plan
 from videopolicy.training.session import Session
+from videopolicy.training.stages import train
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ["--warmup", "1", "--calls", "3", "--quiet", "--device", "cpu"]
@@ -119,8 +120,8 @@ def test_trained_weights_are_found_and_compared_with_the_demonstrations(modular,
     recipe = load_recipe(modular)
     dataset, _ = prepare_data(recipe, store, reporter)
     assert trained_stages(recipe, None, store, Reporter(quiet=True)) is None
-    for one in stages.plan(recipe, dataset, store):
-        stages.train(Session(recipe, store, torch.device("cpu"), reporter), one, dataset)
+    for one in plan(recipe, dataset, store):
+        train(Session(recipe, store, torch.device("cpu"), reporter), one, dataset)
     found = sweep(modular, [], "policy.decoder.steps", [1, 4], FEW_SETTINGS, reporter)
     assert found.weights == "trained by this recipe" and "windows of the split 'train'" in found.windows
     again = sweep(modular, [], "policy.decoder.steps", [4], FEW_SETTINGS, reporter)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from command import vpolicy as command_here
 
 from videopolicy.compare.comparison import compare
 from videopolicy.compare.grid import left_out_tables, sections
@@ -173,10 +174,14 @@ def test_an_unknown_benchmark_and_no_runs_say_what_to_do(tmp_path: Path):
         compare([tmp_path / "nowhere"])
 
 
-def vpolicy(folder: Path, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "videopolicy", "compare", *arguments]
-    environment = {**os.environ, "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+def vpolicy(folder: Path, *arguments: str, code: int = 0, process: bool = False) -> str:
+    variables = {"COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    if process:
+        command = [sys.executable, "-m", "videopolicy", "compare", *arguments]
+        environment = os.environ | variables
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    else:
+        done = command_here(folder, "compare", *arguments, **variables)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -199,7 +204,7 @@ def test_tables_can_be_typeset_and_fit_the_page(tmp_path: Path):
 def test_the_command_writes_every_format(tmp_path: Path):
     write_run(tmp_path / "runs" / "good", GOOD)
     write_run(tmp_path / "runs" / "poor_one", POOR, width=2)
-    table = vpolicy(tmp_path, "--benchmark", "toy")
+    table = vpolicy(tmp_path, "--benchmark", "toy", process=True)
     assert all(len(line) <= 80 for line in table.splitlines())
     assert "good" in table and "85" in table and "McNemar" in table and "percentage points" in table
     vpolicy(tmp_path, "--format", "markdown", "-o", "out/table.md")
@@ -219,6 +224,6 @@ def test_the_command_writes_every_format(tmp_path: Path):
 
 
 def test_the_command_refuses_what_it_cannot_do(tmp_path: Path):
-    told = vpolicy(tmp_path, code=2)
+    told = vpolicy(tmp_path, code=2, process=True)
     assert "no runs to compare" in told and "vpolicy run RECIPE" in told
     assert "Did you mean 'robocasa'" in vpolicy(tmp_path, "--benchmark", "robocas", code=2)

@@ -74,12 +74,14 @@ def check_run(run: Path, plugin: str) -> None:
     assert plugin in json.loads((run / "provenance.json").read_text())["versions"]
 
 
+@pytest.mark.slow
 def test_from_a_single_file_named_by_the_recipe(workplace: Path) -> None:
     plugins = f"plugins=[./my_decoder.py, {TOY}]"
     vpolicy("run", str(EXAMPLES / "my_decoder.yaml"), *SMALL, plugins, "name=file", folder=workplace)
     check_run(workplace / "runs" / "file", "my_decoder.py")
 
 
+@pytest.mark.slow
 def test_from_a_package_with_one_entry_point(workplace: Path, package: Path) -> None:
     listed = vpolicy("plugins", folder=workplace, path=package).stdout
     assert "my-decoder" in listed and "vpolicy-my-decoder 0.1.0" in listed

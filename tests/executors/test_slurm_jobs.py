@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from toy_recipes import linear
 
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
@@ -17,20 +18,10 @@ from videopolicy.recipes.recipe import load_recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run
 from videopolicy.storage.store import Store
-from videopolicy.testing import toy_benchmark, toys
 
 pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")
 
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}, {toys.__file__}]
-benchmark: {{type: toy, task_names: [red], max_steps: 12}}
-data: {{type: robomimic-hdf5, episodes_per_task: 3}}
-policy: {{type: toy}}
-train:
-  - {{name: policy, steps: 4, batch_size: 4}}
-eval: {{episodes: 4, execute: 3, workers: 1, batch_size: 2}}
-tracking: []
-"""
+RECIPE = linear("episodes: 4, execute: 3, workers: 1, batch_size: 2", tasks="red")
 
 
 def records(folder: Path) -> list[dict]:

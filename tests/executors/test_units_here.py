@@ -6,31 +6,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_recipes import linear
 from typer.testing import CliRunner
 
 from videopolicy.cli.main import app
 from videopolicy.console.progress import Reporter
+from videopolicy.data.preparation import prepare_data
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.choosing import executor_from
 from videopolicy.executors.cluster import ClusterExecutor, ExecutionError
-from videopolicy.executors.units import EvaluationUnit, Workplace, perform
+from videopolicy.executors.units import EvaluationUnit, StageUnit, Workplace, perform, recipe_text
 from videopolicy.executors.waves import train_all
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.run import run
+from videopolicy.storage.identity import code_behind
 from videopolicy.storage.store import Store
-from videopolicy.testing import toy_benchmark, toys
+from videopolicy.testing import toys
+from videopolicy.training.planning import plan
 
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}, {toys.__file__}]
-benchmark: {{type: toy, task_names: [red, blue], max_steps: 12}}
-data: {{type: robomimic-hdf5, episodes_per_task: 3}}
-policy: {{type: toy}}
-train:
-  - {{name: policy, steps: 4, batch_size: 4}}
-eval: {{episodes: 5, execute: 3, workers: 1, batch_size: 2}}
-tracking: []
-"""
+RECIPE = linear("episodes: 5, execute: 3, workers: 1, batch_size: 2")
 
 
 class Apart(ClusterExecutor):
@@ -124,6 +119,35 @@ def test_a_node_without_the_shared_folder_says_so(tmp_path, recipe_in, quiet):
     assert "Set VPOLICY_HOME to a folder that all nodes share." in caught.value.hint
     home.rmdir()
     assert "has no folder" in perform(unit).error.message
+
+
+def test_a_node_with_other_code_does_nothing(tmp_path, monkeypatch, quiet):
+    parts = tmp_path / "parts.py"
+    parts.write_text(Path(toys.__file__).read_text())
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE.replace(toys.__file__, str(parts)))
+    recipe, store = load_recipe(path), Store(tmp_path / "home")
+    dataset, _ = prepare_data(recipe, store, quiet)
+    (planned,) = plan(recipe, dataset, store)
+    unit = StageUnit(Workplace.here(store), recipe_text(recipe), "policy", planned.key)
+    parts.write_text(
+        "# a remark\n" + Path(toys.__file__).read_text().replace("horizon=self.horizon", "horizon=1 * self.horizon")
+    )
+    error = perform(unit, quiet).error
+    assert "has other data or other code than the driver" in error.message
+    assert "Install the same code everywhere" in error.hint
+    assert planned.facts is None
+    parts.write_text("# a remark\n" + Path(toys.__file__).read_text())
+    assert perform(unit, quiet).value.key == planned.key
+    # It evaluates nothing either: here the simulator's code is another.
+    code = code_behind(recipe.components(), recipe.registry)
+    unit = EvaluationUnit(
+        Workplace.here(store), recipe_text(recipe), "r", (planned.key,), "random", "red", 0, 1, (0,), code
+    )
+    monkeypatch.setattr("videopolicy.storage.identity.simulator_identity", lambda spec: {"simulator_code": "another"})
+    assert "has other code than the driver" in perform(unit, quiet).error.message
+    monkeypatch.undo()
+    assert len(perform(unit, quiet).value.records) == 1
 
 
 def test_nothing_more_is_sent_where_all_units_fail(tmp_path, recipe_in, quiet):

@@ -20,8 +20,9 @@ from videopolicy.run import run
 from videopolicy.storage.store import Store
 from videopolicy.training.checkpoints import save_weights
 from videopolicy.training.inputs import ensure_initial_weights
+from videopolicy.training.planning import plan
 from videopolicy.training.session import Session
-from videopolicy.training.stages import build_learner, load_policy, load_sources, plan, train
+from videopolicy.training.stages import build_learner, load_policy, load_sources, train
 
 PARTS = Path(__file__).with_name("parts.py")
 HEAD = f"""\

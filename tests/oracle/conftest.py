@@ -2,62 +2,46 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recordings import recorded
 from torch import Tensor, nn
 
 from videopolicy import EncodedText, RowGenerator, TextEncoder
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def place_of(name: str) -> Path:
-    return Path(os.environ.get("VPOLICY_SHARED", ROOT.parent / "shared")) / "oracles" / name
-
-
-def recorded(name: str) -> dict[str, Any]:
-    path = place_of(name)
-    if not path.is_file():
-        pytest.skip(f"no recorded outputs of the official code at {path}; set VPOLICY_SHARED to their folder")
-    return torch.load(path, weights_only=True)
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for every recorded case of UVA, and for every number of VPP's and UVA's steps; one that is skipped where
-    there is no recording."""
+    """One test for every recorded case of UVA, and for every number of VPP's and UVA's steps."""
     asked = {
-        "uva_case": lambda: list(recorded("uva.pt")["meta"]["cases"]),
-        "uva_steps": lambda: [int(name) for name in recorded("uva.pt")["outputs"]["diffusion"] if name.isdigit()],
+        "uva_case": lambda: list(recorded("uva")["meta"]["cases"]),
+        "uva_steps": lambda: [int(name) for name in recorded("uva")["outputs"]["diffusion"] if name.isdigit()],
         "vpp_steps": lambda: [
-            int(name.removeprefix("sched_")) for name in recorded("vpp.pt")["outputs"] if name.startswith("sched_")
+            int(name.removeprefix("sched_")) for name in recorded("vpp")["outputs"] if name.startswith("sched_")
         ],
-        "vpp_sampler": lambda: list(recorded("vpp.pt")["meta"]["samplers"]),
+        "vpp_sampler": lambda: list(recorded("vpp")["meta"]["samplers"]),
     }
     for name in asked.keys() & set(metafunc.fixturenames):
-        file = f"{name.partition('_')[0]}.pt"
-        metafunc.parametrize(name, asked[name]() if place_of(file).is_file() else ["no recording"])
+        metafunc.parametrize(name, asked[name]())
 
 
 @pytest.fixture(scope="session")
 def vpp_oracle() -> dict[str, Any]:
     """Recorded inputs, weights and outputs of the official Video Prediction Policy code."""
-    return recorded("vpp.pt")
+    return recorded("vpp")
 
 
 @pytest.fixture(scope="session")
 def video_policy_oracle() -> dict[str, Any]:
     """Recorded inputs, weights and outputs of the official Video Policy code."""
-    return recorded("video_policy.pt")
+    return recorded("video_policy")
 
 
 @pytest.fixture(scope="session")
 def uva_oracle() -> dict[str, Any]:
     """Recorded inputs, weights and outputs of the official Unified Video Action model."""
-    return recorded("uva.pt")
+    return recorded("uva")
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.storage.store import Store
-from videopolicy.training.stages import plan
+from videopolicy.training.planning import plan
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -11,7 +11,8 @@ import torch
 
 from videopolicy import Policy
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.training.stages import build_learner, plan
+from videopolicy.training.planning import plan
+from videopolicy.training.stages import build_learner
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted([*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "docs" / "examples").rglob("*.yaml")])

@@ -12,7 +12,8 @@ import torch
 from videopolicy.recipes.ablation import load_ablation
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.store import Store
-from videopolicy.training.stages import build_learner, plan
+from videopolicy.training.planning import plan
+from videopolicy.training.stages import build_learner
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 NAMES = ("uva_libero10", "uva_robocasa", "uva_pusht", "uva_pusht_multitask", "uva_toolhang")

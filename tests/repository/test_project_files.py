@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tomllib
@@ -75,6 +76,14 @@ def test_documented_commands_exist():
         assert used <= targets, f"{document.name} names make targets that do not exist"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in readme and "make test" in readme
+
+
+def test_bytecode_is_kept_whatever_the_shell_says():
+    """Without it every process of a test compiles torch and its friends anew."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["make", "--silent", "--eval", "variables: ; @env", "variables"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "PATH=" in done.stdout and "PYTHONDONTWRITEBYTECODE" not in done.stdout
 
 
 def shell(program: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:

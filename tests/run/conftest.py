@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from toy_recipes import DIFFUSION, video
 
-from videopolicy.testing import toy_benchmark
-
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}]
-benchmark: {{type: toy, task_names: [red, blue]}}
-data: {{type: robomimic-hdf5, episodes_per_task: 6}}
-policy:
-  type: modular
-  extractor:
-    type: one-step
-    backbone:
-      type: svd
-      image_size: [16, 16]
-      frames: 2
-      stride: 2
-      latent: {{type: space-to-depth, patch: 4}}
-      text: {{type: word-text, width: 16}}
-      double_text: false
-      unet: {{channels: [32], heads: [2], attention: [true], layers: 1, time_ids_width: 8}}
-    taps: [up0]
-    former: {{type: video-former, dim: 32, depth: 1, heads: 2, dim_head: 16, latents_per_frame: 2}}
-  decoder:
-    type: dit-diffusion
-    horizon: 4
-    text: {{type: word-text, width: 16}}
-    width: 32
-    encoder_layers: 1
-    decoder_layers: 1
-    heads: 2
-    sampling_levels: {{steps: 3}}
-train:
-  - {{name: video, target: policy.extractor.backbone, steps: 40, batch_size: 4}}
-  - {{name: policy, steps: 60, batch_size: 8, cache_features: true, ema_decay: 0.9}}
-eval: {{episodes: 5, execute: 3, workers: 2, batch_size: 4, baselines: [untrained, random]}}
-tracking: []
-"""
+RECIPE = video(
+    (
+        "name: video, target: policy.extractor.backbone, steps: 40, batch_size: 4",
+        "name: policy, steps: 60, batch_size: 8, cache_features: true, ema_decay: 0.9",
+    ),
+    "episodes: 5, execute: 3, workers: 2, batch_size: 4, baselines: [untrained, random]",
+    decoder=f"{DIFFUSION}, encoder_layers: 1, decoder_layers: 1, sampling_levels: {{steps: 3}}",
+    data="episodes_per_task: 6",
+)
 
 # Checkpoints come quickly, so that a kill falls between two of them. A test run in the background inherits that
 # Ctrl-C is ignored; the program under test must not.
@@ -92,11 +68,19 @@ class Runner:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory) -> Runner:
-    """The recipe, run once without being disturbed."""
-    runner = Runner(tmp_path_factory.mktemp("whole"))
-    runner.finish()
-    return runner
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """The recipe, run once without being disturbed; every process of tests goes on with a copy of its own."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    whole = shared / "uninterrupted"
+    with FileLock(shared / "uninterrupted.lock"):
+        if not (whole / "finished").exists():
+            Runner(whole).finish()
+            (whole / "finished").touch()
+    copy = tmp_path_factory.mktemp("whole") / "copy"
+    shutil.copytree(whole, copy, copy_function=shutil.copy2)
+    return Runner(copy)
 
 
 @pytest.fixture(scope="session")

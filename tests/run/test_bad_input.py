@@ -9,18 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import vpolicy
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def refused(runner: Any, *overrides: str) -> str:
-    """Run, expect a refusal, and return what it said."""
+    """Run in a process of its own, expect a refusal, and return what it said."""
     before = len(runner.output()) if (runner.folder / "output.txt").exists() else 0
     process = runner.start(*overrides)
     code = process.wait(200)
     said = runner.output()[before:]
     assert code == 2, said
+    assert "Traceback" not in said
+    return said
+
+
+def refused_here(runner: Any, *overrides: str) -> str:
+    """The same in this process, where what would be a traceback is raised."""
+    done = vpolicy(runner.folder, "run", str(runner.recipe), *overrides, VPOLICY_HOME=str(runner.folder / "home"))
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
     assert "Traceback" not in said
     return said
 
@@ -35,13 +45,13 @@ def test_weights_with_other_keys_list_both_sides(uninterrupted: Any, tmp_path: P
     state["surplus.weight"] = state.pop("unet.conv_in.weight").clone()
     save_file(state, tmp_path / "weights.safetensors")
     (tmp_path / "config.json").write_text((stage / "config.json").read_text())
-    said = refused(uninterrupted, f"train.video.init_from={tmp_path}", "name=other-keys")
+    said = refused_here(uninterrupted, f"train.video.init_from={tmp_path}", "name=other-keys")
     assert "1 keys are missing (unet.conv_in.weight), 1 are unexpected (surplus.weight)" in said
     (tmp_path / "weights.safetensors").write_bytes((tmp_path / "weights.safetensors").read_bytes()[:1000])
-    assert f"The weights in {tmp_path} cannot be read" in refused(
+    assert f"The weights in {tmp_path} cannot be read" in refused_here(
         uninterrupted, f"train.video.init_from={tmp_path}", "name=other-keys"
     )
-    said = refused(uninterrupted, f"train.video.init_from={tmp_path / 'nowhere'}", "name=other-keys")
+    said = refused_here(uninterrupted, f"train.video.init_from={tmp_path / 'nowhere'}", "name=other-keys")
     assert "there are no weights in" in said
 
 
@@ -62,6 +72,7 @@ def test_a_file_in_the_place_of_a_run_folder(uninterrupted: Any) -> None:
     assert "runs/taken cannot be written" in said and "move it away" in said
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_that_was_finished(runner_in: Any, tmp_path: Path) -> None:
     mounted = tmp_path / "small-disk"
     mounted.mkdir()
@@ -80,6 +91,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(runner_in: Any, tmp_path: P
         subprocess.run(["umount", str(mounted)], check=True)
 
 
+@pytest.mark.slow
 def test_a_simulator_that_keeps_dying_is_an_error_and_no_failure(uninterrupted: Any, runner_in: Any) -> None:
     uninterrupted.finish("benchmark.dies_at=[1,4]", "data.path=" + str(data_of(uninterrupted)), "name=dying")
     runner = runner_in(uninterrupted.folder)
@@ -101,5 +113,5 @@ def test_data_that_was_cut_short(uninterrupted: Any, tmp_path: Path) -> None:
     for file in data_of(uninterrupted).glob("*.hdf5"):
         content = file.read_bytes()
         (tmp_path / file.name).write_bytes(content[: len(content) // 2])
-    said = refused(uninterrupted, f"data.path={tmp_path}", "data.episodes_per_task=5", "name=cut")
+    said = refused_here(uninterrupted, f"data.path={tmp_path}", "data.episodes_per_task=5", "name=cut")
     assert str(tmp_path) in said

@@ -12,12 +12,14 @@ from typing import Any
 
 import psutil
 import pytest
+from command import vpolicy
 
 
 def lines(path: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_killed_in_every_phase(uninterrupted: Any, tmp_path: Path, runner_in: Any) -> None:
     runner = runner_in(tmp_path / "killed")
     home = tmp_path / "killed" / "home"
@@ -70,6 +72,7 @@ def test_the_number_of_workers_changes_nothing(uninterrupted: Any, workers: int,
     assert runner.records() == expected
 
 
+@pytest.mark.slow
 def test_batch_mates_change_nothing(uninterrupted: Any, runner_in: Any) -> None:
     """Half of the episodes, then the rest: every episode meets other mates than in the whole run."""
     uninterrupted.finish("eval.episodes=2", "name=mates")
@@ -82,12 +85,14 @@ def test_batch_mates_change_nothing(uninterrupted: Any, runner_in: Any) -> None:
 
 
 def test_another_seed_is_refused_in_the_same_folder(uninterrupted: Any) -> None:
-    process = uninterrupted.start("seed=1")
-    assert process.wait(120) == 2
-    assert "different: seed" in uninterrupted.output()
-    assert "Traceback" not in uninterrupted.output()
+    home = str(uninterrupted.folder / "home")
+    done = vpolicy(uninterrupted.folder, "run", str(uninterrupted.recipe), "seed=1", VPOLICY_HOME=home)
+    assert done.returncode == 2
+    assert "different: seed" in done.stdout + done.stderr
+    assert "Traceback" not in uninterrupted.output() + done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, runner_in: Any) -> None:
     runner = runner_in(tmp_path / "interrupted")
     process = runner.start()

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from command import vpolicy as vpolicy_here
 from typer.testing import CliRunner
 
 from videopolicy.cli.main import app
@@ -104,12 +105,13 @@ def vpolicy(tmp_path: Path):
     return vpolicy
 
 
+@pytest.mark.slow
 def test_it_trains_on_videos_of_all_tasks_and_actions_of_some(vpolicy, tmp_path: Path) -> None:
     seen = {
         task: record(tmp_path / f"single_stage/kitchen_drawer/{task}/2024-05-03/demo_gentex_im256_randcams.hdf5", task)
         for task in TASKS
     }
-    refused = vpolicy("run", "small.yaml")
+    refused = vpolicy_here(tmp_path, "run", "small.yaml", VPOLICY_HOME=str(tmp_path / "home"))
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "RoboCasa's simulator is not part of this version" in refused.stderr
     assert "eval.episodes=0" in refused.stderr

@@ -71,6 +71,20 @@ def test_what_was_left_half_made_is_made_again(fake_uv, spec, tmp_path):
     assert not (folder / "half").exists()
 
 
+def test_one_that_was_moved_is_used_and_one_without_its_interpreter_is_made_again(fake_uv, spec, tmp_path):
+    environments.interpreter(spec, tmp_path / "home")
+    assert "--relocatable" in fake_uv.read_text().splitlines()[0]
+    (tmp_path / "home").rename(tmp_path / "moved")
+    python = environments.interpreter(spec, tmp_path / "moved")
+    assert python.is_file() and len(fake_uv.read_text().splitlines()) == 2
+    python.unlink()  # a copy on a machine that has no such Python: the link leads nowhere
+    python.symlink_to(tmp_path / "nowhere")
+    assert not environments.is_ready(spec, tmp_path / "moved")
+    python.parent.joinpath("half").touch()
+    assert environments.interpreter(spec, tmp_path / "moved").is_file()
+    assert len(fake_uv.read_text().splitlines()) == 4 and not python.parent.joinpath("half").exists()
+
+
 def test_two_at_a_time_make_one(fake_uv, spec, tmp_path):
     found = []
     threads = [

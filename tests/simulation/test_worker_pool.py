@@ -161,7 +161,7 @@ CORE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from videopolicy.simulation import WorkerPool
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 benchmark = ToyBenchmark(hangs_at=(0, 1))
 with WorkerPool(benchmark.launch(), Path(sys.executable), 2, Path(sys.argv[1])) as pool:

@@ -16,7 +16,7 @@ from videopolicy.storage.store import Store
 from videopolicy.testing import toy_batch
 from videopolicy.training.checkpoints import load_normalizer, save_normalization
 from videopolicy.training.normalization import Normalizer, statistics_for
-from videopolicy.training.stages import plan
+from videopolicy.training.planning import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"  # actions dx, dy, dz, gripper; state hand_x .. gripper_opening

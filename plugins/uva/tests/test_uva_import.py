@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from recordings import recorded
 from torch import nn
 from vpolicy_uva.components import Uva, UvaJoint
 from vpolicy_uva.importing import UvaImporter
@@ -99,7 +100,7 @@ class TestNames:
         variants = {"pusht": "PUSHT", "libero10": "LIBERO", "umi": "UMI", "toolhang": "TOOLHANG"}
         variant = getattr(official, variants.get(case, "PAST" if case == "history_action" else "PUSHT"))
         variant = replace(variant, aggregation="conv_ori") if case == "conv_ori" else variant
-        state = files.recorded()["state"]
+        state = recorded("uva")["state"]
         shapes = {name: tuple(value.shape) for name, value in state[case].items()}
         assert shapes == official.model(variant, official.Sizes(32, 2, 32, 2, 32, 2))
         assert {name: tuple(value.shape) for name, value in state["vae"].items()} == official.autoencoder((32,) * 5)

@@ -25,8 +25,9 @@ from videopolicy.recipes.recipe import Normalization, load_recipe
 from videopolicy.storage.store import Store
 from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation
 from videopolicy.training.normalization import Normalizer
+from videopolicy.training.planning import plan
 from videopolicy.training.session import Session
-from videopolicy.training.stages import build_learner, load_policy, plan, train
+from videopolicy.training.stages import build_learner, load_policy, train
 
 spec = importlib.util.spec_from_file_location("uva_official_files", Path(__file__).with_name("uva_official_files.py"))
 files = sys.modules["uva_official_files"] = importlib.util.module_from_spec(spec)

@@ -92,9 +92,10 @@ def test_inverse_dynamics_needs_nothing_but_the_frames() -> None:
     assert policy.infer_actions(frames, RowGenerator.from_seeds([0, 1])).shape == (2, 4, 4)
 
 
-def test_they_are_predicted_as_a_whole() -> None:
-    with pytest.raises(ValueError, match="leave predicted_views out"):
-        concatenated(predicted_views=("front",))
+@pytest.mark.parametrize("chosen", ["predicted_views", "seen_views"])
+def test_they_are_one_clip_as_a_whole(chosen: str) -> None:
+    with pytest.raises(ValueError, match="leave predicted_views and seen_views out"):
+        concatenated(**{chosen: ("front",)})
 
 
 def test_the_policys_own_guidance_is_that_of_its_videos() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -25,18 +23,10 @@ def module_at(path: Path) -> Any:
     return sys.modules[path.stem]
 
 
-ROOT = Path(__file__).resolve().parents[3]
 official = module_at(Path(__file__).with_name("uva_official_names.py"))
 TINY = official.Sizes(32, 2, 16, 1, 24, 2, cells=16)
 TINY_WIDTHS = (32, 32, 32)
 NORMALIZER = "normalizer.params_dict."
-
-
-def recorded() -> dict[str, Any]:
-    path = Path(os.environ.get("VPOLICY_SHARED", ROOT.parent / "shared")) / "oracles/uva.pt"
-    if not path.is_file():
-        pytest.skip(f"no recorded outputs of the official code at {path}; set VPOLICY_SHARED to their folder")
-    return torch.load(path, weights_only=True)
 
 
 def field_of(name: str, low: list[float], high: list[float], kept: slice = slice(0, 0), eps: float = 1e-7) -> Any:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from recordings import released_names
 from torch import Tensor, nn
 from vpolicy_video_policy.action_unet import ConditionalUNet
 from vpolicy_video_policy.adapter import CnnAdapter
@@ -75,11 +73,7 @@ def test_the_official_names_and_shapes() -> None:
     """Every tensor of the released checkpoint has its place, and no place is left."""
     from vpolicy_video_policy.importing.names import action_unet_names, adapter_names
 
-    root = Path(os.environ.get("VPOLICY_SHARED", Path(__file__).resolve().parents[4] / "shared"))
-    path = root / "oracles" / "video_policy_released_keys.json"
-    if not path.is_file():
-        pytest.skip(f"no names of the released checkpoint at {path}; set VPOLICY_SHARED to their folder")
-    shapes = json.loads(path.read_text(encoding="utf-8"))
+    shapes = released_names()
     families = zip(
         ("vision_encoder.", "pose_pred_net."), (adapter_names, action_unet_names), official_size(), strict=True
     )

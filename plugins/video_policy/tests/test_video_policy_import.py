@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recordings import released_names
 from torch import Tensor, nn
 from vpolicy_video_policy.importing import OpenClipTextImporter, VideoPolicyImporter
 from vpolicy_video_policy.importing import names as renaming
@@ -250,13 +249,9 @@ def test_the_official_names_and_shapes_are_those_of_the_recipe() -> None:
         "conditioner.embedders.3.encoder.": 248,
     }
     assert {prefix: sum(name.startswith(prefix) for name in state) for prefix in families} == families
-    released = (
-        Path(os.environ.get("VPOLICY_SHARED", ROOT.parent / "shared")) / "oracles/video_policy_released_keys.json"
-    )
-    if released.is_file():
-        inside = "model.diffusion_model."
-        found = {name.removeprefix(inside): [*value.shape] for name, value in state.items() if name.startswith(inside)}
-        assert found == json.loads(released.read_text())
+    inside = "model.diffusion_model."
+    found = {name.removeprefix(inside): [*value.shape] for name, value in state.items() if name.startswith(inside)}
+    assert found == released_names()
     # Of the right shapes, and of no size.
     hollow = {name: torch.zeros(1).expand(value.shape) for name, value in state.items()}
     hollow["conditioner.embedders.3.encoder.quant_conv.bias"] = torch.ones(8)

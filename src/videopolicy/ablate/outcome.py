@@ -12,7 +12,7 @@ from videopolicy.compare.model import Comparison, Entry
 from videopolicy.recipes.ablation import LoadedAblation, Variant
 from videopolicy.results.intervals import Interval
 from videopolicy.results.records import EpisodeLog
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import digest, protocol_of
 from videopolicy.storage.run_folder import RunFolder
 
 Verdict = Literal["inside", "outside", "not run", "not measured", "other base", "no number"]
@@ -93,7 +93,7 @@ def measured(variants: Sequence[Variant], runs: Path) -> list[Comparison]:
     for variant in variants:
         folder = runs / variant.recipe.name
         if EpisodeLog(RunFolder(folder).episodes_file).done:
-            groups.setdefault(digest(variant.recipe.benchmark.protocol()), []).append(folder)
+            groups.setdefault(digest(protocol_of(variant.recipe.benchmark)), []).append(folder)
     return [compare(folders, policies=("trained",)) for folders in groups.values()]
 
 

@@ -22,7 +22,7 @@ from videopolicy.storage.identity import digest
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
-from videopolicy.training.stages import plan
+from videopolicy.training.planning import plan
 
 _WEIGHT_BYTES = 4
 _MOMENTS = 2

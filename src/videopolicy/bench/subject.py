@@ -25,7 +25,8 @@ from videopolicy.testing import toy_observation
 from videopolicy.training.checkpoints import load_normalizer
 from videopolicy.training.inputs import ensure_initial_weights
 from videopolicy.training.normalization import Normalizer, statistics_for
-from videopolicy.training.stages import PlannedStage, build_learner, load_stages, plan
+from videopolicy.training.planning import PlannedStage, plan
+from videopolicy.training.stages import build_learner, load_stages
 from videopolicy.types import Observation, RowGenerator
 from videopolicy.weights import random_weights
 

@@ -20,6 +20,7 @@ from videopolicy.cli import (
     report,
     run,
     show,
+    store,
 )
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.console.threads import wait_briefly
@@ -46,6 +47,7 @@ app.command("show")(show.show)
 app.command("report")(interruptible(report.report))
 app.add_typer(env.app, name="env", help="Make and check simulators' environments.")
 app.add_typer(data.app, name="data", help="Collect and inspect demonstrations.")
+app.add_typer(store.app, name="store", help="List, verify and prune what runs have computed.")
 
 
 def main() -> None:

@@ -41,7 +41,10 @@ def quality(
     reporter = Reporter(quiet)
     dataset = open_data(recipe, store, reporter) if recipe.data else None
     if dataset is None:
-        raise DataError("The data of this run are not on this machine.", f"Run it here: vpolicy run {recipe.name}.")
+        raise DataError(
+            "The data of this run are not on this machine, or a simulator with other code has collected them.",
+            f"Collect them here: vpolicy data collect {run / 'recipe.yaml'}.",
+        )
     trained = trained_stages(recipe, run, store, reporter)
     assert trained is not None  # of a run that is named
     session = Session.here(recipe, store, reporter)

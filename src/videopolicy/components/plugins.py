@@ -9,7 +9,8 @@ import hashlib
 import importlib.util
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import cached_property
+from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ import pluggy
 
 from videopolicy.components import hookspecs
 from videopolicy.components.kinds import Component
+from videopolicy.components.sources import code_hash, package_code, with_neighbours
 from videopolicy.errors import PluginError
 
 
@@ -31,6 +33,8 @@ class Plugin:
         components: What it provides.
         error: Why it could not be loaded, if it could not.
         source_hash: Hash of a single file's text; empty for installed packages.
+        module: What was imported, of an installed package.
+        installed: What that was installed from, if that is known.
     """
 
     name: str
@@ -38,6 +42,24 @@ class Plugin:
     components: list[type[Component]] = field(default_factory=list)
     error: Exception | None = None
     source_hash: str = ""
+    module: ModuleType | None = None
+    installed: Distribution | None = None
+
+    @cached_property
+    def code(self) -> str:
+        """Says which code it is: the version where one was installed, a hash of the sources where they can be edited.
+
+        The sources are read when somebody asks, and once: an edit counts from the next process on, as an import does.
+        The core's own are no plugin's: what identifies a result names those that decide it.
+        """
+        if self.source_hash:
+            return f"{self.distribution} {code_hash(with_neighbours(Path(self.name)))}"
+        if self.module is None or self.module.__name__.partition(".")[0] == _CORE:
+            return self.distribution
+        return package_code(self.module, self.installed)
+
+
+_CORE = "videopolicy"
 
 
 def _components(manager: pluggy.PluginManager, module: Any) -> list[type[Component]]:
@@ -59,11 +81,12 @@ def installed_plugins() -> list[Plugin]:
     manager, found = _manager(), []
     for point in sorted(entry_points(group=hookspecs.ENTRY_POINT_GROUP), key=lambda p: p.name):
         distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-        plugin = Plugin(point.name, distribution)
+        plugin = Plugin(point.name, distribution, installed=point.dist)
         try:
-            module = point.load()
-            manager.register(module, point.name)
-            plugin.components = _components(manager, module)
+            loaded = point.load()
+            plugin.module = sys.modules[point.module]
+            manager.register(loaded, point.name)
+            plugin.components = _components(manager, loaded)
         except Exception as error:  # kept, and explained when one of its names is asked for
             plugin.error = error
         found.append(plugin)
@@ -81,7 +104,9 @@ def file_plugin(path: Path) -> Plugin:
     path = path.resolve()
     if not path.is_file():
         raise PluginError(f"The plugin file {path} does not exist.", "Give a path relative to the recipe's folder.")
-    name = f"vpolicy_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    text = path.read_bytes()
+    # Edited, it is another module: what is hashed is what runs.
+    name = f"vpolicy_file_{path.stem}_{hashlib.sha256(str(path).encode() + text).hexdigest()[:8]}"
     module = sys.modules.get(name) or _import_file(name, path)
     manager = _manager()
     manager.register(module, name)
@@ -99,7 +124,7 @@ def file_plugin(path: Path) -> Plugin:
             f"The plugin file {path} defines no component.",
             "Subclass one of videopolicy's component kinds in it, or implement vpolicy_components().",
         )
-    return Plugin(str(path), "file", components, source_hash=hashlib.sha256(path.read_bytes()).hexdigest())
+    return Plugin(str(path), "file", components, source_hash=hashlib.sha256(text).hexdigest())
 
 
 def _import_file(name: str, path: Path) -> ModuleType:

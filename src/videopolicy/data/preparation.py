@@ -14,7 +14,7 @@ from videopolicy.errors import DataError
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.simulators.environments import interpreter
 from videopolicy.storage.files import locked
-from videopolicy.storage.identity import digest, identity
+from videopolicy.storage.identity import collected_by, digest, identity
 from videopolicy.storage.provenance import DataFacts
 from videopolicy.storage.store import Store
 
@@ -72,7 +72,7 @@ def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
     data = recipe.required_data()
     return digest(
         {
-            "benchmark": identity(recipe.benchmark, recipe.registry),
+            "benchmark": collected_by(recipe.benchmark),
             "request": request.model_dump(),
             "dataset": [data.type, identity(data, recipe.registry)["sources"]],
         }
@@ -82,9 +82,11 @@ def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
 def _collected(
     recipe: Recipe, request: DemonstrationRequest, store: Store, reporter: Reporter
 ) -> tuple[Path, DataFacts]:
+    data = recipe.required_data()
     key = _demonstrations_key(recipe, request)
     folder = store.folder("datasets", key)
     if (recorded := store.finished(folder)) is not None:
+        store.used(folder)
         facts = DataFacts.model_validate(recorded)
         reporter.line(f"collect demonstrations: done earlier ({sum(facts.episodes.values())} episodes)")
         return folder / facts.folder, facts.model_copy(update={"reused": True})
@@ -93,7 +95,7 @@ def _collected(
     python = interpreter(recipe.benchmark.launch(), say=reporter.line)
     started = time.monotonic()
     with locked(folder, "collecting these demonstrations"):
-        writer = recipe.required_data().writer(folder, recipe.benchmark.spaces())
+        writer = data.writer(folder, recipe.benchmark.spaces())
         collected = collect(
             recipe.benchmark,
             request,
@@ -106,6 +108,8 @@ def _collected(
     seconds = time.monotonic() - started
     facts = DataFacts(
         key=key,
+        type=data.type,
+        benchmark=recipe.benchmark.type,
         folder=str(collected.folder.relative_to(folder)),
         episodes=collected.episodes,
         seconds=seconds,

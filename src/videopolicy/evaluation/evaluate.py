@@ -16,12 +16,13 @@ from videopolicy.evaluation.rollout import Rollout
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import digest, protocol_of
 from videopolicy.storage.provenance import ChunkSeconds, EvaluationFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.training.checkpoints import load_normalizer
+from videopolicy.training.planning import PlannedStage
 from videopolicy.training.session import Session
-from videopolicy.training.stages import PlannedStage, build_learner, load_policy
+from videopolicy.training.stages import build_learner, load_policy
 
 
 def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, python: Path) -> EvaluationFacts | None:
@@ -92,7 +93,7 @@ def make_rollout(
         recipe.eval,
         pool,
         EpisodeLog(folder.episodes_file),
-        digest(recipe.benchmark.protocol()),
+        digest(protocol_of(recipe.benchmark)),
         recipe.seed,
         session.reporter,
         folder if policy == "trained" else None,

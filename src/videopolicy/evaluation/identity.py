@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videopolicy.recipes.recipe import Recipe
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import digest, protocol_of
 from videopolicy.storage.provenance import RunIdentity
 
 
@@ -19,7 +19,7 @@ def run_identity(recipe: Recipe, stages: Sequence[str] = ()) -> RunIdentity:
     return RunIdentity(
         stages=tuple(stages),
         acting=digest(recipe.policy.model_dump(mode="json")),
-        protocol=recipe.benchmark.protocol(),
+        protocol=protocol_of(recipe.benchmark),
         execute=recipe.eval.execute,
         batch_size=recipe.eval.batch_size,
         seed=recipe.seed,

@@ -18,8 +18,8 @@ from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 
 if TYPE_CHECKING:
+    from videopolicy.training.planning import PlannedStage
     from videopolicy.training.session import Session
-    from videopolicy.training.stages import PlannedStage
 
 _HOPELESS = 3
 """Failures, before anything has succeeded, after which the rest is not tried: the nodes miss what all units need."""

@@ -14,8 +14,8 @@ from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 
 if TYPE_CHECKING:
+    from videopolicy.training.planning import PlannedStage
     from videopolicy.training.session import Session
-    from videopolicy.training.stages import PlannedStage
 
 
 class Executor(Protocol):

@@ -5,32 +5,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from videopolicy.evaluation.evaluate import facts_of, report_success
 from videopolicy.evaluation.identity import run_identity
+from videopolicy.executors.sender import Sender
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import written_whole
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import code_behind, digest
 from videopolicy.storage.provenance import EvaluationFacts
 from videopolicy.storage.run_folder import RunFolder
+from videopolicy.training.planning import PlannedStage
 from videopolicy.training.session import Session
-from videopolicy.training.stages import PlannedStage
-
-if TYPE_CHECKING:
-    from videopolicy.executors.cluster import ClusterExecutor
 
 
 def evaluate_in_units(
-    executor: ClusterExecutor, session: Session, planned: list[PlannedStage], folder: RunFolder
+    sender: Sender, session: Session, planned: list[PlannedStage], folder: RunFolder
 ) -> EvaluationFacts | None:
     """Run all missing episodes on an engine; `videopolicy.evaluation.evaluate.evaluate` does it in this process.
 
     The records are the same, up to wall times: an episode's noise and its row in the batch follow from its number.
 
     Args:
-        executor: The engine.
+        sender: The engine.
         session: The recipe, and the store that all nodes share.
         planned: Its trained stages.
         folder: Of the run.
@@ -44,7 +41,7 @@ def evaluate_in_units(
     recipe, reporter = session.recipe, session.reporter
     log = EpisodeLog(folder.episodes_file)
     done = log.done
-    units = list(_units(executor.shards, session, planned, done))
+    units = list(_units(sender.shards, session, planned, done))
     total = len(("trained", *recipe.eval.baselines)) * len(recipe.benchmark.tasks()) * recipe.eval.episodes
     if not units:
         reporter.line(f"evaluate: done earlier ({total} episodes)")
@@ -53,9 +50,9 @@ def evaluate_in_units(
     chunk_seconds: dict[str, list[float]] = {unit.policy: [] for unit in units}
     missing = sum(len(unit.episodes) for unit in units)
     solved = 0
-    reporter.line(f"evaluate: {missing} episodes in {len(units)} units ({executor.name})")
+    reporter.line(f"evaluate: {missing} episodes in {len(units)} units ({sender.name})")
     with reporter.stage("evaluate", total, total - missing) as progress:
-        for outcome in executor.succeeded(units, folder.logs / "units", reporter):
+        for outcome in sender.succeeded(units, folder.logs / "units", reporter):
             unit, shard = outcome.unit, outcome.value
             assert isinstance(unit, EvaluationUnit) and isinstance(shard, Shard)
             for name, content in shard.trajectories.items():
@@ -71,7 +68,7 @@ def evaluate_in_units(
     for policy in chunk_seconds:
         report_success(policy, recipe, log, reporter)
     facts = facts_of(session, time.monotonic() - started, chunk_seconds)
-    return facts.model_copy(update={"executor": executor.name})
+    return facts.model_copy(update={"executor": sender.name})
 
 
 def _units(
@@ -89,7 +86,7 @@ def _units(
     if length > batch:
         length = length // batch * batch
     workplace, text = Workplace.here(session.store), recipe_text(recipe)
-    keys = tuple(one.key for one in planned)
+    keys, code = tuple(one.key for one in planned), code_behind(recipe.components(), recipe.registry)
     run_id = digest(run_identity(recipe, keys).model_dump(mode="json"))
     for policy in policies:
         for task in tasks:
@@ -97,4 +94,4 @@ def _units(
                 last = min(first + length, episodes)
                 missing = tuple(e for e in range(first, last) if (policy, task.name, e) not in done)
                 if missing:
-                    yield EvaluationUnit(workplace, text, run_id, keys, policy, task.name, first, last, missing)
+                    yield EvaluationUnit(workplace, text, run_id, keys, policy, task.name, first, last, missing, code)

@@ -23,7 +23,7 @@ from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
-from videopolicy.storage.identity import digest
+from videopolicy.storage.identity import code_behind, digest
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
@@ -141,6 +141,7 @@ class EvaluationUnit(Unit):
         task: Name of the task.
         first, last: The range of episodes, ``last`` excluded.
         episodes: Those of them that are still missing.
+        code: Identifies the code that the driver runs them with; empty where any will do.
     """
 
     run_id: str
@@ -150,6 +151,7 @@ class EvaluationUnit(Unit):
     first: int
     last: int
     episodes: tuple[int, ...]
+    code: str = ""
 
     @property
     def id(self) -> str:
@@ -163,15 +165,15 @@ class EvaluationUnit(Unit):
         """Run the missing episodes.
 
         Raises:
-            StorageError: The trained stages are not on this node.
+            StorageError: The trained stages are not on this node, or it has other code than the driver.
             SimulationError: The simulator cannot start here.
         """
         from videopolicy.evaluation.evaluate import make_rollout, simulators
         from videopolicy.results.records import EpisodeLog
         from videopolicy.simulators.environments import interpreter
         from videopolicy.training.inputs import ensure_inputs
+        from videopolicy.training.planning import PlannedStage
         from videopolicy.training.session import Session
-        from videopolicy.training.stages import PlannedStage
 
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
         stages = zip(recipe.train, self.stages, strict=True)
@@ -182,6 +184,10 @@ class EvaluationUnit(Unit):
                     f"The node {socket.gethostname()} has no trained stage '{one.stage.name}' in {one.folder}.",
                     "Set VPOLICY_HOME to a folder that all nodes share.",
                 )
+        if self.code and self.code != code_behind(recipe.components(), recipe.registry):
+            raise StorageError(
+                f"The node {socket.gethostname()} has other code than the driver.", "Install the same code everywhere."
+            )
         ensure_inputs(recipe)
         python = interpreter(recipe.benchmark.launch(), root=store.root, say=reporter.line)
         with tempfile.TemporaryDirectory(prefix="vpolicy-") as name:
@@ -250,20 +256,21 @@ class StageUnit(Unit):
         if self.processes > 1:
             self._in_a_process_of_its_own(reporter)
         from videopolicy.data.preparation import open_data
-        from videopolicy.training import stages
         from videopolicy.training.inputs import ensure_inputs
+        from videopolicy.training.planning import plan
         from videopolicy.training.session import Session
+        from videopolicy.training.stages import train
 
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
         ensure_inputs(recipe)
         dataset = open_data(recipe, store, reporter) if recipe.data else None
-        planned = next(one for one in stages.plan(recipe, dataset, store) if one.stage.name == self.name)
+        planned = next(one for one in plan(recipe, dataset, store) if one.stage.name == self.name)
         if planned.key != self.key or (recipe.data is not None and dataset is None):
             raise StorageError(
-                f"The node {socket.gethostname()} has other data or another version of a plugin than the driver.",
-                "Install the same versions everywhere, and set VPOLICY_HOME to a folder that all nodes share.",
+                f"The node {socket.gethostname()} has other data or other code than the driver.",
+                "Install the same code everywhere, and set VPOLICY_HOME to a folder that all nodes share.",
             )
-        return stages.train(Session.here(recipe, store, reporter), planned, dataset)
+        return train(Session.here(recipe, store, reporter), planned, dataset)
 
     def _in_a_process_of_its_own(self, reporter: Reporter) -> None:
         """Lightning starts the other processes by repeating this one's command, which must do nothing but train."""

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
 
 from videopolicy.console.progress import Reporter
 from videopolicy.data.preparation import prepare_data
 from videopolicy.errors import VpolicyError
-from videopolicy.executors.units import Outcome, StageUnit, Unit, Workplace, recipe_text
+from videopolicy.executors.sender import Sender
+from videopolicy.executors.units import StageUnit, Workplace, recipe_text
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.store import Store
 from videopolicy.training.inputs import ensure_inputs
-from videopolicy.training.stages import PlannedStage, plan
-
-
-class Sender(Protocol):
-    """What carries out units; see `videopolicy.executors.cluster.ClusterExecutor.succeeded`."""
-
-    def succeeded(self, units: Sequence[Unit], logs: Path, reporter: Reporter) -> Iterator[Outcome]: ...
+from videopolicy.training.planning import PlannedStage, plan
 
 
 def train_all(recipes: Sequence[Recipe], store: Store, sender: Sender, reporter: Reporter) -> dict[str, StageFacts]:

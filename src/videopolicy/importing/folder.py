@@ -19,8 +19,7 @@ from videopolicy.contracts.dataset import Statistics
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import RecipeError, StorageError, WeightsError
 from videopolicy.recipes.recipe import Normalization, Recipe
-from videopolicy.storage.files import storage_errors, write_json
-from videopolicy.storage.identity import file_digest
+from videopolicy.storage.files import file_digest, storage_errors, write_json
 from videopolicy.training.checkpoints import refuse_misfit, save_normalization
 from videopolicy.training.stages import build_learner
 from videopolicy.training.weight_files import CONFIG, NORMALIZATION, WEIGHTS

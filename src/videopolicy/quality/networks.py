@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from videopolicy.errors import WeightsError, listing
 from videopolicy.importing.reading import read_checkpoint
-from videopolicy.storage.identity import file_digest
+from videopolicy.storage.files import file_digest
 
 SMALLEST_IMAGE = 32
 """Height and width in pixels below which AlexNet's pooling has nothing left."""

@@ -42,14 +42,19 @@ def environment_folder(spec: WorkerSpec, root: Path | None = None) -> Path | Non
 def is_ready(spec: WorkerSpec, root: Path | None = None) -> bool:
     """Whether the interpreter is there without anything having to be installed."""
     folder = environment_folder(spec, root)
-    return folder is None or Store.finished(folder) is not None
+    return folder is None or _usable(folder)
+
+
+def _usable(folder: Path) -> bool:
+    """Whether an environment was finished and has its interpreter still: a copy from another machine may not."""
+    return Store.finished(folder) is not None and (folder / "bin" / "python").is_file()
 
 
 def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str], None] = lambda text: None) -> Path:
     """The Python that runs a simulator; its environment is made when it is not there yet.
 
-    An environment that was left half made, by a crash or ``kill -9``, is thrown away and made again. Two
-    processes that want the same one wait for each other.
+    An environment that was left half made, by a crash or ``kill -9``, or whose interpreter is not on this machine, is
+    thrown away and made again. Two processes that want the same one wait for each other.
 
     Args:
         spec: What to run. ``VPOLICY_<NAME>_PYTHON`` overrides its environment.
@@ -66,12 +71,13 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
     if folder is None:
         return Path(sys.executable)
     python = folder / "bin" / "python"
-    if Store.finished(folder):
+    if _usable(folder):
+        Store.used(folder)
         return python
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with locked_file(folder.with_name(f".{folder.name}.lock"), f"the environment {folder}", wait=True):
-        if not Store.finished(folder):
+        if not _usable(folder):
             say(f"Making the environment of '{spec.environment}' in {folder}")
             _make(spec, folder, python)
     return python
@@ -146,10 +152,12 @@ def _make(spec: WorkerSpec, folder: Path, python: Path) -> None:
     with storage_errors(folder):
         shutil.rmtree(folder, ignore_errors=True)
     version = spec.python or f"{sys.version_info.major}.{sys.version_info.minor}"
-    _run([program, "venv", "--python", version, str(folder)], spec)
+    # What uv puts into a relocatable environment finds its interpreter when the folder has been moved.
+    _run([program, "venv", "--relocatable", "--python", version, str(folder)], spec)
     needs = ["--requirements", str(spec.requirements), *_WORKER_NEEDS]
     _run([program, "pip", "install", "--python", str(python), *needs], spec)
-    Store.finish(folder, {"requirements": str(spec.requirements), "python": version})
+    facts = {"requirements": str(spec.requirements), "python": version, "environment": spec.environment}
+    Store.finish(folder, facts, hashed=False)  # ten thousands of files, which are made again in a minute
 
 
 def _run(command: list[str], spec: WorkerSpec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -14,7 +15,7 @@ from warnings import catch_warnings, simplefilter
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from videopolicy.errors import StorageError
+from videopolicy.errors import BusyError, StorageError
 
 _HINTS = {
     errno.ENOSPC: "Free some space on that disk and run the same command again; nothing finished is lost.",
@@ -83,6 +84,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -101,7 +108,7 @@ def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
         wait: Whether to wait for another process that holds it, which may leave nothing to be done.
 
     Raises:
-        StorageError: Another process holds it.
+        BusyError: Another process holds it.
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +123,7 @@ def locked_file(path: Path, what: str, wait: bool = False) -> Iterator[None]:
         with storage_errors(path):
             lock = _acquired(path, -1 if wait else 0)
     except Timeout:
-        raise StorageError(
+        raise BusyError(
             f"Another process is working on {what}.", "Wait for it, or end it, and run this again."
         ) from None
     try:

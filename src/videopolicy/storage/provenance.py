@@ -78,6 +78,8 @@ class DataFacts(Facts):
 
     Args:
         key: Identifies them.
+        type: Of the dataset.
+        benchmark: Whose experts were asked.
         folder: Of the dataset, relative to that of the artifact.
         episodes: Kept ones by task.
         seconds: By the clock.
@@ -87,6 +89,8 @@ class DataFacts(Facts):
     """
 
     key: str = ""
+    type: str = ""
+    benchmark: str = ""
     folder: str = ""
     episodes: dict[str, int] = Field(default_factory=dict)
     seconds: float | None = None

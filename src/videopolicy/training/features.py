@@ -93,12 +93,15 @@ def cache_features(
         if array is not None:
             array.flush()
         Store.finish(folder, {"windows": len(windows), "bytes": path.stat().st_size, **clock.spent()})
+    Store.used(folder)
     facts = Store.finished(folder) or {}
     return CachedWindows(windows, np.load(path, mmap_mode="r"), facts.get("processor_seconds", 0.0))
 
 
 def _progress(folder: Path) -> dict[str, float]:
     """How many windows' features are safely in the file (``done``), and what they took."""
+    if not (folder / FEATURES).is_file():
+        return {}
     try:
         return dict(json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError):

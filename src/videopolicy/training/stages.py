@@ -1,21 +1,14 @@
-"""The stages of a recipe: what determines each of them, how they build on each other, and training them.
-
-A stage is keyed by its learner's options, its settings, its data and the stages that it starts from, not by the
-recipe's name: recipes that share a video model train it once.
-"""
+"""Training the stages of a recipe, and putting what they ended with into a policy."""
 
 from __future__ import annotations
 
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 
-from videopolicy.components.kinds import LearnerComponent
 from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import duration
 from videopolicy.contracts.dataset import Dataset, Windows
@@ -23,10 +16,9 @@ from videopolicy.contracts.extractor import CachesFeatures
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
 from videopolicy.errors import RecipeError
-from videopolicy.recipes.recipe import Recipe, Stage
+from videopolicy.recipes.recipe import Recipe
 from videopolicy.seeds import derived_seed
 from videopolicy.storage.files import locked, storage_errors
-from videopolicy.storage.identity import digest, file_digest, identity
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.store import Store
 from videopolicy.storage.surroundings import machine
@@ -41,88 +33,9 @@ from videopolicy.training.distributed import rank, wait_for
 from videopolicy.training.features import CachedWindows, cache_features
 from videopolicy.training.inputs import scaling_of
 from videopolicy.training.normalization import Normalizer, statistics_for
+from videopolicy.training.planning import PlannedStage, features_key, trained_part
 from videopolicy.training.session import Session
-from videopolicy.training.weight_files import NORMALIZATION, WEIGHTS
-
-# Not part of a stage's key: they change where and how fast it runs, not what it computes.
-_INCIDENTAL = {"target", "data_workers"}
-
-
-@dataclass
-class PlannedStage:
-    """A stage, its key, and the earlier stages whose weights it starts from.
-
-    Args:
-        stage: As the recipe has it.
-        key: Identifies the result.
-        folder: Where the result lies or will lie.
-        sources: Earlier stages, each with the path of its target inside this stage's target (empty: the same).
-    """
-
-    stage: Stage
-    key: str
-    folder: Path
-    sources: list[tuple[PlannedStage, str]] = field(default_factory=list)
-
-    @property
-    def facts(self) -> StageFacts | None:
-        """What was recorded when the stage was finished; None when it is not."""
-        recorded = Store.finished(self.folder)
-        return None if recorded is None else StageFacts.model_validate(recorded)
-
-
-def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedStage]:
-    """The stages of a recipe on a dataset, with their keys.
-
-    Args:
-        recipe: The recipe.
-        dataset: What is trained on; None where the recipe has none.
-        store: Where results lie.
-    """
-    planned: list[PlannedStage] = []
-    for stage in recipe.train:
-        sources = [
-            (earlier, earlier.stage.target.removeprefix(stage.target).removeprefix("."))
-            for earlier in planned
-            if f"{earlier.stage.target}.".startswith(f"{stage.target}.")
-        ]
-        # Where initial weights lie says nothing; what they are does.
-        incidental = _INCIDENTAL | ({"init_from"} if stage.init_from else set())
-        scaling = scaling_of(stage)
-        # What is learned from videos alone does not depend on which actions are shown, nor on how they are scaled.
-        window = trained_part(recipe, stage.target).window()
-        actions = window.horizon > 0 or window.past_actions > 0
-        fingerprint = dataset.fingerprint(actions) if dataset else ""
-        key = digest(
-            {
-                "learner": identity(recipe.part(stage.target), recipe.registry, training=True),
-                "stage": stage.model_dump(mode="json", exclude=incidental),
-                "initial": file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
-                **({"scaling": file_digest(scaling)} if scaling else {"data": fingerprint}),
-                "normalization": _scaling(recipe, actions),
-                "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
-                "seed": recipe.seed,
-                "sources": [(source.key, where) for source, where in sources],
-            }
-        )
-        planned.append(PlannedStage(stage, key, store.folder("stages", key), sources))
-    return planned
-
-
-def _scaling(recipe: Recipe, actions: bool) -> dict[str, Any]:
-    """How vectors are scaled; without actions, of the state alone."""
-    modes, state = recipe.normalization, recipe.benchmark.spaces().state
-    if actions:
-        return modes.model_dump()
-    names = state.names if state else ()
-    return {"state": modes.state, "unscaled": [name for name in modes.unscaled if name in names]}
-
-
-def trained_part(recipe: Recipe, target: str) -> LearnerComponent:
-    """What a stage trains."""
-    component = recipe.part(target)
-    assert isinstance(component, LearnerComponent)
-    return component
+from videopolicy.training.weight_files import NORMALIZATION
 
 
 def build_learner(recipe: Recipe, target: str, seed: int) -> Learner:
@@ -196,6 +109,7 @@ def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
     recipe, reporter = session.recipe, session.reporter
     stage = planned.stage
     if (facts := planned.facts) is not None:
+        session.store.used(planned.folder)
         reporter.line(f"train {stage.name}: done earlier ({facts.steps} steps, {duration(facts.seconds or 0.0)})")
         return facts.model_copy(update={"reused": True})
     joins = rank() > 0
@@ -298,17 +212,9 @@ def _cached(
             f"train.{planned.stage.name}.cache_features: '{planned.stage.target}' has no frozen features to compute.",
             "Set cache_features: false, or freeze the backbone.",
         )
-    target = recipe.part(planned.stage.target)
-    part = target.parts().get("extractor", target)
-    key = digest(
-        {
-            "extractor": identity(part, recipe.registry),
-            "sources": [(source.key, where) for source, where in planned.sources],
-            "data": dataset.fingerprint(actions=False),
-            "seed": recipe.seed,
-        }
-    )
+    key = features_key(recipe, planned, dataset)
     folder = session.store.folder("features", key)
     learner.to(device).eval()
     with locked(folder, "these frozen features", wait=True):  # stages that share them may be trained side by side
+        session.store.note_uses(planned.folder, [folder])
         return cache_features(learner, normalizer.to(device), windows, recipe.seed, folder, device, session.reporter)

@@ -1,0 +1,103 @@
+"""The lists of core modules that enter keys are complete: they are compared with what is imported."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import grimp
+import pytest
+
+import videopolicy
+from videopolicy.storage.identity import COLLECTION, CORE, TRAINING
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = [path.parent.name for path in sorted(ROOT.glob("[pb]*/*/src/vpolicy_*/__init__.py"))]
+
+# Imported on the way, without a say in what is computed.
+HARMLESS = {
+    "components.builtin": "says which parts there are",
+    "components.fields": "reads parts of a recipe, which enter keys as they were read",
+    "components.hookspecs": "finds plugins",
+    "components.kinds": "the options of a part enter keys as they were read",
+    "components.plugins": "finds plugins",
+    "components.registry": "finds plugins",
+    "components.sources": "makes keys",
+    "console.monitor": "measures time and memory",
+    "console.progress": "shows progress",
+    "contracts.benchmark": "what a benchmark declares enters keys as it is",
+    "contracts.importer": "what was imported enters keys as a file",
+    "contracts.measured": "names parts for measurements",
+    "errors": "only says what is wrong",
+    "parts.catalogue": "chooses tasks and reads published numbers; a stage sees the data",
+    "parts.files": "writes what it is given",
+    "parts.no_simulator": "says that there is none",
+    "parts.options": "what a recipe says enters keys as it was read",
+    "parts.pickles": "reads files whose content enters keys",
+    "parts.requirements": "only says what is missing",
+    "parts.weights": "offers the core's module of this name, which is judged itself",
+    "recipes.recipe": "what a recipe says enters keys as it was read",
+    "recipes.source": "what a recipe says enters keys as it was read",
+    "storage.files": "writes what it is given",
+    "storage.identity": "makes keys",
+    "storage.provenance": "describes what was done",
+    "storage.store": "finds folders",
+    "storage.surroundings": "describes the machine",
+    "training.curves": "reads what was logged",
+    "training.inputs": "checks that files are there; what they hold enters keys",
+    "training.planning": "makes keys",
+    "training.session": "carries the recipe, the store and the device",
+    "training.weight_files": "names of files",
+}
+HARMLESS_WHEN_COLLECTING = {
+    "components.kinds": "the request and the benchmark's options enter keys as they were read",
+    "console.progress": "shows progress",
+    "errors": "only says what is wrong",
+    "simulators.environments": "what it makes environments from enters keys",
+    "simulators.workers": "carries questions and answers",
+    "storage.files": "writes what it is given",
+    "storage.store": "finds folders",
+    "types": "an image and a vector are what they are",
+}
+
+
+@lru_cache(maxsize=1)
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("videopolicy", *PACKAGES, exclude_type_checking_imports=True)
+
+
+def imported_for(*modules: str) -> set[str]:
+    """Modules and what they import, directly or not, without the package's name."""
+    found = set(modules).union(*(graph().find_upstream_modules(module) for module in modules))
+    packages = {one for one in graph().modules if graph().find_children(one)}
+    return {one.removeprefix("videopolicy.") for one in found - packages if one.startswith("videopolicy.")}
+
+
+def used_by_plugins() -> set[str]:
+    """What our own plugins import of the core, and what the core offers to everybody's."""
+    offered = {f"videopolicy.{name}" for name in videopolicy._LAZY.values()}
+    own = {module for module in graph().modules if module.startswith("vpolicy_")}
+    taken = set().union(*(graph().find_modules_directly_imported_by(module) for module in own))
+    return offered | {module for module in taken if module.startswith("videopolicy.")}
+
+
+@pytest.mark.parametrize("modules", [TRAINING, COLLECTION])
+def test_the_lists_name_modules_that_exist_in_order(modules: tuple[str, ...]):
+    assert list(modules) == sorted(modules)
+    assert [name for name in modules if not (CORE / f"{name.replace('.', '/')}.py").is_file()] == []
+
+
+def test_every_module_of_the_training_path_is_judged():
+    assert len(PACKAGES) > 10
+    entries = ("videopolicy.training.stages", "videopolicy.components.builtin")
+    imported = imported_for(*entries, *used_by_plugins())
+    assert imported - set(TRAINING) - set(HARMLESS) == set(), "Does it decide what a stage computes?"
+    assert (set(TRAINING) | set(HARMLESS)) - imported == set(), "Nothing of training imports it any more."
+    assert set(TRAINING) & set(HARMLESS) == set()
+
+
+def test_every_module_of_collecting_is_judged():
+    imported = imported_for("videopolicy.data.collection")
+    assert imported - set(COLLECTION) - set(HARMLESS_WHEN_COLLECTING) == set(), "Does it decide what is collected?"
+    assert (set(COLLECTION) | set(HARMLESS_WHEN_COLLECTING)) - imported == set()
+    assert set(COLLECTION) & set(HARMLESS_WHEN_COLLECTING) == set()
