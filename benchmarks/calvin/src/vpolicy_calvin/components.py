@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import Field
@@ -21,15 +21,14 @@ from videopolicy import (
     Task,
     hookimpl,
 )
-from videopolicy.parts.catalogue import checked, different_cameras, published_numbers
+from videopolicy.parts.catalogue import published_numbers
 from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
+from vpolicy_calvin.options import CalvinNpzOptions, CameraName, Cameras
 
 if TYPE_CHECKING:
     from videopolicy import Dataset, Reporter
 
 FOLDER = Path(__file__).parent
-CameraName = Literal["rgb_static", "rgb_gripper"]
-Cameras = Annotated[tuple[CameraName, ...], checked(different_cameras)]
 SIZES: dict[str, int] = {"rgb_static": 200, "rgb_gripper": 84}
 """Height and width in pixels of what the recorded demonstrations and the official simulator show."""
 TRAINED_ON = {"ABC_D": ("A", "B", "C"), "ABCD_D": ("A", "B", "C", "D"), "D_D": ("D",)}
@@ -118,34 +117,17 @@ class Calvin(BenchmarkWithoutSimulator):
         return published_numbers(FOLDER / "published.yaml")
 
 
-class CalvinNpz(DatasetComponent):
+class CalvinNpz(CalvinNpzOptions, DatasetComponent):
     """CALVIN's recordings as they are published: one ``.npz`` file for every frame, and annotations.
 
     An episode is an annotated segment: up to 65 frames of free play in which one task is done, with a sentence. Frames
     that belong to no segment are not read. The split ``validation`` is the data set's own, where it is there: segments
     on table D. Annotations are pickled; they are read without running what is pickled in them.
 
-    Args:
-        path: The folder that holds ``training`` and ``validation``, such as ``task_ABC_D``.
-        cameras: Cameras in the order of the views.
-        annotations: Folder of the annotations inside ``training`` and ``validation``. The data set comes with several
-            that differ in the embeddings of the sentences, which nobody reads here.
-        share: Share of every task's segments that is learned from, chosen by a hash of where they lie (0.1 in the data
-            efficiency of Hu et al. 2024, Table 1, who do not say how they chose).
-        steps_ahead: Windows with actions begin only where at least so many further steps of the segment follow. VPP's
-            code has 21 (``min_window_size`` in ``datasets/disk_dataset.py``), so that the last 21 frames of a
-            segment are never a present one. Clips of video alone begin everywhere.
-        memory_limit: Images are kept in memory when all of them take less than this many gibibytes, else every
-            batch reads its frames from disk.
+    See `CalvinNpzOptions` for the options.
     """
 
     type: Literal["calvin-npz"] = "calvin-npz"
-    path: Path
-    cameras: Cameras = Field(get_args(CameraName), min_length=1)
-    annotations: str = Field("lang_annotations", min_length=1)
-    share: float = Field(1.0, gt=0, le=1)
-    steps_ahead: int = Field(0, ge=0)
-    memory_limit: float = Field(2.0, ge=0)
 
     def build(self, folder: Path | None) -> Dataset:
         from vpolicy_calvin.frames.dataset import CalvinDataset

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from videopolicy import ActionDecoder, Branch, FeatureStream, RowGenerator, Spaces, normal_noise, weighted_sum
 from videopolicy.parts.masks import masked_mean, without_masked
 from vpolicy_diffusion_policy.diffusion import ActionDiffusion
-
-if TYPE_CHECKING:
-    from vpolicy_diffusion_policy.components import TransformerDiffusion, UNetDiffusion
+from vpolicy_diffusion_policy.options import TransformerDiffusionOptions, UNetDiffusionOptions
 
 
 class DiffusionDecoder(ActionDecoder):
-    """See `vpolicy_diffusion_policy.components` for the options and their sources.
+    """See `vpolicy_diffusion_policy.options` for the options and their sources.
 
     Args:
         options: Of the decoder.
@@ -24,7 +20,9 @@ class DiffusionDecoder(ActionDecoder):
         spaces: Of the actions.
     """
 
-    def __init__(self, options: UNetDiffusion | TransformerDiffusion, network: nn.Module, spaces: Spaces) -> None:
+    def __init__(
+        self, options: UNetDiffusionOptions | TransformerDiffusionOptions, network: nn.Module, spaces: Spaces
+    ) -> None:
         super().__init__()
         self.shape = (options.horizon, spaces.actions.dim)
         self.draws = options.diffusion.noise_samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +22,16 @@ from videopolicy import (
 )
 from videopolicy.parts.requirements import required_state
 from vpolicy_diffusion_policy.encoders import ResNetEncoder, TimmEncoder
-from vpolicy_diffusion_policy.options import ClassToken, ResNet
+from vpolicy_diffusion_policy.options import ClassToken, ImageOptions, ResNet
 from vpolicy_diffusion_policy.pooling import pooling
-
-if TYPE_CHECKING:
-    from vpolicy_diffusion_policy.components import Image
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageExtractor(FeatureExtractor):
-    """See `vpolicy_diffusion_policy.components.Image` for the options and their sources."""
+    """See `vpolicy_diffusion_policy.options.ImageOptions` for the options and their sources."""
 
-    def __init__(self, options: Image, spaces: Spaces) -> None:
+    def __init__(self, options: ImageOptions, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self._layout = options.layout(spaces)
@@ -106,7 +103,7 @@ class ImageExtractor(FeatureExtractor):
         return pixels * 2 - 1
 
 
-def _encoder(options: Image, size: tuple[int, int]) -> nn.Module:
+def _encoder(options: ImageOptions, size: tuple[int, int]) -> nn.Module:
     """Image to tokens, for one camera."""
     encoder: nn.Module
     if isinstance(options.encoder, ResNet):

@@ -5,19 +5,17 @@ Parameter names follow the official ``TransformerForDiffusion``, so that its wei
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vpolicy_diffusion_policy.options import TransformerDiffusionOptions
 from vpolicy_diffusion_policy.sinusoid import sinusoid
-
-if TYPE_CHECKING:
-    from vpolicy_diffusion_policy.components import TransformerDiffusion
 
 
 class ConditionalTransformer(nn.Module):
-    """See `vpolicy_diffusion_policy.components.TransformerDiffusion` for the options.
+    """See `vpolicy_diffusion_policy.options.TransformerDiffusionOptions` for the options.
 
     Args:
         options: Of the decoder.
@@ -26,7 +24,7 @@ class ConditionalTransformer(nn.Module):
         tokens: N.
     """
 
-    def __init__(self, options: TransformerDiffusion, actions: int, token: int, tokens: int) -> None:
+    def __init__(self, options: TransformerDiffusionOptions, actions: int, token: int, tokens: int) -> None:
         super().__init__()
         self.options, width = options, options.width
         self.input_emb = nn.Linear(actions, width)

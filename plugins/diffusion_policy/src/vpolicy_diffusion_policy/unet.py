@@ -6,21 +6,18 @@ Parameter names follow the official ``ConditionalUnet1D``, so that its weights m
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from vpolicy_diffusion_policy.options import UNetDiffusionOptions
 from vpolicy_diffusion_policy.sinusoid import sinusoid
-
-if TYPE_CHECKING:
-    from vpolicy_diffusion_policy.components import UNetDiffusion
 
 
 class ConvBlock(nn.Module):
     """Convolution, group normalisation, Mish."""
 
-    def __init__(self, channels: int, width: int, options: UNetDiffusion) -> None:
+    def __init__(self, channels: int, width: int, options: UNetDiffusionOptions) -> None:
         super().__init__()
         self.block = nn.Sequential(
             nn.Conv1d(channels, width, options.kernel, padding=options.kernel // 2),
@@ -35,7 +32,7 @@ class ConvBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions, modulated in between by scale and bias from the condition (FiLM, arXiv 1709.07871)."""
 
-    def __init__(self, channels: int, width: int, condition: int, options: UNetDiffusion) -> None:
+    def __init__(self, channels: int, width: int, condition: int, options: UNetDiffusionOptions) -> None:
         super().__init__()
         self.scaled = options.scale
         self.blocks = nn.ModuleList([ConvBlock(channels, width, options), ConvBlock(width, width, options)])
@@ -68,7 +65,9 @@ class Resample(nn.Module):
 class Level(nn.ModuleList):
     """Two residual blocks and a change of length."""
 
-    def __init__(self, channels: int, width: int, condition: int, options: UNetDiffusion, resample: nn.Module) -> None:
+    def __init__(
+        self, channels: int, width: int, condition: int, options: UNetDiffusionOptions, resample: nn.Module
+    ) -> None:
         first = ResidualBlock(channels, width, condition, options)
         super().__init__([first, ResidualBlock(width, width, condition, options), resample])
 
@@ -80,7 +79,7 @@ class Level(nn.ModuleList):
 
 
 class ConditionalUNet(nn.Module):
-    """See `vpolicy_diffusion_policy.components.UNetDiffusion` for the options.
+    """See `vpolicy_diffusion_policy.options.UNetDiffusionOptions` for the options.
 
     Args:
         options: Of the decoder.
@@ -88,7 +87,7 @@ class ConditionalUNet(nn.Module):
         condition: Width of the vector that it is conditioned on.
     """
 
-    def __init__(self, options: UNetDiffusion, actions: int, condition: int) -> None:
+    def __init__(self, options: UNetDiffusionOptions, actions: int, condition: int) -> None:
         super().__init__()
         self.step = options.step_dim
         widths, conditioning = options.down_dims, options.step_dim + condition

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 
 from videopolicy import DataError, did_you_mean, listing
 from vpolicy_hdf5.attributes import masked, task_of
 from vpolicy_hdf5.layout import MARKER, PARTS
-
-if TYPE_CHECKING:
-    from vpolicy_hdf5.components import RobomimicHDF5
+from vpolicy_hdf5.options import RobomimicHDF5Options
 
 
 def data_files(path: Path, pattern: str) -> list[Path]:
@@ -67,7 +64,7 @@ def actionless(tasks: Collection[str], wanted: tuple[str, ...] | float) -> froze
     return frozenset(wanted)
 
 
-def episodes_of(file: h5py.File, path: Path, task: str, options: RobomimicHDF5) -> list[str]:
+def episodes_of(file: h5py.File, path: Path, task: str, options: RobomimicHDF5Options) -> list[str]:
     """Names of the episodes that are read, in numerical order.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,10 +31,8 @@ from videopolicy.parts.windows import (
 )
 from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
 from vpolicy_hdf5.frames import FramesOnDisk
+from vpolicy_hdf5.options import RobomimicHDF5Options
 from vpolicy_hdf5.reading import Recorded, read_file, require_equal
-
-if TYPE_CHECKING:
-    from vpolicy_hdf5.components import RobomimicHDF5
 
 
 class HDF5Dataset(Dataset):
@@ -49,7 +46,7 @@ class HDF5Dataset(Dataset):
         DataError: Naming file, episode and key of what is wrong.
     """
 
-    def __init__(self, path: Path, options: RobomimicHDF5) -> None:
+    def __init__(self, path: Path, options: RobomimicHDF5Options) -> None:
         tasks = tasks_of(path, data_files(path, options.files))
         check_skipped(tasks.values(), options.skip)
         silent = actionless(tasks.values(), options.actionless_tasks)
@@ -120,7 +117,7 @@ class HDF5Dataset(Dataset):
         return frozenset(found) - {""}
 
 
-def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: RobomimicHDF5) -> Spaces:
+def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: RobomimicHDF5Options) -> Spaces:
     first = episodes[0]
     require_equal(episodes, [episode.image_shapes for episode in episodes], "The size of the cameras' images")
     require_equal(episodes, [episode.state_names for episode in episodes], "The state")

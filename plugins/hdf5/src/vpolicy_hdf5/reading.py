@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -16,9 +15,7 @@ from videopolicy import DataError, Spaces, did_you_mean, listing
 from vpolicy_hdf5.attributes import data_group, mapping, masked, readable, sentence_of, spaces_of, text
 from vpolicy_hdf5.choosing import episodes_of
 from vpolicy_hdf5.layout import IMAGE_ENDINGS, STATE_KEY, image_key
-
-if TYPE_CHECKING:
-    from vpolicy_hdf5.components import RobomimicHDF5
+from vpolicy_hdf5.options import RobomimicHDF5Options
 
 
 @dataclass(frozen=True)
@@ -62,10 +59,12 @@ class _Opened:
     sentence: str
     spaces: Spaces | None
     supervised: bool
-    options: RobomimicHDF5
+    options: RobomimicHDF5Options
 
 
-def read_file(path: Path, task: str, supervised: bool, options: RobomimicHDF5) -> tuple[Spaces | None, list[Recorded]]:
+def read_file(
+    path: Path, task: str, supervised: bool, options: RobomimicHDF5Options
+) -> tuple[Spaces | None, list[Recorded]]:
     """The spaces that the file declares, if any, and its episodes in numerical order.
 
     Args:
@@ -143,7 +142,7 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
     )
 
 
-def _actions(demo: h5py.Group, where: str, options: RobomimicHDF5) -> np.ndarray:
+def _actions(demo: h5py.Group, where: str, options: RobomimicHDF5Options) -> np.ndarray:
     actions, columns = _numbers(demo, "actions", where), options.action_dimensions
     if columns and max(columns) >= actions.shape[1]:
         raise DataError(

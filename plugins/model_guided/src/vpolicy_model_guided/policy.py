@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from videopolicy import Batch, Observation, Policy, PredictsVideo, RecipeError, RowGenerator, Spaces, Window
-
-if TYPE_CHECKING:
-    from vpolicy_model_guided.components import ModelGuided
+from vpolicy_model_guided.options import ModelGuidedOptions
 
 _SEEDS = 2**62
 
 
 class GuidedPolicy(Policy):
-    """See `vpolicy_model_guided.components.ModelGuided`.
+    """See `vpolicy_model_guided.options.ModelGuidedOptions` for the options.
 
     Every row draws the seeds of its candidates from its own generator, so that neither the other rows nor the size
     of the slices can reach them. All candidates of a row are predicted with the same noise: what differs between
     their frames is then due to their actions.
     """
 
-    def __init__(self, options: ModelGuided, spaces: Spaces) -> None:
+    def __init__(self, options: ModelGuidedOptions, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self.dynamics: Any = options.dynamics.build(spaces)

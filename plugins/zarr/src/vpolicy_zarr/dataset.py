@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from videopolicy.parts.windows import (
 )
 from vpolicy_zarr.buffer import episode_ends, images, numbers, open_buffer, readable
 from vpolicy_zarr.frames import FramesOnDisk
-
-if TYPE_CHECKING:
-    from vpolicy_zarr.components import ReplayBufferZarr
+from vpolicy_zarr.options import ReplayBufferZarrOptions
 
 
 class ReplayBufferDataset(Dataset):
@@ -35,7 +32,7 @@ class ReplayBufferDataset(Dataset):
         DataError: Naming the buffer and the array of what is wrong.
     """
 
-    def __init__(self, options: ReplayBufferZarr) -> None:
+    def __init__(self, options: ReplayBufferZarrOptions) -> None:
         path = options.path
         root = open_buffer(path)
         self._options = options

@@ -22,10 +22,10 @@ from videopolicy.parts.windows import (
 from vpolicy_calvin.frames.annotations import Segment, annotation_file, read_segments
 from vpolicy_calvin.frames.files import FramesOnDisk, frame_file, image_size
 from vpolicy_calvin.frames.numbers import Numbers, read_numbers
+from vpolicy_calvin.options import CalvinNpzOptions
 
 if TYPE_CHECKING:
     from videopolicy import Reporter
-    from vpolicy_calvin.components import CalvinNpz
 
 FOLDERS = {TRAIN: "training", VALIDATION: "validation"}
 
@@ -44,7 +44,7 @@ class CalvinDataset(Dataset):
     """
 
     def __init__(
-        self, options: CalvinNpz, recorded: Spaces, cache: Path | None = None, reporter: Reporter | None = None
+        self, options: CalvinNpzOptions, recorded: Spaces, cache: Path | None = None, reporter: Reporter | None = None
     ) -> None:
         self._options = options
         self._segments = {TRAIN: _chosen(read_segments(self._annotations(TRAIN)), options.share)}

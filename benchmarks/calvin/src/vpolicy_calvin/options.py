@@ -1,0 +1,39 @@
+"""What a recipe can say of CALVIN's recordings, and the cameras, which the benchmark has too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from videopolicy.parts.catalogue import checked, different_cameras
+from videopolicy.parts.options import Options
+
+CameraName = Literal["rgb_static", "rgb_gripper"]
+Cameras = Annotated[tuple[CameraName, ...], checked(different_cameras)]
+
+
+class CalvinNpzOptions(Options):
+    """Options of `calvin-npz`.
+
+    Args:
+        path: The folder that holds ``training`` and ``validation``, such as ``task_ABC_D``.
+        cameras: Cameras in the order of the views.
+        annotations: Folder of the annotations inside ``training`` and ``validation``. The data set comes with several
+            that differ in the embeddings of the sentences, which nobody reads here.
+        share: Share of every task's segments that is learned from, chosen by a hash of where they lie (0.1 in the data
+            efficiency of Hu et al. 2024, Table 1, who do not say how they chose).
+        steps_ahead: Windows with actions begin only where at least so many further steps of the segment follow. VPP's
+            code has 21 (``min_window_size`` in ``datasets/disk_dataset.py``), so that the last 21 frames of a
+            segment are never a present one. Clips of video alone begin everywhere.
+        memory_limit: Images are kept in memory when all of them take less than this many gibibytes, else every
+            batch reads its frames from disk.
+    """
+
+    path: Path
+    cameras: Cameras = Field(get_args(CameraName), min_length=1)
+    annotations: str = Field("lang_annotations", min_length=1)
+    share: float = Field(1.0, gt=0, le=1)
+    steps_ahead: int = Field(0, ge=0)
+    memory_limit: float = Field(2.0, ge=0)
