@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-VERSION = 1
-
 
 class Facts(BaseModel):
     """Base of what is recorded."""
@@ -39,9 +37,10 @@ class Machine(Facts):
 
 
 class StageFacts(Facts):
-    """A finished stage of training.
+    """A finished stage of training, its ``done.json``.
 
     Args:
+        version: Of this format.
         name: Of the stage.
         target: Path of what it trained.
         key: Identifies the result.
@@ -57,6 +56,7 @@ class StageFacts(Facts):
         reused: Whether an earlier run trained it.
     """
 
+    version: Literal[1] = 1
     name: str = ""
     target: str = ""
     key: str = ""
