@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from vpolicy_uva.components import Uva, UvaAction, UvaJoint
-from vpolicy_uva.options import ActionHead, Head, KlLatent, SpaceToDepthLatent, StateHead, Transformer
+from vpolicy_uva.options import ActionHead, Head, KlLatent, StateHead, Transformer
 
 from videopolicy.components.text import WordText
+from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import LearnerContract, PolicyContract
 
 SMALL = {

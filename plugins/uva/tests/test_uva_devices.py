@@ -15,7 +15,8 @@ import sys
 import torch
 from torch import distributed
 from vpolicy_uva.components import Uva, UvaAction, UvaJoint
-from vpolicy_uva.options import ActionHead, Head, SpaceToDepthLatent, Transformer
+from vpolicy_uva.options import ActionHead, Head, Transformer
+from videopolicy.parts.latents import SpaceToDepthLatent
 
 from videopolicy.testing import toy_spaces
 

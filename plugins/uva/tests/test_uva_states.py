@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from vpolicy_uva.components import Uva, UvaAction, UvaJoint
 from vpolicy_uva.latents import build_latents
-from vpolicy_uva.options import ActionHead, Head, KlLatent, SpaceToDepthLatent, StateHead, Transformer
+from vpolicy_uva.options import ActionHead, Head, KlLatent, StateHead, Transformer
 from vpolicy_uva.policy import UvaPolicy
 
 from videopolicy import RecipeError, RowGenerator
+from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 
 SPACES = toy_spaces(32)
