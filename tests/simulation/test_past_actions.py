@@ -17,6 +17,7 @@ from videopolicy.evaluation.rollout import Rollout
 from videopolicy.recipes.recipe import Evaluation, Normalization
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.workers import WorkerPool
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 from videopolicy.training.normalization import Normalizer
 
@@ -57,14 +58,15 @@ def play(folder: Path, policy: GoesOn, normalizer: Normalizer, **options: int) -
     """Run two episodes; returns the executed actions ``(n, A)`` by file name."""
     toy = ToyBenchmark(task_names=("red",), max_steps=7)
     settings = Evaluation(episodes=2, execute=3, **options)
-    log = EpisodeLog(folder / "episodes.jsonl")
-    with WorkerPool(toy.launch(), Path(sys.executable), settings.workers, folder / "logs", toy.spaces()) as pool:
+    run = RunFolder(folder)
+    log = EpisodeLog(run.episodes_file)
+    with WorkerPool(toy.launch(), Path(sys.executable), settings.workers, run.logs, toy.spaces()) as pool:
         pool.start()
         actor = PolicyActor(policy, normalizer, toy.spaces().actions, torch.device("cpu"))
         window, quiet = policy.window, Reporter(quiet=True)
-        Rollout(actor, "trained", window, 2, settings, pool, log, "p", 0, quiet, folder).run(toy.tasks())
+        Rollout(actor, "trained", window, 2, settings, pool, log, "p", 0, quiet, run).run(toy.tasks())
     assert [record.error for record in log.read()] == [None] * 2
-    return {path.stem: np.load(path) for path in sorted((folder / "trained").iterdir())}
+    return {path.stem: np.load(path) for path in sorted((run.trajectories / "trained").iterdir())}
 
 
 def test_a_policy_is_told_what_was_executed_after_clipping(tmp_path, normalizer):

@@ -1,7 +1,8 @@
 """UVA's action head keeps what every decoder promises."""
 
 import pytest
-from vpolicy_uva.components import ActionHead, UvaAction
+from vpolicy_uva.components import UvaAction
+from vpolicy_uva.options import ActionHead
 
 from videopolicy.testing import DecoderContract
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from vpolicy_uva import head as head_module
 from vpolicy_uva.action import UvaActionDecoder
 from vpolicy_uva.aggregation import aggregation
-from vpolicy_uva.components import ActionHead, UvaAction
+from vpolicy_uva.components import UvaAction
 from vpolicy_uva.diffusion import Diffusion, TemperedScheduler, cosine_signal
 from vpolicy_uva.head import DiffusionHead
+from vpolicy_uva.options import ActionHead
 
 from videopolicy import ActionSpace, Branch, FeatureLayout, Observation, RowGenerator, Spaces, StaticStream
 from videopolicy.testing.toy_data import toy_spaces

@@ -6,22 +6,14 @@ import math
 
 import pytest
 import torch
-from vpolicy_uva.components import (
-    ActionHead,
-    CosineLatent,
-    Head,
-    KlLatent,
-    SpaceToDepthLatent,
-    Transformer,
-    Uva,
-    UvaAction,
-    UvaJoint,
-)
+from vpolicy_uva.components import Uva, UvaAction, UvaJoint
 from vpolicy_uva.latents import build_latents
 from vpolicy_uva.masking import left_hidden, mask_ratio, masked_cells
+from vpolicy_uva.options import ActionHead, CosineLatent, Head, KlLatent, Transformer
 
 from videopolicy import ActionSpace, Batch, Camera, Observation, RecipeError, RowGenerator, Spaces
 from videopolicy.components.text import WordText
+from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 
 MODES = ("policy", "video", "forward", "inverse", "full")

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from vpolicy_uva.components import Head, KlLatent, Transformer, UvaJoint
+from vpolicy_uva.components import UvaJoint
 from vpolicy_uva.importing import KlF16Importer, MarImporter
 from vpolicy_uva.importing import names as renaming
 from vpolicy_uva.initial import load_initial
 from vpolicy_uva.latents import build_latents
+from vpolicy_uva.options import Head, KlLatent, Transformer
 
 from videopolicy import Checkpoint, WeightsError
 from videopolicy.importing.folder import refuse_incomplete, write_imported

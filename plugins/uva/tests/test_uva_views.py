@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from vpolicy_uva.components import ActionHead, Head, SpaceToDepthLatent, Transformer, Uva, UvaAction, UvaJoint
+from vpolicy_uva.components import Uva, UvaAction, UvaJoint
+from vpolicy_uva.options import ActionHead, Head, Transformer
 from vpolicy_uva.policy import UvaPolicy
 
 from videopolicy import RowGenerator
 from videopolicy.components.text import WordText
+from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 
 

@@ -128,8 +128,8 @@ def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
     import torch
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    first, second = (torch.from_numpy(np.ascontiguousarray(image)).double() for image in (predicted, real))
-    return float(peak_signal_noise_ratio(first, second, data_range=255.0))
+    first, second = (torch.from_numpy(np.ascontiguousarray(image)).double() / 255 for image in (predicted, real))
+    return float(peak_signal_noise_ratio(first, second, data_range=1.0))
 
 
 def _predict(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -12,15 +10,13 @@ from videopolicy.parts.masks import masked_mean, without_masked
 from vpolicy_uva.aggregation import aggregation
 from vpolicy_uva.diffusion import scheduler
 from vpolicy_uva.head import Conditions, DiffusionHead
-
-if TYPE_CHECKING:
-    from vpolicy_uva.components import UvaAction
+from vpolicy_uva.options import UvaActionOptions
 
 
 class UvaActionDecoder(ActionDecoder):
-    """See `vpolicy_uva.components.UvaAction` for the options and their sources."""
+    """See `vpolicy_uva.options.UvaActionOptions` for the options and their sources."""
 
-    def __init__(self, options: UvaAction, layout: FeatureLayout, spaces: Spaces) -> None:
+    def __init__(self, options: UvaActionOptions, layout: FeatureLayout, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self.aggregation = aggregation(options.aggregation, layout, options.horizon)

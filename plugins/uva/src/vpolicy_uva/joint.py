@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,20 +11,18 @@ from torch import Tensor, nn
 from videopolicy import Batch, Learner, Observation, RecipeError, RowGenerator, Spaces, Window, normal_noise, to_bytes
 from videopolicy.parts.requirements import required_state
 from vpolicy_uva.head import DiffusionHead
+from vpolicy_uva.joint_options import UvaJointOptions
 from vpolicy_uva.latents import FrameMemory, build_latents, to_pixels
 from vpolicy_uva.masking import MODES, left_hidden, masked_cells
 from vpolicy_uva.options import Mode
 from vpolicy_uva.state import StatePrediction
 from vpolicy_uva.transformer import Conditioning, JointTransformer
 
-if TYPE_CHECKING:
-    from vpolicy_uva.components import UvaJoint
-
 
 class JointModel(Learner):
-    """See `vpolicy_uva.components.UvaJoint` for the options and their sources."""
+    """See `vpolicy_uva.joint_options.UvaJointOptions` for the options and their sources."""
 
-    def __init__(self, options: UvaJoint, spaces: Spaces) -> None:
+    def __init__(self, options: UvaJointOptions, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self.cameras = [camera.name for camera in spaces.cameras]

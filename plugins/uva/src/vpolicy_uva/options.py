@@ -1,4 +1,7 @@
-"""Groups of options: autoencoders, the transformer and the diffusion heads."""
+"""Options of `uva-action`, and groups of options: autoencoders, the transformer and the diffusion heads.
+
+Defaults: github.com/ShuangLI59/unified_video_action (288e154), base size.
+"""
 
 from __future__ import annotations
 
@@ -165,3 +168,23 @@ class StateHead(Options):
     dimensions: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
     aggregation: Aggregation = "conv_fc"
     head: ActionHead = ActionHead()
+
+
+class UvaActionOptions(Options):
+    """Options of `uva-action`.
+
+    Args:
+        horizon: H, actions of a chunk.
+        aggregation: How features become H latents. ``conv_fc``, the default of all official configurations: a
+            convolution and pooling to 4 x 4 in every frame, linear layers, and a linear map over frames; needs a
+            grid. ``conv_ori``: a transposed convolution over frames, then the mean over the grid; H must be a
+            multiple of the frames. ``conv2`` and ``fc2``: two convolutions or linear maps over all tokens.
+        head: The diffusion head.
+        level_per: Whether every action has a noise level of its own in training, as in the official code, or all
+            actions of a chunk share one, which features that change with the level need.
+    """
+
+    horizon: int = Field(16, ge=1)
+    aggregation: Aggregation = "conv_fc"
+    head: ActionHead = ActionHead()
+    level_per: Literal["action", "chunk"] = "action"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from videopolicy import (
+    ActionDecoder,
     Batch,
     Branch,
+    FeatureLayout,
     Observation,
     Policy,
     RowGenerator,
-    Spaces,
     StaticStream,
     Window,
     of_first_process,
@@ -22,20 +23,25 @@ from videopolicy import (
 from vpolicy_uva.joint import JointModel, decayed, untouched
 from vpolicy_uva.masking import MODES
 from vpolicy_uva.options import Mode
-
-if TYPE_CHECKING:
-    from vpolicy_uva.components import Uva
+from vpolicy_uva.policy_options import UvaOptions
 
 
 class UvaPolicy(Policy):
-    """See `vpolicy_uva.components.Uva` for the options and their sources."""
+    """See `vpolicy_uva.policy_options.UvaOptions` for the options and their sources.
 
-    def __init__(self, options: Uva, spaces: Spaces) -> None:
+    Args:
+        options: Of the policy.
+        joint: The model of video and actions.
+        action: What turns its joint latent into actions.
+        layout: Of the joint latent.
+    """
+
+    def __init__(self, options: UvaOptions, joint: JointModel, action: ActionDecoder, layout: FeatureLayout) -> None:
         super().__init__()
         self.options = options
-        self.joint: JointModel = options.joint.build(spaces)
-        self.layout = options.joint.layout(spaces)
-        self.action = options.action.build(self.layout, spaces)
+        self.joint = joint
+        self.layout = layout
+        self.action = action
 
     @property
     def window(self) -> Window:

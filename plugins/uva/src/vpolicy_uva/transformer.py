@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from timm.models.vision_transformer import Block
@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videopolicy import MeasuredPart
-
-if TYPE_CHECKING:
-    from vpolicy_uva.components import UvaJoint
+from vpolicy_uva.joint_options import UvaJointOptions
 
 
 @dataclass
@@ -104,7 +102,7 @@ class JointTransformer(nn.Module):
 
     def __init__(
         self,
-        options: UvaJoint,
+        options: UvaJointOptions,
         predicted: list[bool],
         seen: list[bool],
         action_dim: int,
