@@ -52,8 +52,8 @@ class UvaJointOptions(Options):
             at this and at 1.
         future_mask: Whether frames past the end of an episode, which repeat its last one, count for the loss. The
             official code pads episodes by a few steps and counts them.
-        forward: Trained on its own, it is told the actions that lead to the future frames: a model of forward dynamics
-            and nothing else. Inside `uva` the modes decide.
+        forward: Trained on its own, it is conditioned on the actions that lead to the future frames: a model of
+            forward dynamics and nothing else. Inside `uva` the modes decide.
         initial_weights: Folder that ``vpolicy import mar`` made; what has the same name and shape is taken from there.
     """
 
