@@ -96,8 +96,8 @@ def explain_loading(folder: Path, what: str, files: Sequence[str]) -> Iterator[N
         ) from error
 
 
-def refuse_differences(source: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
-    """Refuse weights whose names do not match the model.
+def ensure_no_differences(source: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Ensure that the names of weights match the model.
 
     Raises:
         WeightsError: There are missing or unexpected keys; both lists stand in the message.

@@ -17,9 +17,9 @@ from vpolicy_uva.components import Uva, UvaJoint
 from vpolicy_uva.importing import UvaImporter
 
 from videopolicy import ActionSpace, Camera, Checkpoint, Imported, Spaces, StateSpace, WeightsError
-from videopolicy.importing.folder import refuse_incomplete, refuse_other_policy
+from videopolicy.importing.folder import ensure_complete, ensure_same_policy
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.training.checkpoints import refuse_misfit
+from videopolicy.training.checkpoints import ensure_fit
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -34,7 +34,7 @@ def converted(
     variant: Any, sizes: Any = files.TINY, widths: tuple[int, ...] = files.TINY_WIDTHS, **options: Any
 ) -> Imported:
     imported = UvaImporter(**options).convert(files.checkpoint_of(files.state_of(variant, sizes, widths)))
-    refuse_incomplete(imported, "latest.ckpt")
+    ensure_complete(imported, "latest.ckpt")
     return imported
 
 
@@ -71,7 +71,7 @@ def fits(imported: Imported, spaces: Spaces, **joint: Any) -> nn.Module:
     with torch.device("meta"):
         module = component_of(imported, **joint).build(spaces)
     shapes = {name: tuple(value.shape) for part in imported.parts.values() for name, value in part.items()}
-    refuse_misfit(module, "latest.ckpt", shapes, imported.left_out)
+    ensure_fit(module, "latest.ckpt", shapes, imported.left_out)
     return module
 
 
@@ -107,7 +107,7 @@ class TestNames:
         held = {f"model.{name}": value for name, value in state[case].items()}
         held |= {f"vae_model.{name}": value for name, value in state["vae"].items()}
         imported = UvaImporter(heads=(4, 4)).convert(files.checkpoint_of(held))
-        refuse_incomplete(imported, case)
+        ensure_complete(imported, case)
         fits(imported, spaces_of(variant))
 
 
@@ -228,9 +228,9 @@ class TestShippedRecipes:
     def test_take_official_checkpoints(self, recipe: str, variant: str, scaling: str) -> None:
         state = files.state_of(getattr(official, variant), official.Sizes(), (128, 128, 256, 256, 512))
         imported = UvaImporter().convert(files.checkpoint_of(state | getattr(files, scaling)))
-        refuse_incomplete(imported, "latest.ckpt")
+        ensure_complete(imported, "latest.ckpt")
         loaded = load_recipe(ROOT / f"recipes/{recipe}.yaml")
-        refuse_other_policy(imported, loaded, "latest.ckpt")
+        ensure_same_policy(imported, loaded, "latest.ckpt")
         spaces = loaded.benchmark.spaces()
         assert len(imported.statistics.actions.mean) == spaces.actions.dim
         if imported.statistics.state is not None:
@@ -264,7 +264,7 @@ class TestRefusals:
         assert sorted(imported.unexpected) == sorted(surplus)
         assert len(imported.missing) == len(lost)
         with pytest.raises(WeightsError, match=r"5 keys are missing .* 6 are unexpected"):
-            refuse_incomplete(imported, "latest.ckpt")
+            ensure_complete(imported, "latest.ckpt")
 
     def test_tensors_that_do_not_go_together(self) -> None:
         state = files.state_of(official.PUSHT) | {"model.encoder_norm.weight": torch.ones(31)}
@@ -300,7 +300,7 @@ class TestRefusals:
         both = files.checkpoint_of(averaged, model=trained)
         for which, mean, other in (("ema", 0.0, "model"), ("model", 1.0, "ema_model")):
             imported = UvaImporter(weights=which).convert(both)
-            refuse_incomplete(imported, "latest.ckpt")
+            ensure_complete(imported, "latest.ckpt")
             assert imported.parts["transformer"]["joint.transformer.views.0.masked"].mean() == mean
             assert other in imported.dropped
         with pytest.raises(WeightsError, match="no weights 'model'") as refused:

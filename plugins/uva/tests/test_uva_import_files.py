@@ -19,7 +19,7 @@ from vpolicy_uva.importing import names as renaming
 
 from videopolicy import Checkpoint, RowGenerator
 from videopolicy.console.progress import Reporter
-from videopolicy.importing.folder import refuse_incomplete
+from videopolicy.importing.folder import ensure_complete
 from videopolicy.importing.reading import read_checkpoint
 from videopolicy.recipes.recipe import Normalization, load_recipe
 from videopolicy.storage.store import Store
@@ -115,7 +115,7 @@ class TestReading:
         path = published(tmp_path / "x.ckpt", state, harm, _use_new_zipfile_serialization=zipped, **pickler)
         read = read_checkpoint(path)
         imported = UvaImporter().convert(read)
-        refuse_incomplete(imported, "x.ckpt")
+        ensure_complete(imported, "x.ckpt")
         assert not harm.exists()
         assert {"omegaconf.dictconfig.DictConfig", "omegaconf.base.ContainerMetadata"} <= set(read.inert)
         assert read_checkpoint(path, trust=True).inert == () and harm.exists()
@@ -158,7 +158,7 @@ class TestScaling:
     ) -> None:
         variant, scaling = getattr(official, variant), getattr(files, scaling) if scaling else {}
         imported = UvaImporter().convert(files.checkpoint_of(files.state_of(variant) | scaling))
-        refuse_incomplete(imported, "latest.ckpt")
+        ensure_complete(imported, "latest.ckpt")
         assert imported.normalization == modes
         said = " ".join(imported.not_carried)
         assert (f"left as they are ({kept})" in said) if kept else "left as they are" not in said

@@ -20,7 +20,7 @@ from vpolicy_uva.latents import build_latents
 from vpolicy_uva.options import Head, KlLatent, Transformer
 
 from videopolicy import Checkpoint, WeightsError
-from videopolicy.importing.folder import refuse_incomplete, write_imported
+from videopolicy.importing.folder import ensure_complete, write_imported
 from videopolicy.testing import ImporterContract, toy_spaces
 
 spec = importlib.util.spec_from_file_location("uva_official_files", Path(__file__).with_name("uva_official_files.py"))
@@ -103,7 +103,7 @@ class TestInitialWeights:
         checkpoint = Checkpoint(tmp_path / "mar.pth", {"model_ema": state})
         torch.save(checkpoint.content, checkpoint.path)
         imported = MarImporter().convert(checkpoint)
-        refuse_incomplete(imported, "mar.pth")
+        ensure_complete(imported, "mar.pth")
         write_imported(imported, checkpoint, {}, tmp_path / "mar")
         return tmp_path / "mar"
 

@@ -14,7 +14,7 @@ from vpolicy_video_policy.importing import OpenClipTextImporter, VideoPolicyImpo
 from vpolicy_video_policy.importing import names as renaming
 
 from videopolicy import Checkpoint, Imported, WeightsError
-from videopolicy.importing.folder import refuse_incomplete, refuse_other_policy, write_imported
+from videopolicy.importing.folder import ensure_complete, ensure_same_policy, write_imported
 from videopolicy.importing.reading import read_checkpoint
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation
@@ -142,9 +142,9 @@ def imported_folder(recipe: Recipe | None, state: dict[str, Tensor], folder: Pat
     read = read_checkpoint(folder / "official.ckpt")
     assert len(read.inert) == 1
     imported = VideoPolicyImporter().convert(read)
-    refuse_incomplete(imported, "official.ckpt")
+    ensure_complete(imported, "official.ckpt")
     if recipe is not None:
-        refuse_other_policy(imported, recipe, "official.ckpt")
+        ensure_same_policy(imported, recipe, "official.ckpt")
     write_imported(imported, read, {}, folder / "weights", recipe)
     return imported, folder / "weights"
 
@@ -184,7 +184,7 @@ class TestWholePolicy:
         assert sorted(imported.unexpected) == sorted(surplus)
         assert len(imported.missing) == len(lost)
         with pytest.raises(WeightsError, match=r"5 keys are missing .* 3 are unexpected"):
-            refuse_incomplete(imported, "x.ckpt")
+            ensure_complete(imported, "x.ckpt")
 
     def test_other_numbers_that_shapes_do_not_show_are_refused(self, tmp_path: Path) -> None:
         recipe = small_recipe(tmp_path)
@@ -257,7 +257,7 @@ def test_the_official_names_and_shapes_are_those_of_the_recipe() -> None:
     hollow["conditioner.embedders.3.encoder.quant_conv.bias"] = torch.ones(8)
     imported = VideoPolicyImporter().convert(Checkpoint(Path("stage_2.ckpt"), {"state_dict": hollow}))
     assert imported.unexpected == [] and imported.missing == []
-    refuse_other_policy(imported, recipe, "stage_2.ckpt")
+    ensure_same_policy(imported, recipe, "stage_2.ckpt")
     assert sum(value.numel() for value in imported.parts["video model"].values()) == 1_524_623_082
 
 
@@ -328,7 +328,7 @@ class TestOpenClipText(ImporterContract):
         torch.save({inside + name: value for name, value in checkpoint.state.items()}, tmp_path / "x.bin")
         read = read_checkpoint(tmp_path / "x.bin")
         imported = component.convert(read)
-        refuse_incomplete(imported, "x.bin")
+        ensure_complete(imported, "x.bin")
         write_imported(imported, read, {}, tmp_path / "clip")
         tower = OpenClipText(40, 9, 32, 3, 4, 24)
         tower.load_state_dict({n: v for n, v in checkpoint.state.items() if not n.startswith("visual.")})

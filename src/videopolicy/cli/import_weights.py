@@ -40,13 +40,13 @@ def import_weights(
     from videopolicy.importing import folder as folders
     from videopolicy.importing.reading import read_checkpoint
 
-    folders.refuse_occupied(output, force)
+    folders.ensure_unoccupied(output, force)
     reporter.line(f"read {checkpoint}")
     read = read_checkpoint(checkpoint, trust)
     imported = importer.convert(read)
-    folders.refuse_incomplete(imported, str(checkpoint))
+    folders.ensure_complete(imported, str(checkpoint))
     if loaded is not None:
-        folders.refuse_other_policy(imported, loaded, str(checkpoint))
+        folders.ensure_same_policy(imported, loaded, str(checkpoint))
     scaling = _scaling(imported, loaded, reporter)
     reporter.line(f"write {output}")
     own = imported.statistics is not None

@@ -16,7 +16,7 @@ from torch.nn import functional
 from videopolicy.components.clip_files import CLIP, CLIP_FILES
 from videopolicy.contracts.text import EncodedText, TextEncoder
 from videopolicy.errors import WeightsError
-from videopolicy.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
+from videopolicy.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
 
 REMEMBERED_SENTENCES = 4096
 PIECES_PER_WORD = 24
@@ -94,7 +94,7 @@ def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
         tokenizer = CLIPTokenizer.from_pretrained(folder)
         model, info = CLIPTextModelWithProjection.from_pretrained(folder, output_loading_info=True)
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith(_NOT_TEXT)]
-    refuse_differences(weights, info["missing_keys"], unexpected)
+    ensure_no_differences(weights, info["missing_keys"], unexpected)
     found = (model.config.hidden_size, model.config.projection_dim)
     if found != (width, pooled_width):
         raise WeightsError(

@@ -35,7 +35,7 @@ class RayExecutor(ClusterExecutor):
         import ray
 
         self._connect(ray)
-        self._refuse_without_gpus(ray)
+        self._ensure_gpus(ray)
         waiting = {
             ray.remote(perform).options(num_cpus=1, num_gpus=self.gpus * unit.devices, max_retries=_RETRIES)
             .remote(unit): unit
@@ -65,7 +65,7 @@ class RayExecutor(ClusterExecutor):
                 "--address=HEAD:6379`, and give that address with --address.",
             ) from error
 
-    def _refuse_without_gpus(self, ray: Any) -> None:
+    def _ensure_gpus(self, ray: Any) -> None:
         """A task that no node can ever take would wait for ever."""
         most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
         if self.gpus > most:

@@ -20,16 +20,16 @@ from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import RecipeError, StorageError, WeightsError
 from videopolicy.recipes.recipe import Normalization, Recipe
 from videopolicy.storage.files import file_digest, storage_errors, write_json
-from videopolicy.training.checkpoints import refuse_misfit, save_normalization
+from videopolicy.training.checkpoints import ensure_fit, save_normalization
 from videopolicy.training.stages import build_learner
 from videopolicy.training.weight_files import CONFIG, NORMALIZATION, WEIGHTS
-from videopolicy.weights import refuse_differences
+from videopolicy.weights import ensure_no_differences
 
 IMPORT = "import.json"
 
 
-def refuse_occupied(folder: Path, force: bool) -> None:
-    """Refuse to write over weights, unless asked to.
+def ensure_unoccupied(folder: Path, force: bool) -> None:
+    """Ensure that no weights are written over, unless asked to.
 
     Raises:
         StorageError: The folder holds weights already, or is a file.
@@ -40,16 +40,16 @@ def refuse_occupied(folder: Path, force: bool) -> None:
         raise StorageError(f"{folder} holds weights already.", "Name another folder, or replace them with --force.")
 
 
-def refuse_incomplete(imported: Imported, source: str) -> None:
-    """Refuse a checkpoint with names that nobody knows, or without names that it should have.
+def ensure_complete(imported: Imported, source: str) -> None:
+    """Ensure that a checkpoint has all names that it should have, and none that nobody knows.
 
     Raises:
         WeightsError: Both lists stand in the message.
     """
-    refuse_differences(source, imported.missing, imported.unexpected)
+    ensure_no_differences(source, imported.missing, imported.unexpected)
 
 
-def refuse_other_policy(imported: Imported, recipe: Recipe, source: str) -> None:
+def ensure_same_policy(imported: Imported, recipe: Recipe, source: str) -> None:
     """Compare names, shapes and decisive options with a recipe's policy, which is built without memory.
 
     Raises:
@@ -83,7 +83,7 @@ def refuse_other_policy(imported: Imported, recipe: Recipe, source: str) -> None
     with torch.device("meta"):
         module = build_learner(recipe, imported.target, recipe.seed)
     shapes = {name: tuple(value.shape) for part in imported.parts.values() for name, value in part.items()}
-    refuse_misfit(module, source, shapes, imported.left_out)
+    ensure_fit(module, source, shapes, imported.left_out)
 
 
 def _at(written: Any, path: str) -> Any:

@@ -64,7 +64,7 @@ class Meters:
         Raises:
             VpolicyError: A network cannot take frames of this size, or clips of this length.
         """
-        self._refuse_small(predicted)
+        self._ensure_size(predicted)
         chosen = mask.to(self._device)[:, None].expand(predicted.shape[:3])
         frames, still, truth = (
             clip.to(self._device).expand_as(predicted)[chosen].float() for clip in (predicted, present, real)
@@ -97,7 +97,7 @@ class Meters:
     def _metric(self, name: str, new: Metric) -> Metric:
         return self._pixels.setdefault(name, new.to(self._device))
 
-    def _refuse_small(self, predicted: Tensor) -> None:
+    def _ensure_size(self, predicted: Tensor) -> None:
         frames, size = predicted.shape[2], min(predicted.shape[-2:])
         if self._lpips is not None and size < SMALLEST_IMAGE:
             raise VpolicyError(

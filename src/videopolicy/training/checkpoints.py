@@ -20,7 +20,7 @@ from videopolicy.recipes.recipe import Normalization
 from videopolicy.storage.files import write_json, written_whole
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.weight_files import CONFIG, NORMALIZATION, WEIGHTS
-from videopolicy.weights import refuse_differences
+from videopolicy.weights import ensure_no_differences
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -61,7 +61,7 @@ def load_weights(module: nn.Module, folder: Path) -> None:
     with _explained(folder):
         state = load_file(folder / WEIGHTS)
         left_out = _left_out(folder)
-    refuse_misfit(module, str(folder), {name: tuple(value.shape) for name, value in state.items()}, left_out)
+    ensure_fit(module, str(folder), {name: tuple(value.shape) for name, value in state.items()}, left_out)
     with torch.no_grad():
         module.load_state_dict(state, strict=False)
 
@@ -76,11 +76,11 @@ def check_weights(module: nn.Module, folder: Path) -> None:
         with safe_open(folder / WEIGHTS, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         left_out = _left_out(folder)
-    refuse_misfit(module, str(folder), shapes, left_out)
+    ensure_fit(module, str(folder), shapes, left_out)
 
 
-def refuse_misfit(module: nn.Module, source: str, shapes: Shapes, left_out: tuple[str, ...]) -> None:
-    """Refuse weights of another architecture.
+def ensure_fit(module: nn.Module, source: str, shapes: Shapes, left_out: tuple[str, ...]) -> None:
+    """Ensure that weights are of this architecture.
 
     Args:
         module: What they are for.
@@ -96,7 +96,7 @@ def refuse_misfit(module: nn.Module, source: str, shapes: Shapes, left_out: tupl
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     below = tuple(name for name in left_out if name.endswith("."))
     elsewhere = {name for name in own if name.startswith(below) and name not in trained} if below else set()
-    refuse_differences(
+    ensure_no_differences(
         source, sorted(own.keys() - shapes.keys() - set(left_out) - elsewhere), sorted(shapes.keys() - own.keys())
     )
     different = [

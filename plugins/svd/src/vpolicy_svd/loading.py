@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from videopolicy import WeightsError
-from videopolicy.parts.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
+from videopolicy.parts.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
 
 
 def files_of(part: str) -> tuple[str, str]:
@@ -39,7 +39,7 @@ def load_part(model: Any, weights: str | None, part: str, what: str, decisive: S
         config = json.loads((folder / files[0]).read_text(encoding="utf-8"))
         state = load_file(folder / files[1])
         own = model.state_dict()
-        refuse_differences(str(folder / part), own.keys() - state.keys(), state.keys() - own.keys())
+        ensure_no_differences(str(folder / part), own.keys() - state.keys(), state.keys() - own.keys())
         differences = [
             f"{name} is {config[name]} there and {_plain(model.config[name])} in the recipe"
             for name in decisive

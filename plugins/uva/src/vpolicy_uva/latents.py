@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from videopolicy import MeasuredPart, RowGenerator, WeightsError, normal_noise
 from videopolicy.parts.latents import SpaceToDepthLatent
-from videopolicy.parts.weights import explain_loading, pretrained_folder, refuse_differences, without_loading
+from videopolicy.parts.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
 from vpolicy_uva.fast import accelerate
 from vpolicy_uva.options import CosineLatent, KlLatent
 
@@ -180,7 +180,7 @@ def _autoencoder(options: KlLatent) -> Any:
         scale = json.loads((folder / FILES[0]).read_text(encoding="utf-8")).get("scaling_factor")
         state = load_file(folder / FILES[1])
         own = model.state_dict()
-        refuse_differences(str(folder), own.keys() - state.keys(), state.keys() - own.keys())
+        ensure_no_differences(str(folder), own.keys() - state.keys(), state.keys() - own.keys())
         if scale is not None and scale != options.scaling_factor:
             raise WeightsError(
                 f"{what} in {folder} has the scaling factor {scale}, and the recipe says {options.scaling_factor}.",
