@@ -12,8 +12,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
-from vpolicy_video_policy.components import SamplingLevels
 from vpolicy_video_policy.importing.names import action_unet_names, adapter_names, unet_names, vae_names
+from vpolicy_video_policy.options import SamplingLevels
 
 from videopolicy import (
     ActionSpace,

@@ -1,9 +1,11 @@
 """The backbone keeps what every backbone promises."""
 
 import pytest
-from vpolicy_svd.components import SpaceToDepthLatent, Svd, UNet, VaeLatent
+from vpolicy_svd.components import Svd
+from vpolicy_svd.options import UNet, VaeLatent
 
 from videopolicy.components.text import WordText
+from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import BackboneContract
 
 TINY = {

@@ -11,12 +11,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 from vpolicy_svd.backbone import SvdBackbone, sine_cosine
-from vpolicy_svd.components import SpaceToDepthLatent, Svd, UNet, VaeLatent
+from vpolicy_svd.components import Svd
 from vpolicy_svd.latents import SpaceToDepth
+from vpolicy_svd.options import UNet, VaeLatent
 from vpolicy_svd.unet import reading
 
 from videopolicy import Observation, RowGenerator, WeightsError
 from videopolicy.components.text import ClipText, WordText
+from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 from videopolicy.types import Window
 
@@ -342,7 +344,7 @@ def test_a_text_for_every_frame_reaches_its_frame() -> None:
 
 def test_colours_change_alike_in_all_frames_of_a_view() -> None:
     from vpolicy_svd.augmentation import jitter
-    from vpolicy_svd.components import ColorJitter
+    from vpolicy_svd.options import ColorJitter
 
     frames = (torch.rand(2, 2, 1, 3, 8, 8) * 2 - 1).expand(-1, -1, 4, -1, -1, -1)
     changed = jitter(frames, ColorJitter())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from vpolicy_svd.components import VaeLatent
 from vpolicy_svd.latents import Vae
+from vpolicy_svd.options import VaeLatent
 
 
 @pytest.mark.parametrize("encoder", ["shared", "own"])

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep, SamplingLevels, TrainingLevels
+from vpolicy_video_policy.components import ActionUNet, EveryStep
+from vpolicy_video_policy.options import Adapter, SamplingLevels, TrainingLevels
 
 from videopolicy import Batch, Branch, FeatureLayout, Observation, RecipeError, RowGenerator, StaticStream, Window
 from videopolicy.components.modular import Modular

@@ -1,7 +1,8 @@
 """Extractor and decoder keep what every extractor and decoder promises."""
 
 import pytest
-from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep, SamplingLevels
+from vpolicy_video_policy.components import ActionUNet, EveryStep
+from vpolicy_video_policy.options import Adapter, SamplingLevels
 
 from videopolicy import FeatureLayout
 from videopolicy.testing import DecoderContract, ExtractorContract

@@ -13,7 +13,8 @@ from recordings import released_names
 from torch import Tensor, nn
 from vpolicy_video_policy.action_unet import ConditionalUNet
 from vpolicy_video_policy.adapter import CnnAdapter
-from vpolicy_video_policy.components import ActionUNet, Adapter, EveryStep
+from vpolicy_video_policy.components import ActionUNet, EveryStep
+from vpolicy_video_policy.options import Adapter
 
 from videopolicy import BackboneComponent, Branch, RecipeError, RowGenerator
 from videopolicy.components.modular import Modular

@@ -1,7 +1,8 @@
 """Extractor and decoder keep what every extractor and decoder promises."""
 
 import pytest
-from vpolicy_vpp.components import DitDiffusion, Linear, OneStep, SamplingLevels, VideoFormer, VideoFormer2D
+from vpolicy_vpp.components import DitDiffusion, OneStep
+from vpolicy_vpp.options import Linear, SamplingLevels, VideoFormer, VideoFormer2D
 
 from videopolicy.components.text import WordText
 from videopolicy.testing import DecoderContract, ExtractorContract

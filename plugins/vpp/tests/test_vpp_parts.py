@@ -10,16 +10,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from vpolicy_vpp.components import (
-    DitDiffusion,
-    Dropout,
-    Linear,
-    OneStep,
-    SamplingLevels,
-    TrainingLevels,
-    VideoFormer,
-)
+from vpolicy_vpp.components import DitDiffusion, OneStep
 from vpolicy_vpp.decoder import sample_levels
+from vpolicy_vpp.options import Dropout, Linear, SamplingLevels, TrainingLevels, VideoFormer
 
 from videopolicy import Branch, FeatureLayout, FeatureStream, Observation, RecipeError, RowGenerator, StaticStream
 from videopolicy.components.modular import Modular

@@ -29,13 +29,11 @@ from videopolicy.parts.masks import masked_mean
 from vpolicy_svd.augmentation import jitter
 from vpolicy_svd.clips import ClipLayout
 from vpolicy_svd.latents import SpaceToDepth, Vae
-from vpolicy_svd.options import MicroConditioning
+from vpolicy_svd.options import MicroConditioning, SvdOptions
 from vpolicy_svd.unet import build_unet, reading, text_of_frames
 
 if TYPE_CHECKING:
     from diffusers import EulerDiscreteScheduler
-
-    from vpolicy_svd.components import Svd
 
 
 @dataclass
@@ -54,12 +52,12 @@ class SvdCondition:
 
 
 class SvdBackbone(VideoBackbone):
-    """See `vpolicy_svd.components.Svd` for the options and their sources.
+    """See `vpolicy_svd.options.SvdOptions` for the options and their sources.
 
     Views are the cameras of the spaces, in their order.
     """
 
-    def __init__(self, options: Svd, spaces: Spaces) -> None:
+    def __init__(self, options: SvdOptions, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self.cameras = tuple(camera.name for camera in spaces.cameras)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from vpolicy_svd.loading import load_part
+from vpolicy_svd.options import SvdOptions
 
 if TYPE_CHECKING:
     from diffusers import UNetSpatioTemporalConditionModel
 
-    from vpolicy_svd.components import Svd
 
-
-def build_unet(options: Svd) -> UNetSpatioTemporalConditionModel:
+def build_unet(options: SvdOptions) -> UNetSpatioTemporalConditionModel:
     """diffusers' UNet with the recipe's shape, and its weights where the recipe names some.
 
     Raises:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from vpolicy_video_policy.components import ActionUNet
+from vpolicy_video_policy.options import ActionUNetOptions
 
 
 class ConvBlock(nn.Module):
     """Convolution, group normalisation, SiLU."""
 
-    def __init__(self, channels: int, width: int, options: ActionUNet) -> None:
+    def __init__(self, channels: int, width: int, options: ActionUNetOptions) -> None:
         super().__init__()
         self.block = nn.Sequential(
             nn.Conv1d(channels, width, options.kernel, padding=options.kernel // 2),
@@ -36,7 +34,7 @@ class ConvBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions, modulated in between by scale and bias from the condition (FiLM, arXiv 1709.07871)."""
 
-    def __init__(self, channels: int, width: int, condition: int, options: ActionUNet) -> None:
+    def __init__(self, channels: int, width: int, condition: int, options: ActionUNetOptions) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([ConvBlock(channels, width, options), ConvBlock(width, width, options)])
         self.cond_encoder = nn.Sequential(nn.SiLU(), nn.Linear(condition, 2 * width))
@@ -74,7 +72,9 @@ class Upsample(nn.Module):
 class Level(nn.ModuleList):
     """Two residual blocks and a change of length."""
 
-    def __init__(self, channels: int, width: int, condition: int, options: ActionUNet, resample: nn.Module) -> None:
+    def __init__(
+        self, channels: int, width: int, condition: int, options: ActionUNetOptions, resample: nn.Module
+    ) -> None:
         first = ResidualBlock(channels, width, condition, options)
         super().__init__([first, ResidualBlock(width, width, condition, options), resample])
 
@@ -104,7 +104,7 @@ class LevelSinusoid(nn.Module):
 
 
 class ConditionalUNet(nn.Module):
-    """See `vpolicy_video_policy.components.ActionUNet` for the options.
+    """See `vpolicy_video_policy.options.ActionUNetOptions` for the options.
 
     Args:
         options: Of the decoder.
@@ -113,7 +113,7 @@ class ConditionalUNet(nn.Module):
         embedding: Width of the given embedding of the level; 0: it embeds the level by itself.
     """
 
-    def __init__(self, options: ActionUNet, actions: int, condition: int, embedding: int) -> None:
+    def __init__(self, options: ActionUNetOptions, actions: int, condition: int, embedding: int) -> None:
         super().__init__()
         step = options.step_dim
         self.sinusoid = None if embedding else LevelSinusoid(step)

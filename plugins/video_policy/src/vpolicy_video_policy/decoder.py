@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,15 +21,13 @@ from videopolicy.parts.levels import karras
 from videopolicy.parts.masks import masked_mean, without_masked
 from videopolicy.parts.requirements import required_state
 from vpolicy_video_policy.action_unet import ConditionalUNet
-
-if TYPE_CHECKING:
-    from vpolicy_video_policy.components import ActionUNet
+from vpolicy_video_policy.options import ActionUNetOptions
 
 
 class ActionUNetDecoder(ActionDecoder):
-    """See `vpolicy_video_policy.components.ActionUNet` for the options and their sources."""
+    """See `vpolicy_video_policy.options.ActionUNetOptions` for the options and their sources."""
 
-    def __init__(self, options: ActionUNet, layout: FeatureLayout, spaces: Spaces) -> None:
+    def __init__(self, options: ActionUNetOptions, layout: FeatureLayout, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self.shape = (options.horizon, spaces.actions.dim)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +27,13 @@ from videopolicy import (
     normal_noise,
 )
 from vpolicy_video_policy.adapter import CnnAdapter
-
-if TYPE_CHECKING:
-    from vpolicy_video_policy.components import EveryStep
+from vpolicy_video_policy.options import EveryStepOptions
 
 
 class EveryStepExtractor(FeatureExtractor):
-    """See `vpolicy_video_policy.components.EveryStep` for the options and their sources."""
+    """See `vpolicy_video_policy.options.EveryStepOptions` for the options and their sources."""
 
-    def __init__(self, options: EveryStep, spaces: Spaces) -> None:
+    def __init__(self, options: EveryStepOptions, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self._layout = options.layout(spaces)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,17 +20,14 @@ from videopolicy import (
 from videopolicy.parts.levels import exponential, karras
 from videopolicy.parts.masks import masked_mean, without_masked
 from videopolicy.parts.requirements import required_state
-from vpolicy_vpp.options import SamplingLevels, TrainingLevels
+from vpolicy_vpp.options import DitDiffusionOptions, SamplingLevels, TrainingLevels
 from vpolicy_vpp.transformer import DiffusionTransformer, Memory
-
-if TYPE_CHECKING:
-    from vpolicy_vpp.components import DitDiffusion
 
 
 class DiffusionDecoder(ActionDecoder):
-    """See `vpolicy_vpp.components.DitDiffusion` for the options and their sources."""
+    """See `vpolicy_vpp.options.DitDiffusionOptions` for the options and their sources."""
 
-    def __init__(self, options: DitDiffusion, layout: FeatureLayout, spaces: Spaces) -> None:
+    def __init__(self, options: DitDiffusionOptions, layout: FeatureLayout, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self.text = options.text.build()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,15 +23,13 @@ from videopolicy import (
 )
 from videopolicy.parts.levels import karras
 from vpolicy_vpp.formers import build_former
-
-if TYPE_CHECKING:
-    from vpolicy_vpp.components import OneStep
+from vpolicy_vpp.options import OneStepOptions
 
 
 class OneStepExtractor(FeatureExtractor):
-    """See `vpolicy_vpp.components.OneStep` for the options and their sources."""
+    """See `vpolicy_vpp.options.OneStepOptions` for the options and their sources."""
 
-    def __init__(self, options: OneStep, spaces: Spaces) -> None:
+    def __init__(self, options: OneStepOptions, spaces: Spaces) -> None:
         super().__init__()
         self.options = options
         self._layout = options.layout(spaces)

@@ -7,15 +7,13 @@ Parameter names follow the official ``policy_models/module/diffusion_decoder.py`
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from vpolicy_vpp.components import DitDiffusion
-
+from vpolicy_vpp.options import DitDiffusionOptions
 
 Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of the context for every decoder layer, each ``(B, heads, N, D / heads)``."""
@@ -29,7 +27,7 @@ class Attention(nn.Module):
         causal: Row i attends to the columns up to i, also where there are more columns than rows.
     """
 
-    def __init__(self, options: DitDiffusion, causal: bool) -> None:
+    def __init__(self, options: DitDiffusionOptions, causal: bool) -> None:
         super().__init__()
         self.heads, self.causal, self.drop = options.heads, causal, options.dropout.attention
         self.key = nn.Linear(options.width, options.width)
@@ -56,7 +54,7 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers without biases around a GELU."""
 
-    def __init__(self, options: DitDiffusion) -> None:
+    def __init__(self, options: DitDiffusionOptions) -> None:
         super().__init__()
         self.c_fc = nn.Linear(options.width, options.mlp_mult * options.width, bias=False)
         self.c_proj = nn.Linear(options.mlp_mult * options.width, options.width, bias=False)
@@ -69,7 +67,7 @@ class FeedForward(nn.Module):
 class EncoderBlock(nn.Module):
     """Attention and feed-forward, each behind a layer norm without bias."""
 
-    def __init__(self, options: DitDiffusion) -> None:
+    def __init__(self, options: DitDiffusionOptions) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(options.width, bias=False)
         self.attn = Attention(options, causal=False)
@@ -95,7 +93,7 @@ class Modulation(nn.Module):
 class DecoderBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, the first and the last modulated by the level."""
 
-    def __init__(self, options: DitDiffusion) -> None:
+    def __init__(self, options: DitDiffusionOptions) -> None:
         super().__init__()
         self.offset = 1.0 if options.adaptive_norm == "adaln-zero" else 0.0
         self.ln_1 = nn.LayerNorm(options.width, bias=False)
@@ -116,7 +114,7 @@ class DecoderBlock(nn.Module):
 class Encoder(nn.Module):
     """Blocks and a final layer norm."""
 
-    def __init__(self, options: DitDiffusion) -> None:
+    def __init__(self, options: DitDiffusionOptions) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(EncoderBlock(options) for _ in range(options.encoder_layers))
         self.ln = nn.LayerNorm(options.width, bias=False)
@@ -130,7 +128,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Blocks that read a remembered context, and a final layer norm."""
 
-    def __init__(self, options: DitDiffusion) -> None:
+    def __init__(self, options: DitDiffusionOptions) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(DecoderBlock(options) for _ in range(options.decoder_layers))
         self.ln = nn.LayerNorm(options.width, bias=False)
@@ -178,7 +176,9 @@ class DiffusionTransformer(nn.Module):
         token_dim, goal_dim, action_dim, state_dim: Widths of what comes in; no state token when 0.
     """
 
-    def __init__(self, options: DitDiffusion, token_dim: int, goal_dim: int, action_dim: int, state_dim: int) -> None:
+    def __init__(
+        self, options: DitDiffusionOptions, token_dim: int, goal_dim: int, action_dim: int, state_dim: int
+    ) -> None:
         super().__init__()
         width = options.width
         self.tok_emb = nn.Linear(token_dim, width)
