@@ -39,7 +39,8 @@ def list_artifacts(runs: Runs = None) -> None:
         console.print(f"{name}: {_bytes(size)}")
     unneeded = sum(not artifact.users for artifact in found)
     total = f"{_count(found)}, {_bytes(sum(artifact.bytes for artifact in found))}, in {store.root}"
-    console.print(f"{total}; no known run needs {unneeded} of them", soft_wrap=True)
+    needed = f"no known run needs {unneeded} of them" if unneeded else "known runs need all of them"
+    console.print(f"{total}; {needed}", soft_wrap=True)
 
 
 @app.command()
