@@ -50,6 +50,7 @@ HARMLESS = {
     "training.weight_files": "names of files",
 }
 HARMLESS_WHEN_COLLECTING = {
+    "components.sources": "makes keys",
     "components.kinds": "the request and the benchmark's options enter keys as they were read",
     "console.progress": "shows progress",
     "errors": "only says what is wrong",

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import sys
 from collections.abc import Mapping
-from importlib.metadata import Distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 
@@ -150,3 +150,11 @@ def _is_text(statement: object) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
+
+
+def distribution_of(name: str) -> Distribution | None:
+    """The installed distribution of a name; None where there is none."""
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        return None

@@ -12,7 +12,7 @@ from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.errors import DataError
 from videopolicy.recipes.recipe import Recipe
-from videopolicy.simulators.environments import interpreter
+from videopolicy.simulators.environments import interpreter, worker_code
 from videopolicy.storage.files import locked
 from videopolicy.storage.identity import collected_by, digest, identity
 from videopolicy.storage.provenance import DataFacts
@@ -73,6 +73,7 @@ def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
     return digest(
         {
             "benchmark": collected_by(recipe.benchmark),
+            "worker": worker_code(),
             "request": request.model_dump(),
             "dataset": [data.type, identity(data, recipe.registry)["sources"]],
         }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import vpolicy_worker
 
+from videopolicy.components.sources import distribution_of, package_code
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError
 from videopolicy.storage.files import locked_file, storage_errors
@@ -81,6 +82,11 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
             say(f"Making the environment of '{spec.environment}' in {folder}")
             _make(spec, folder, python)
     return python
+
+
+def worker_code() -> str:
+    """Says which code the package of the workers is, as part of the key of what they collect."""
+    return package_code(vpolicy_worker, distribution_of("vpolicy-worker"))
 
 
 def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:

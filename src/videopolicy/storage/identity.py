@@ -6,17 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import vpolicy_worker
 from pydantic import BaseModel
 
 import videopolicy
 from videopolicy.components.kinds import BenchmarkComponent, Component, WhenActing
 from videopolicy.components.registry import Registry
-from videopolicy.components.sources import code_hash, package_code, version_of, with_neighbours
+from videopolicy.components.sources import code_hash, distribution_of, version_of, with_neighbours
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError
 
@@ -106,7 +104,7 @@ def core_code(modules: tuple[str, ...]) -> str:
     Args:
         modules: Their names in the core, such as `TRAINING`.
     """
-    if version := version_of(videopolicy, _distribution("videopolicy")):
+    if version := version_of(videopolicy, distribution_of("videopolicy")):
         return version
     return code_hash({name: CORE.joinpath(*name.split(".")).with_suffix(".py") for name in modules})
 
@@ -128,14 +126,13 @@ def simulator_identity(spec: WorkerSpec) -> dict[str, Any]:
 
 
 def collected_by(benchmark: BenchmarkComponent) -> dict[str, Any]:
-    """What a benchmark's demonstrations are determined by, besides what is asked for."""
+    """What a benchmark's demonstrations are determined by, besides what is asked for and the worker's code."""
     spec = _simulator(benchmark)
     return {
         "options": benchmark.model_dump(mode="json"),
         "tasks": [task.model_dump(mode="json") for task in benchmark.tasks()],
         "spaces": benchmark.spaces().model_dump(mode="json"),
         "simulator": [spec.simulator, spec.config, spec.variables, simulator_identity(spec)] if spec else [],
-        "worker": package_code(vpolicy_worker, _distribution("vpolicy-worker")),
         "core": core_code(COLLECTION),
     }
 
@@ -151,13 +148,6 @@ def _simulator(component: Component) -> WorkerSpec | None:
     try:
         return component.launch() if isinstance(component, BenchmarkComponent) else None
     except SimulationError:
-        return None
-
-
-def _distribution(name: str) -> Distribution | None:
-    try:
-        return distribution(name)
-    except PackageNotFoundError:
         return None
 
 
