@@ -1,4 +1,7 @@
-"""How well a policy's video model predicts clips of episodes that nothing was trained on."""
+"""How well a policy's video model predicts clips of episodes that nothing was trained on.
+
+May import `importing` (for networks), `evaluation` and below; `run` measures, `compare` reads what was measured.
+"""
 
 from __future__ import annotations
 

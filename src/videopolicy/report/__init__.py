@@ -1,4 +1,7 @@
-"""What a run folder holds, as a page, with films and predicted futures for it."""
+"""What a run folder holds, as a page, with films and predicted futures for it.
+
+May import `evaluation` and below; `run` writes the page, `compare` reads run folders and replays episodes through it.
+"""
 
 from videopolicy.report.page import write_report
 from videopolicy.report.predictions import make_predictions

@@ -6,6 +6,8 @@ A subclass overrides one fixture, ``component``; pytest is needed, torch only by
         @pytest.fixture
         def component(self):
             return MyDecoder(horizon=4)
+
+May import `simulators`, `parts` and below; plugins' tests and `bench` (for made-up observations) use it.
 """
 
 from __future__ import annotations
