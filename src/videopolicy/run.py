@@ -172,11 +172,11 @@ def _now() -> str:
 
 def _demonstrated_states(folder: RunFolder, dataset: Dataset | None, reporter: Reporter) -> int | None:
     """Count the evaluation episodes that began in a state from which a demonstration began."""
-    demonstrated = dataset.initial_states() if dataset else None
     if dataset is None:
         return None
+    demonstrated = dataset.initial_states()
     records = EpisodeLog(folder.episodes_file).read()
-    count = sum(record.initial_state in (demonstrated or ()) for record in records)
+    count = sum(record.initial_state in demonstrated for record in records)
     if demonstrated:
         reporter.line(f"evaluate: {count} of {len(records)} episodes began in the initial state of a demonstration")
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -35,8 +36,9 @@ def commit() -> str | None:
     return result.stdout.strip() or None if result.returncode == 0 else None
 
 
+@lru_cache(maxsize=1)
 def machine() -> Machine:
-    """Processor, cores, memory, accelerator, Python and platform."""
+    """Processor, cores, memory, accelerator, Python and platform; looked up once a process."""
     import torch
 
     processor = platform.processor()
