@@ -57,7 +57,7 @@ VALUES: tuple[Any, ...] = (
     ),
     *([], [[]], [None], [1, [2, [3]]], ["x"] * 50, {}, {"type": None}, {"type": "nothing"}, {"type": ["svd"]}),
     *({1: 2}, {None: 3}, {True: 1}, {"": 1}, {"type": "modular"}, {"type": "svd", "frames": -3}),
-    *(datetime.date(2025, 2, 3), datetime.datetime(2025, 2, 3, 4, 5), b"bytes", {"a", "b"}),  # noqa: DTZ001
+    *(datetime.date(2025, 2, 3), datetime.datetime(2025, 2, 3, 4, 5), b"bytes", {"a", "b"}),
 )
 
 
