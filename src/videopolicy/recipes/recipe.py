@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from videopolicy.components.fields import AnyBenchmark, AnyDataset, AnyPolicy
@@ -14,11 +15,19 @@ from videopolicy.components.kinds import KINDS, Component, DatasetComponent, Lea
 from videopolicy.components.plugins import file_plugin
 from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing
-from videopolicy.recipes.source import Location, Source, override, read_recipe
+from videopolicy.paths import PathError, expanded, expanded_paths
+from videopolicy.recipes.source import Location, Source, override, read_recipe, shortened
+from videopolicy.storage.plain_yaml import Place
+
+
+_MOST_TOLD = 20
+"""Problems that are told at once."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    _paths = field_validator("*")(expanded_paths)
 
 
 class Normalization(_Section):
@@ -73,7 +82,7 @@ class Stage(_Section):
         data_workers: Processes that load data; 0 loads in the training process.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)
     target: str = "policy"
     steps: int = Field(ge=0)
     batch_size: int = Field(1, ge=1)
@@ -123,7 +132,7 @@ class Recipe(_Section):
         tracking: Where training curves go besides the CSV files.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
     seed: int = Field(0, ge=0)
     plugins: tuple[Path, ...] = ()
     benchmark: AnyBenchmark
@@ -140,6 +149,13 @@ class Recipe(_Section):
     def registry(self) -> Registry:
         """Where this recipe's components were looked up, its own plugin files included."""
         return self._registry
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder_inside(cls, name: str) -> str:
+        if name in (".", ".."):
+            raise ValueError(f"'{name}' is no folder of its own: a run would be written over others")
+        return name
 
     def required_data(self) -> DatasetComponent:
         """The data, for what cannot do without.
@@ -237,13 +253,19 @@ def _step_problems(stage: Stage) -> list[tuple[str, str]]:
     return []
 
 
-def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registry: Registry | None = None) -> Recipe:
+def load_recipe(
+    path: Path,
+    overrides: list[str] | tuple[str, ...] = (),
+    registry: Registry | None = None,
+    trust: bool = True,
+) -> Recipe:
     """Read, complete and check a recipe; no weight is allocated.
 
     Args:
         path: YAML file.
         overrides: Assignments such as ``train.video.steps=100``, applied in order.
         registry: Where components are looked up; the installed plugins by default.
+        trust: Whether the Python files that it names may be run.
 
     Raises:
         RecipeError: With the path in the recipe, the line in the file, and near names.
@@ -253,11 +275,18 @@ def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registr
     source = read_recipe(path)
     for text in overrides:
         override(source, text)
-    source.data.setdefault("name", path.stem)
+    if "name" not in source.data:
+        source.data["name"] = path.stem
+        source.place.inner["name"] = Place(f"{path} (a run is called like its file unless `name` says otherwise)")
     registry = registry or current_registry()
     files = source.data.get("plugins") or []
     if isinstance(files, list) and all(isinstance(file, str) for file in files):
-        files = [(path.parent / file).resolve() for file in files]
+        if files and not trust:
+            raise untrusted(path, files)
+        try:
+            files = [(path.parent / expanded(file)).resolve() for file in files]
+        except PathError as error:
+            raise RecipeError(f"{source.origin(('plugins',))}: plugins: {error}.", "Name Python files.") from None
         registry = registry.extended([file_plugin(file) for file in files])
         source.data["plugins"] = [str(file) for file in files]
     try:
@@ -265,12 +294,10 @@ def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registr
     except ValidationError as error:
         # A list with a bad item is also reported as too short: that says nothing new.
         every = error.errors()
-        stated = [
-            d
-            for d in every
-            if d["type"] != "too_short" or not any(e["loc"][: len(d["loc"])] == d["loc"] and e is not d for e in every)
-        ]
-        lines = [_explain(details, source, registry) for details in stated]
+        around = {d["loc"][:length] for d in every for length in range(len(d["loc"]))}
+        stated = [d for d in every if d["type"] != "too_short" or d["loc"] not in around]
+        lines = [_explain(details, source, registry) for details in stated[:_MOST_TOLD]]
+        lines += [f"and {len(stated) - _MOST_TOLD} more"] if len(stated) > _MOST_TOLD else []
         raise RecipeError(
             f"{path} is not a valid recipe:\n" + "\n".join(f"  {line}" for line in lines),
             "Correct the recipe; `vpolicy check RECIPE` checks it without running it.",
@@ -279,9 +306,17 @@ def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registr
     return recipe
 
 
+def untrusted(path: Path, files: Sequence[str]) -> RecipeError:
+    """What is said instead of running the Python files that a run folder from anywhere names."""
+    return RecipeError(
+        f"{path} names Python files ({listing([shortened(file) for file in files], 4)}), which were not run.",
+        "Read them, and run them with --trust.",
+    )
+
+
 def _explain(details: ErrorDetails, source: Source, registry: Registry) -> str:
     written, model = _walk(details["loc"], source.data, registry)
-    path = ".".join(str(step) for step in written)
+    path = shortened(".".join(str(step) for step in written), quoted=False)
     text = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
     if details["type"] == "extra_forbidden":
         fields = list(model.model_fields) if model else []
@@ -289,7 +324,7 @@ def _explain(details: ErrorDetails, source: Source, registry: Registry) -> str:
     elif details["type"] == "missing":
         text = "this field is required"
     elif not isinstance(details["input"], dict | list | BaseModel) and details["type"] != "value_error":
-        text += f" (it is {details['input']!r})"
+        text += f" (it is {shortened(details['input'])})"
     origin = source.origin(written)
     return f"{origin}: {path}: {text}" if path else f"{text}"
 
