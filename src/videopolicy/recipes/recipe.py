@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,13 +11,12 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from videopolicy.components.fields import AnyBenchmark, AnyDataset, AnyPolicy
 from videopolicy.components.kinds import KINDS, Component, DatasetComponent, LearnerComponent
-from videopolicy.components.plugins import file_plugin
 from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing
-from videopolicy.paths import PathError, expanded, expanded_paths
+from videopolicy.paths import expanded_paths
 from videopolicy.recipes.source import Location, Source, override, read_recipe, shortened
+from videopolicy.recipes.trust import with_plugin_files
 from videopolicy.storage.plain_yaml import Place
-
 
 _MOST_TOLD = 20
 """Problems that are told at once."""
@@ -281,14 +279,8 @@ def load_recipe(
     registry = registry or current_registry()
     files = source.data.get("plugins") or []
     if isinstance(files, list) and all(isinstance(file, str) for file in files):
-        if files and not trust:
-            raise untrusted(path, files)
-        try:
-            files = [(path.parent / expanded(file)).resolve() for file in files]
-        except PathError as error:
-            raise RecipeError(f"{source.origin(('plugins',))}: plugins: {error}.", "Name Python files.") from None
-        registry = registry.extended([file_plugin(file) for file in files])
-        source.data["plugins"] = [str(file) for file in files]
+        registry, found = with_plugin_files(registry, files, path, trust)
+        source.data["plugins"] = [str(file) for file in found]
     try:
         recipe = Recipe.model_validate(source.data, context={"registry": registry})
     except ValidationError as error:
@@ -304,14 +296,6 @@ def load_recipe(
         ) from None
     recipe._registry = registry
     return recipe
-
-
-def untrusted(path: Path, files: Sequence[str]) -> RecipeError:
-    """What is said instead of running the Python files that a run folder from anywhere names."""
-    return RecipeError(
-        f"{path} names Python files ({listing([shortened(file) for file in files], 4)}), which were not run.",
-        "Read them, and run them with --trust.",
-    )
 
 
 def _explain(details: ErrorDetails, source: Source, registry: Registry) -> str:
