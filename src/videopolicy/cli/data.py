@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from videopolicy.console.progress import Reporter
     from videopolicy.contracts.dataset import Dataset
 
-app = typer.Typer(no_args_is_help=True)
+app = Verbs(no_args_is_help=True)
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and results only.")]
 
 

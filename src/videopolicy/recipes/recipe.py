@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from videopolicy.components.fields import AnyBenchmark, AnyDataset, AnyPolicy
-from videopolicy.components.kinds import KINDS, Component, DatasetComponent, LearnerComponent
+from videopolicy.components.kinds import Component, DatasetComponent, LearnerComponent
 from videopolicy.components.registry import Registry, current_registry
-from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing
+from videopolicy.errors import RecipeError, did_you_mean, listing
 from videopolicy.paths import expanded_paths
-from videopolicy.recipes.source import Location, Source, override, read_recipe, shortened
+from videopolicy.recipes.explaining import explained
+from videopolicy.recipes.source import Location, override, read_recipe
 from videopolicy.recipes.trust import with_plugin_files
 from videopolicy.storage.plain_yaml import Place
-
-_MOST_TOLD = 20
-"""Problems that are told at once."""
 
 
 class _Section(BaseModel):
@@ -284,83 +281,10 @@ def load_recipe(
     try:
         recipe = Recipe.model_validate(source.data, context={"registry": registry})
     except ValidationError as error:
-        # A list with a bad item is also reported as too short: that says nothing new.
-        every = error.errors()
-        around = {d["loc"][:length] for d in every for length in range(len(d["loc"]))}
-        stated = [d for d in every if d["type"] != "too_short" or d["loc"] not in around]
-        lines = [_explain(details, source, registry) for details in stated[:_MOST_TOLD]]
-        lines += [f"and {len(stated) - _MOST_TOLD} more"] if len(stated) > _MOST_TOLD else []
+        lines = explained(error, source, registry, Recipe)
         raise RecipeError(
             f"{path} is not a valid recipe:\n" + "\n".join(f"  {line}" for line in lines),
             "Correct the recipe; `vpolicy check RECIPE` checks it without running it.",
         ) from None
     recipe._registry = registry
     return recipe
-
-
-def _explain(details: ErrorDetails, source: Source, registry: Registry) -> str:
-    written, model = _walk(details["loc"], source.data, registry)
-    path = shortened(".".join(str(step) for step in written), quoted=False)
-    text = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
-    if details["type"] == "extra_forbidden":
-        fields = list(model.model_fields) if model else []
-        text = f"there is no such field.{did_you_mean(str(details['loc'][-1]), fields)} Known: {listing(fields)}."
-    elif details["type"] == "missing":
-        text = "this field is required"
-    elif not isinstance(details["input"], dict | list | BaseModel) and details["type"] != "value_error":
-        text += f" (it is {shortened(details['input'])})"
-    origin = source.origin(written)
-    return f"{origin}: {path}: {text}" if path else f"{text}"
-
-
-def _walk(location: Location, data: Any, registry: Registry) -> tuple[Location, type[BaseModel] | None]:
-    """Follow a pydantic location through the written data.
-
-    Returns:
-        The location without the union tags that pydantic puts in, and the model around its last step.
-    """
-    written: Location = ()
-    model: type[BaseModel] | None = Recipe
-    node = data
-    for depth, step in enumerate(location):
-        inside = (isinstance(node, dict) and step in node) or (isinstance(node, list) and step in range(len(node)))
-        last = depth == len(location) - 1
-        if not inside and not last:
-            continue  # a union's tag
-        if inside or _is_field(model, step):
-            written = (*written, step)
-        if last:
-            break
-        node = node[step]
-        field = model.model_fields.get(str(step)) if model else None
-        if isinstance(step, str):
-            model = _model_of(field.annotation if field else None, node, registry)
-    return written, model
-
-
-def _is_field(model: type[BaseModel] | None, step: str | int) -> bool:
-    """Whether a step names a field of the model (a missing one is not in the data)."""
-    return model is not None and step in model.model_fields
-
-
-def _model_of(annotation: Any, node: Any, registry: Registry) -> type[BaseModel] | None:
-    """The model that validates ``node``: the component of its type, or the matching member of the annotation."""
-    candidates: list[Any] = [annotation]
-    models: list[type[BaseModel]] = []
-    while candidates:
-        candidate = candidates.pop()
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            models.append(candidate)
-        elif get_origin(candidate) is not None:
-            candidates += get_args(candidate)
-    name = node.get("type") if isinstance(node, dict) else None
-    for model in models:
-        if model in KINDS.values() and isinstance(name, str):
-            try:
-                return registry.get(model.kind, name)  # type: ignore[attr-defined]
-            except PluginError:
-                return None
-        field = model.model_fields.get("type")
-        if len(models) == 1 or (field is not None and field.default == name):
-            return model
-    return None

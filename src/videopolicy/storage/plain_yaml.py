@@ -16,7 +16,7 @@ from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import Reader
 
-LARGEST_FILE = 4 * 2**20
+LARGEST_FILE = 16 * 2**20
 """Bytes."""
 MOST_VALUES = 200_000
 """Values in a file whose aliases are written out."""
@@ -116,13 +116,16 @@ def read_yaml(text: str, name: str) -> tuple[Any, Place]:
     return _Builder(name).value(node)
 
 
-class _Depth:
-    """Part of a loader that stops at nesting that would exhaust the stack of whoever follows it."""
+class _Limits:
+    """Part of a loader that stops at nesting that would exhaust the stack of whoever follows it, and at the limit."""
 
-    _depth = 0
+    _depth = _values = 0
 
     def descend_resolver(self, current_node: Node | None, current_index: Any) -> None:
         self._depth += 1
+        self._values += 1
+        if self._values > MOST_VALUES and current_node is not None:
+            raise _too_many(current_node)
         if self._depth > DEEPEST + 1 and current_node is not None:
             raise _too_deep(current_node)
         super().descend_resolver(current_node, current_index)  # type: ignore[misc]
@@ -132,11 +135,11 @@ class _Depth:
         super().ascend_resolver()  # type: ignore[misc]
 
 
-class _PythonLoader(_Depth, yaml.SafeLoader):
+class _PythonLoader(_Limits, yaml.SafeLoader):
     pass
 
 
-class _CLoader(_Depth, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _CLoader(_Limits, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     pass
 
 
@@ -169,6 +172,11 @@ def _too_deep(node: Node) -> YamlError:
     )
 
 
+def _too_many(node: Node) -> YamlError:
+    reason = f"with its aliases written out this holds more than {MOST_VALUES:,} values"
+    return YamlError(_line(node), reason, "Write less: data belong into files of their own.")
+
+
 def _ensure_within_limits(root: Node) -> None:
     """Count what aliases amount to without writing them out.
 
@@ -193,9 +201,7 @@ def _ensure_within_limits(root: Node) -> None:
             of_child = measured(child)
             values, depth = values + of_child[0], max(depth, of_child[1])
         if values >= MOST_VALUES:
-            raise YamlError(
-                _line(node), f"with its aliases written out it holds more than {MOST_VALUES:,} values", "Write less."
-            )
+            raise _too_many(node)
         if depth >= DEEPEST:
             raise _too_deep(node)
         open_nodes.discard(id(node))
