@@ -11,8 +11,9 @@ from typing import Any
 from videopolicy.errors import VpolicyError
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})(?=/|$)")
+_FOLDER = "a folder"
 _KINDS = (
-    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISDIR, _FOLDER),
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
@@ -52,11 +53,24 @@ def expanded(path: str | Path) -> Path:
 
 
 def expanded_paths(value: Any) -> Any:
-    """A field's value whose paths are `expanded`; anything else as it is. For ``field_validator("*")``."""
+    """A value whose paths are `expanded`, alone or in a list; anything else as it is."""
     if isinstance(value, Path):
         return expanded(value)
     if type(value) in (tuple, list):
         return type(value)(map(expanded_paths, value)) if any(isinstance(one, Path) for one in value) else value
+    return value
+
+
+def input_paths(value: Any) -> Any:
+    """The same for an option: what it names will be read. For ``field_validator("*")``.
+
+    Raises:
+        PathError: There is no such path, or what is there is neither a file nor a folder.
+    """
+    value = expanded_paths(value)
+    for one in value if type(value) in (tuple, list) else (value,):
+        if isinstance(one, Path) and kind_of(one) not in ("", _FOLDER):
+            raise PathError(f"{one} is {kind_of(one)}: give a file or a folder")
     return value
 
 

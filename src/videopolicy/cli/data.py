@@ -84,10 +84,12 @@ def info(
 def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Dataset:
     from videopolicy.data.preparation import CACHE
     from videopolicy.errors import DataError, PluginError, listing
+    from videopolicy.paths import input_paths
     from videopolicy.storage.store import Store
 
     if not path.exists():
         raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
+    input_paths(path)
     fitting = _fitting(path, name, options)
     opened: list[Dataset] = []
     refused: dict[str, DataError] = {}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
-from videopolicy.paths import expanded_paths
+from videopolicy.paths import input_paths
 from videopolicy.spaces import Spaces
 from videopolicy.types import FeatureLayout, Window
 
@@ -46,7 +46,7 @@ class Component(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    _paths = field_validator("*")(expanded_paths)
+    _paths = field_validator("*")(input_paths)
 
     kind: ClassVar[str] = ""
     type: str

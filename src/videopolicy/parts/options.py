@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from videopolicy.paths import expanded_paths
+from videopolicy.paths import input_paths
 
 
 class Options(BaseModel):
@@ -17,4 +17,4 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    _paths = field_validator("*")(expanded_paths)
+    _paths = field_validator("*")(input_paths)

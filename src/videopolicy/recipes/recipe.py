@@ -12,7 +12,7 @@ from videopolicy.components.fields import AnyBenchmark, AnyDataset, AnyPolicy
 from videopolicy.components.kinds import Component, DatasetComponent, LearnerComponent
 from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import RecipeError, did_you_mean, listing
-from videopolicy.paths import expanded_paths
+from videopolicy.paths import input_paths
 from videopolicy.recipes.explaining import explained
 from videopolicy.recipes.source import Location, override, read_recipe
 from videopolicy.recipes.trust import with_plugin_files
@@ -20,9 +20,9 @@ from videopolicy.storage.plain_yaml import Place
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    _paths = field_validator("*")(expanded_paths)
+    _paths = field_validator("*")(input_paths)
 
 
 class Normalization(_Section):

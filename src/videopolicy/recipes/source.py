@@ -53,7 +53,7 @@ def _read(path: Path) -> Source:
         raise RecipeError(error.at(str(path)), error.hint) from None
     data = {} if data is None else data
     if not isinstance(data, dict):
-        raise RecipeError(f"{path} holds {type(data).__name__}, not a mapping.", "A recipe is a YAML mapping.")
+        raise RecipeError(f"{place.text} holds {type(data).__name__}, not a mapping.", "A recipe is a YAML mapping.")
     return Source(data, place)
 
 

@@ -18,7 +18,7 @@ from yaml.reader import Reader
 
 LARGEST_FILE = 16 * 2**20
 """Bytes."""
-MOST_VALUES = 200_000
+MOST_VALUES = 100_000
 """Values in a file whose aliases are written out."""
 DEEPEST = 100
 """Mappings and lists inside each other."""
@@ -59,7 +59,7 @@ class YamlError(Exception):
         return f"{place} is not valid YAML: {self.reason}." if self.syntax else f"{place}: {self.reason}."
 
 
-@dataclass
+@dataclass(slots=True)
 class Place:
     """Where a value was written, and where those inside it were.
 
@@ -155,7 +155,10 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> YamlError:
         line = lines[mark.line] if mark.line < len(lines) else ""
         if "\t" in line[: len(line) - len(line.lstrip())]:
             hint = "Indent that line with blanks: YAML has no tabs there."
-    return YamlError(mark.line + 1 if mark else 0, str(error.problem or error.context), hint, syntax=True)
+    reason = str(error.problem or error.context)
+    if reason.startswith("but ") and error.context:
+        reason = f"{error.context}, {reason}"
+    return YamlError(mark.line + 1 if mark else 0, reason, hint, syntax=True)
 
 
 def _line_of(text: str, position: int) -> int:
