@@ -23,7 +23,7 @@ from videopolicy.weights import pretrained_folder
 PARTS = Path(__file__).with_name("parts.py")
 RECORD = {
     "policy": "trained",
-    "task": "close",
+    "task": "drawer-close-v3",
     "episode": 0,
     "success": True,
     "score": 1.0,
