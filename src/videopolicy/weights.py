@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from videopolicy.errors import WeightsError, listing
+from videopolicy.paths import ensure_regular, expanded
 
 HUB_TIMEOUT = 10.0
 """Seconds until a hub that does not answer counts as unreachable."""
@@ -47,10 +48,12 @@ def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
         WeightsError: There is no such folder and the hub cannot give it; says what to download and where
             to put it.
     """
-    folder = Path(weights).expanduser()
+    folder = expanded(weights)
     if folder.is_dir():
+        for found in (found for pattern in files for found in folder.glob(pattern)):
+            ensure_regular(found, WeightsError, "Put the file itself there.")
         return folder
-    if folder.is_absolute() or weights.startswith((".", "~")) or weights.count("/") > 1:
+    if folder.is_absolute() or weights.startswith((".", "~", "$")) or weights.count("/") > 1:
         raise WeightsError(
             f"{what} cannot be loaded: the folder {weights} does not exist.",
             f"Put the files there ({', '.join(files)}), or name a hub id such as owner/name.",

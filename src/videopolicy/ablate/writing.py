@@ -14,12 +14,18 @@ from videopolicy.ablate.outcome import Outcome
 from videopolicy.compare import Format
 from videopolicy.compare.formats import deliver, latex_table, markdown_table
 from videopolicy.compare.model import Comparison
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 
 
 def write(
-    outcome: Outcome, comparisons: Sequence[Comparison], form: Format, output: Path | None, reporter: Reporter
+    outcome: Outcome,
+    comparisons: Sequence[Comparison],
+    form: Format,
+    output: Path | None,
+    reporter: Reporter,
+    benchmark: BenchmarkComponent | None = None,
 ) -> None:
     """Write the table to the terminal or a file.
 
@@ -29,6 +35,7 @@ def write(
         form: The format. ``html`` is the page of a comparison of the rows, with films.
         output: The file; None for the terminal (``html`` needs a file, by default one beside the runs).
         reporter: Shows progress while films are made.
+        benchmark: Of the rows; by default their run folders are asked for it.
 
     Raises:
         VpolicyError: There is no page, since nothing was run or the rows are under several protocols.
@@ -41,7 +48,7 @@ def write(
         from videopolicy.compare.page.filmed import write_filmed_page
 
         path = output or outcome.rows[0].run.parent / f"{outcome.title.replace(' ', '-')}.html"
-        print(write_filmed_page(comparisons[0], path, reporter))
+        print(write_filmed_page(comparisons[0], path, reporter, benchmark=benchmark))
         return
     if form == "table" and output is None:
         from rich.console import Console

@@ -73,7 +73,8 @@ def ablate(
 
     title = file.stem if base is None else f"{file.stem} on {base.stem}"
     comparison = measured(variants, runs)
-    write(outcome(title, loaded, runs, comparison, base is not None), comparison, form, output, Reporter(quiet))
+    found = outcome(title, loaded, runs, comparison, base is not None)
+    write(found, comparison, form, output, Reporter(quiet), variants[0].recipe.benchmark)
     if failed:
         name, error = next(iter(failed.items()))
         raise VpolicyError(

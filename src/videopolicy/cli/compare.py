@@ -39,6 +39,7 @@ def compare(
     films: Annotated[
         bool, typer.Option("--films/--no-films", help="html: film episodes of all methods side by side.")
     ] = True,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the Python files that a run's recipe names.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare the runs on a benchmark, with published numbers beside them."""
@@ -57,7 +58,7 @@ def compare(
     # reading them.
     gc.disable()
     try:
-        comparison = compute(chosen, benchmark, policies, protocol, like)
+        comparison = compute(chosen, benchmark, policies, protocol, like, trust)
     finally:
         gc.freeze()
         gc.enable()
@@ -65,7 +66,7 @@ def compare(
         from videopolicy.compare.page.filmed import write_filmed_page
         from videopolicy.console.progress import Reporter
 
-        print(write_filmed_page(comparison, output or Path("comparison.html"), Reporter(quiet), films))
+        print(write_filmed_page(comparison, output or Path("comparison.html"), Reporter(quiet), films, trust))
         return
     if form == "table" and output is None:
         from rich.console import Console

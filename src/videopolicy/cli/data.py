@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from videopolicy.console.progress import Reporter
     from videopolicy.contracts.dataset import Dataset
 
-app = typer.Typer(no_args_is_help=True)
+app = Verbs(no_args_is_help=True)
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and results only.")]
 
 
@@ -83,10 +84,12 @@ def info(
 def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Dataset:
     from videopolicy.data.preparation import CACHE
     from videopolicy.errors import DataError, PluginError, listing
+    from videopolicy.paths import input_paths
     from videopolicy.storage.store import Store
 
     if not path.exists():
         raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
+    input_paths(path)
     fitting = _fitting(path, name, options)
     opened: list[Dataset] = []
     refused: dict[str, DataError] = {}

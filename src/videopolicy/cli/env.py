@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from videopolicy.components.kinds import BenchmarkComponent
 
-app = typer.Typer(no_args_is_help=True)
+app = Verbs(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of a benchmark.", show_default=False)]
 
 

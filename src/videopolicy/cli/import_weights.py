@@ -61,6 +61,7 @@ def _importer(name: str, options: list[str], registry: Registry) -> ImporterComp
 
     from videopolicy.components.kinds import ImporterComponent
     from videopolicy.errors import RecipeError
+    from videopolicy.recipes.explaining import explained
     from videopolicy.recipes.source import Source, override
 
     cls = registry.get("importer", name)
@@ -70,9 +71,9 @@ def _importer(name: str, options: list[str], registry: Registry) -> ImporterComp
     try:
         importer = cls.model_validate(source.data, context={"registry": registry})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        problems = "; ".join(explained(error, source, registry, cls))
         raise RecipeError(
-            f"These options do not fit importer '{name}': {problems}.", "Correct them; write them as name=value."
+            f"These options do not fit importer '{name}': {problems}", "Correct them; write them as name=value."
         ) from None
     assert isinstance(importer, ImporterComponent)
     return importer

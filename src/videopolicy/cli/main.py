@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 
-import typer
-
 from videopolicy.cli import (
     ablate,
     bench,
@@ -23,12 +21,14 @@ from videopolicy.cli import (
     store,
 )
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
+from videopolicy.components.registry import troubles
 from videopolicy.console.threads import wait_briefly
 from videopolicy.errors import VpolicyError
 
 wait_briefly()  # before torch is imported
 
-app = typer.Typer(
+app = Verbs(
     help="Video models as robot policies: train, evaluate and compare them from one recipe.",
     no_args_is_help=True,
     add_completion=False,
@@ -52,9 +52,11 @@ app.add_typer(store.app, name="store", help="List, verify and prune what runs ha
 
 def main() -> None:
     """Entry point of the ``vpolicy`` command."""
+    told = ""
     try:
         app()
     except VpolicyError as error:
+        told = error.message
         _say(error.message, error.hint)
         sys.exit(error.exit_code)
     except OSError as error:
@@ -63,6 +65,17 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         _say(f"The disk cannot be written: {error.strerror}{where}.", "Make room and run the same command again.")
         sys.exit(2)
+    finally:
+        _name_broken_plugins(told)
+
+
+def _name_broken_plugins(told: str) -> None:
+    """Say once which packages are of no use, whatever was asked for: what they provide may be missed."""
+    if sys.argv[1:2] == ["plugins"]:  # which lists them
+        return
+    for trouble in troubles():
+        if trouble not in told:
+            _say(trouble, "")
 
 
 def _say(message: str, hint: str) -> None:

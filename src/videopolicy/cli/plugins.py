@@ -22,7 +22,5 @@ def plugins() -> None:
     console = Console()
     console.print(table)
     for plugin in registry.plugins:
-        if plugin.error is not None:
-            console.print(
-                f"Plugin {plugin.name} ({plugin.distribution}) could not be loaded: {plugin.error!r}", markup=False
-            )
+        if plugin.trouble:
+            console.print(plugin.trouble, markup=False)

@@ -17,7 +17,12 @@ def quality(
     fvd_weights: Annotated[
         Path | None, typer.Option(help="I3D network, i3d_torchscript.pt: FVD too.", show_default=False)
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Run the code in the I3D network's file.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run the code in the I3D network's file and the Python files that the recipe names."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare a run's predicted videos with real ones on held-out episodes: PSNR, SSIM, LPIPS, FVD."""
@@ -28,7 +33,7 @@ def quality(
 
     folder = RunFolder(run)
     folder.ensure_exists()
-    recipe, store = load_recipe(folder.recipe_file), Store()
+    recipe, store = load_recipe(folder.recipe_file, trust=trust), Store()
     # These need torch: everything that can be refused without it has been.
     from videopolicy.bench.subject import trained_stages
     from videopolicy.console.progress import Reporter

@@ -45,4 +45,4 @@ def run(
     engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
     folder = run_recipe(loaded, runs, Reporter(quiet or rank() > 0), executor=engine)
     if not quiet and rank() == 0:
-        show(folder)
+        show(folder, trust=True)  # its files have just been run

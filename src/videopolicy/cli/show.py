@@ -21,7 +21,10 @@ _LONG_NAME = 24
 """Names of rows up to here are never cut, so that published columns stay narrow instead."""
 
 
-def show(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")]) -> None:
+def show(
+    run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")],
+    trust: Annotated[bool, typer.Option("--trust", help="Run the Python files that its recipe names.")] = False,
+) -> None:
     """Show success by task, training, published numbers, and what is missing."""
     from rich.console import Console
     from rich.text import Text
@@ -29,7 +32,7 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quic
     from videopolicy.report.contents import read_run
 
     console = Console(highlight=False)
-    for part in renderables(read_run(run)):
+    for part in renderables(read_run(run, trust=trust)):
         console.print(part, soft_wrap=isinstance(part, Text))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from videopolicy.storage.inventory import Artifact, Run
     from videopolicy.storage.store import Store
 
-app = typer.Typer(no_args_is_help=True)
+app = Verbs(no_args_is_help=True)
 Runs = Annotated[
     list[Path] | None, typer.Option("--runs", help="Folder of run folders; may be repeated.", show_default="runs")
 ]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
+from videopolicy.paths import input_paths
 from videopolicy.spaces import Spaces
 from videopolicy.types import FeatureLayout, Window
 
@@ -44,6 +45,8 @@ class Component(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    _paths = field_validator("*")(input_paths)
 
     kind: ClassVar[str] = ""
     type: str

@@ -79,12 +79,13 @@ class RunContents:
         return found
 
 
-def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunContents:
+def read_run(path: Path, benchmark: BenchmarkComponent | None = None, trust: bool = False) -> RunContents:
     """Read a run folder.
 
     Args:
         path: The folder.
         benchmark: The recipe's benchmark; by default the resolved recipe is asked for it.
+        trust: Whether the Python files that it names may be run for that.
 
     Raises:
         StorageError: The folder is not a run folder.
@@ -95,7 +96,7 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunCont
     text = readable(folder.recipe_text, problems) or ""
     recipe = readable(lambda: parse_recipe(text, folder.recipe_file), problems) or {}
     if benchmark is None and recipe:
-        benchmark = _benchmark(folder.recipe_file, problems)
+        benchmark = _benchmark(recipe, folder.recipe_file, trust, problems)
     contents = EpisodeLog(folder.episodes_file).contents()
     problems += contents.problems
     return RunContents(
@@ -120,13 +121,14 @@ def readable(read: Callable[[], Found], problems: list[str]) -> Found | None:
         return None
 
 
-def _benchmark(path: Path, problems: list[str]) -> BenchmarkComponent | None:
-    from videopolicy.recipes.recipe import load_recipe
+def _benchmark(recipe: dict[str, Any], path: Path, trust: bool, problems: list[str]) -> BenchmarkComponent | None:
+    from videopolicy.recipes.trust import recorded_benchmark
 
     try:
-        return load_recipe(path).benchmark
+        return recorded_benchmark(recipe, path, trust)
     except VpolicyError as error:
-        problems.append(f"The recipe cannot be used here, so tiers and published numbers are left out: {error.message}")
+        reason = f"{error.message} {error.hint}".strip()
+        problems.append(f"The recipe cannot be used here, so tiers and published numbers are left out: {reason}")
         return None
 
 

@@ -27,12 +27,13 @@ POLICY_NOTES = {
 _NOT_LOSSES = ("lr", "learning_rate", "grad", "gradient")
 
 
-def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) -> Path:
+def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None, trust: bool = False) -> Path:
     """Render ``report.html`` from whatever the run folder holds so far.
 
     Args:
         run_folder: The folder.
         benchmark: Of the run; by default the resolved recipe is asked for it.
+        trust: Whether the Python files that it names may be run for that.
 
     Returns:
         The file.
@@ -43,7 +44,7 @@ def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) 
     """
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    run = read_run(run_folder, benchmark)
+    run = read_run(run_folder, benchmark, trust)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from videopolicy.paths import expanded
 from videopolicy.storage.files import file_digest, storage_errors, write_json
 
 MARKER = "done.json"
@@ -27,7 +28,7 @@ class Store:
     """The folder of all artifacts: ``VPOLICY_HOME``, or ``.vpolicy`` in the current folder."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or Path(os.environ.get("VPOLICY_HOME") or ".vpolicy").absolute()
+        self.root = root or expanded(os.environ.get("VPOLICY_HOME") or ".vpolicy").absolute()
 
     def folder(self, kind: str, key: str) -> Path:
         """The folder of one artifact, made if it is not there."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 
 from videopolicy import DataError, did_you_mean, listing
+from videopolicy.parts.files import ensure_regular
 from vpolicy_hdf5.attributes import masked, task_of
 from vpolicy_hdf5.layout import MARKER, PARTS
 from vpolicy_hdf5.options import RobomimicHDF5Options
@@ -35,6 +36,8 @@ def data_files(path: Path, pattern: str) -> list[Path]:
             else f"The folder {path} holds no .hdf5 file.",
             "Correct `path` or `files` in the recipe's data section, or collect first.",
         )
+    for file in found:
+        ensure_regular(file, DataError, "Move it out of the data's folder, or put a file there.")
     return found
 
 

@@ -122,6 +122,7 @@ def make_films(
     reporter: Reporter,
     workers: int = 2,
     benchmark: BenchmarkComponent | None = None,
+    trust: bool = False,
 ) -> None:
     """Film every method in the `scenes` of a comparison, as far as films are missing.
 
@@ -134,11 +135,12 @@ def make_films(
         reporter: Shows progress.
         workers: Simulator processes.
         benchmark: Filmed through its ``closeup``; by default the runs' recipes are asked for it.
+        trust: Whether the Python files that they name may be run for that.
 
     Raises:
         StorageError: The folder cannot be written.
     """
-    benchmark = benchmark or _benchmark(comparison, reporter)
+    benchmark = benchmark or _benchmark(comparison, reporter, trust)
     if benchmark is None or not _is_at_hand(benchmark, reporter):
         return
     closeup = benchmark.closeup()
@@ -169,14 +171,15 @@ def make_films(
                 reporter.line(f"The films could not be made: {error}")
 
 
-def _benchmark(comparison: Comparison, reporter: Reporter) -> BenchmarkComponent | None:
+def _benchmark(comparison: Comparison, reporter: Reporter, trust: bool) -> BenchmarkComponent | None:
     """The benchmark of the first run whose recipe can be used here."""
-    from videopolicy.recipes.recipe import load_recipe
+    from videopolicy.recipes.trust import recorded_benchmark
 
     problem = "no trained method has a run folder."
     for run in (run for entry in filmed_entries(comparison) for run in entry.runs):
         try:
-            return load_recipe(RunFolder(run).recipe_file).benchmark
+            folder = RunFolder(run)
+            return recorded_benchmark(folder.recipe(), folder.recipe_file, trust)
         except VpolicyError as error:
             problem = str(error)
     reporter.line(f"No films: {problem}")
