@@ -54,7 +54,7 @@ def verify(
     from videopolicy.storage.inventory import problems, verifiable
 
     _, _, found = _look(runs)
-    sound, damaged, finished = 0, [], [artifact for artifact in found if artifact.facts is not None]
+    sound, damaged, finished = 0, [], [one for one in found if one.facts is not None or one.damage]
     with Reporter(quiet).activity("verify", len(finished)) as progress:
         for artifact in finished:
             if wrong := list(problems(artifact)):

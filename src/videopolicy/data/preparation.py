@@ -10,11 +10,12 @@ from typing import NamedTuple
 from videopolicy.components.kinds import DemonstrationRequest
 from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.dataset import Dataset
-from videopolicy.errors import DataError
+from videopolicy.errors import DataError, listing
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.simulators.environments import interpreter, worker_code
 from videopolicy.storage.files import locked
 from videopolicy.storage.identity import collected_by, digest, identity
+from videopolicy.storage.integrity import differences
 from videopolicy.storage.provenance import DataFacts
 from videopolicy.storage.store import Store
 
@@ -62,10 +63,11 @@ def open_data(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | Non
     if request is None:
         return data.open(None, store.root / CACHE, reporter)
     folder = store.root / "datasets" / _demonstrations_key(recipe, request)
-    recorded = store.finished(folder)
-    if recorded is None:
+    facts = store.facts(folder, DataFacts)
+    if facts is None:
         return None
-    return data.open(folder / DataFacts.model_validate(recorded).folder, store.root / CACHE, reporter)
+    ensure_as_collected(folder)
+    return data.open(folder / facts.folder, store.root / CACHE, reporter)
 
 
 def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
@@ -86,16 +88,15 @@ def _collected(
     data = recipe.required_data()
     key = _demonstrations_key(recipe, request)
     folder = store.folder("datasets", key)
-    if (recorded := store.finished(folder)) is not None:
-        store.used(folder)
-        facts = DataFacts.model_validate(recorded)
-        reporter.line(f"collect demonstrations: done earlier ({sum(facts.episodes.values())} episodes)")
-        return folder / facts.folder, facts.model_copy(update={"reused": True})
+    if (facts := store.facts(folder, DataFacts)) is not None:
+        return _collected_earlier(folder, facts, reporter)
     from videopolicy.data.collection import collect
 
     python = interpreter(recipe.benchmark.launch(), say=reporter.line)
-    started = time.monotonic()
-    with locked(folder, "collecting these demonstrations"):
+    with locked(folder, "collecting these demonstrations", reporter.line):
+        if (facts := store.facts(folder, DataFacts)) is not None:  # by whoever held the lock
+            return _collected_earlier(folder, facts, reporter)
+        started = time.monotonic()
         writer = data.writer(folder, recipe.benchmark.spaces())
         collected = collect(
             recipe.benchmark,
@@ -106,20 +107,45 @@ def _collected(
             folder / "logs",
             reporter,
         )
-    seconds = time.monotonic() - started
-    facts = DataFacts(
-        key=key,
-        type=data.type,
-        benchmark=recipe.benchmark.type,
-        folder=str(collected.folder.relative_to(folder)),
-        episodes=collected.episodes,
-        seconds=seconds,
-        steps=collected.steps,
-        steps_per_second=collected.steps / seconds,
-    )
-    store.finish(folder, facts.model_dump(mode="json"))
+        seconds = time.monotonic() - started
+        facts = DataFacts(
+            key=key,
+            type=data.type,
+            benchmark=recipe.benchmark.type,
+            folder=str(collected.folder.relative_to(folder)),
+            episodes=collected.episodes,
+            seconds=seconds,
+            steps=collected.steps,
+            steps_per_second=collected.steps / seconds,
+        )
+        store.finish(folder, facts.model_dump(mode="json"))
     reporter.line(
         f"collect demonstrations: {sum(collected.episodes.values())} episodes in {duration(seconds)}, "
         f"{facts.steps_per_second:.0f} rendered steps a second"
     )
     return collected.folder, facts
+
+
+def _collected_earlier(folder: Path, facts: DataFacts, reporter: Reporter) -> tuple[Path, DataFacts]:
+    ensure_as_collected(folder)
+    Store.used(folder)
+    reporter.line(f"collect demonstrations: done earlier ({sum(facts.episodes.values())} episodes)")
+    return folder / facts.folder, facts.model_copy(update={"reused": True})
+
+
+def ensure_as_collected(folder: Path, thorough: bool = False) -> None:
+    """Check that collected demonstrations are what was collected.
+
+    Args:
+        folder: Of the store, as it was finished.
+        thorough: Read every file, whether it seems to have been touched or not.
+
+    Raises:
+        DataError: Files were changed, removed or added since; the message names them.
+    """
+    if wrong := differences(folder, thorough, closed=True):
+        raise DataError(
+            f"The demonstrations in {folder} are no longer what was collected: {listing(wrong)}.",
+            f"Copy them again from where they are whole, or remove them (rm -r {folder}) and run the same command "
+            "again: they are collected anew. To use changed data on purpose, copy them elsewhere and name that path.",
+        )

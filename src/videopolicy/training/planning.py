@@ -42,9 +42,12 @@ class PlannedStage:
 
     @property
     def facts(self) -> StageFacts | None:
-        """What was recorded when the stage was finished; None when it is not."""
-        recorded = Store.finished(self.folder)
-        return None if recorded is None else StageFacts.model_validate(recorded)
+        """What was recorded when the stage was finished; None when it is not.
+
+        Raises:
+            StorageError: It was, and what was recorded cannot be read.
+        """
+        return Store.facts(self.folder, StageFacts)
 
 
 def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedStage]:
