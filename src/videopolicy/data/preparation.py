@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from videopolicy.components.kinds import DemonstrationRequest
+from videopolicy.components.kinds import DatasetComponent, DemonstrationRequest
 from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.errors import DataError, listing
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.simulators.environments import interpreter, worker_code
+from videopolicy.storage.digests import changes, file_digests, to_be_read
 from videopolicy.storage.files import locked
 from videopolicy.storage.identity import collected_by, digest, identity
-from videopolicy.storage.integrity import differences
+from videopolicy.storage.integrity import differences, recorded
 from videopolicy.storage.provenance import DataFacts
 from videopolicy.storage.store import Store
 
@@ -41,7 +44,7 @@ def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> PreparedDa
     facts, folder = None, None
     if request is not None:
         folder, facts = _collected(recipe, request, store, reporter)
-    dataset = data.open(folder, store.root / CACHE, reporter)
+    dataset = data.open(folder, store.root / CACHE, reporter) if folder else open_existing(data, store, reporter)
     spaces = recipe.benchmark.spaces()
     mismatches = spaces.mismatches(dataset.spaces, f"benchmark '{recipe.benchmark.type}'", "the dataset")
     if mismatches:
@@ -61,13 +64,66 @@ def open_data(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | Non
     data = recipe.required_data()
     request = data.demonstrations()
     if request is None:
-        return data.open(None, store.root / CACHE, reporter)
+        return open_existing(data, store, reporter)
     folder = store.root / "datasets" / _demonstrations_key(recipe, request)
     facts = store.facts(folder, DataFacts)
     if facts is None:
         return None
     ensure_as_collected(folder)
     return data.open(folder / facts.folder, store.root / CACHE, reporter)
+
+
+def open_existing(data: DatasetComponent, store: Store, reporter: Reporter, thorough: bool = False) -> Dataset:
+    """Open data that nobody has to collect, and compare them with what they were.
+
+    The first time, and whenever a file has been touched, the file is read and everything in it is compared with the
+    digests that the data themselves carry. Data that hold something else than before are others: what is trained on
+    them has another key, and this is said.
+
+    Args:
+        data: The data.
+        store: Remembers what was there.
+        reporter: Shows progress, and is told of changes.
+        thorough: Read every file, whether it seems to have been touched or not, and make a change an error.
+
+    Raises:
+        DataError: They cannot be opened, or are not what was collected.
+    """
+    path = getattr(data, "path", None)
+    for folder in (path, path.parent) if isinstance(path, Path) else ():
+        if recorded(folder) and Store.finished(folder) is not None:  # a folder of a store
+            ensure_as_collected(folder, thorough)
+    dataset = data.open(None, store.root / CACHE, reporter)
+    files = dataset.files()
+    if not files:
+        if thorough:
+            dataset.verify()
+        return dataset
+    with readable_files(path):
+        unread = sum(file.stat().st_size for file in files) if thorough else to_be_read(store, files)
+        if unread:
+            dataset.verify()
+        with reporter.activity(f"read {path}, to know it again", unread) as progress:
+            digests = file_digests(store, files, progress.advance if unread else lambda size: None, thorough)
+    if changed := changes(store, data.model_dump_json(), digests, keep=thorough):
+        if thorough:
+            raise DataError(
+                f"The data in {path} are not what they were; {changed}.",
+                "Restore them; or use them as they are: what was trained on them is then trained again.",
+            )
+        reporter.line(f"The data in {path} are not what they were; {changed}. They count as other data.")
+    return dataset
+
+
+@contextmanager
+def readable_files(path: Path | None) -> Iterator[None]:
+    """Turn what the operating system says about a file that vanishes or cannot be read into an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}.", "Make the data readable."
+        ) from error
 
 
 def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:

@@ -53,7 +53,7 @@ def make_videos(folder: RunFolder, benchmark: BenchmarkComponent, reporter: Repo
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
     stride = max(1, round(rate / _FRAMES_PER_SECOND))
     films = _films(folder, benchmark, stride, digest(closeup.model_dump(mode="json")))
-    index = keep_current(videos / INDEX, {film.name: film.key for film in films}, lambda name: [name])
+    index = keep_current(videos / INDEX, {film.name: film.key for film in films}, lambda name: [name], reporter.line)
     missing = {id(film.job): film for film in films if film.name not in index}
     if not missing:
         return

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError, StorageError
 from videopolicy.storage.files import locked_file, storage_errors
 from videopolicy.storage.store import Store
+from videopolicy.storage.temporary import temporary_folder
 
 _WORKER_NEEDS = ("numpy", "msgpack")
 _LAST_LINES = 12
@@ -120,13 +120,13 @@ def check_rendering(spec: WorkerSpec, python: Path) -> str:
     """
     command = [str(python), "-m", "vpolicy_worker", "--module", str(spec.module), "--check-rendering"]
     try:
-        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
+        with temporary_folder() as folder:
             done = subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
                 timeout=spec.start_timeout,
-                env=worker_variables(spec, Path(folder)),
+                env=worker_variables(spec, folder),
             )
     except subprocess.TimeoutExpired:
         raise SimulationError(
