@@ -48,13 +48,13 @@ class HDF5Dataset(Dataset):
     """
 
     def __init__(self, path: Path, options: RobomimicHDF5Options) -> None:
-        check_collection(path)
         tasks = tasks_of(path, data_files(path, options.files))
         self._files = tuple(tasks)
         check_skipped(tasks.values(), options.skip)
         silent = actionless(tasks.values(), options.actionless_tasks)
         contents = [read_file(file, task, task not in silent, options) for file, task in tasks.items()]
         episodes = [episode for _, found in contents for episode in found]
+        check_collection(path)
         self._spaces = _spaces([spaces for spaces, _ in contents], episodes, options)
         held = _for_validation(episodes, options.validation)
         self._episodes = {
