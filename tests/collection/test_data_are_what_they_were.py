@@ -74,7 +74,7 @@ def test_collected_data_are_compared_whenever_they_are_used(place, change: Calla
     recipe = load_recipe(place / "small.yaml")
     prepare_data(recipe, Store(place / "home"), QUIET)
     change(data_of(place))
-    with pytest.raises(DataError, match="are no longer what was collected: .*hdf5") as caught:
+    with pytest.raises(DataError, match=r"are no longer what was collected: .*hdf5") as caught:
         prepare_data(recipe, Store(place / "home"), QUIET)
     assert f"rm -r {data_of(place)}" in caught.value.hint
     by_path = load_recipe(place / "small.yaml", [f"data.path={data_of(place)}", "data.episodes_per_task=null"])
@@ -130,10 +130,14 @@ def test_others_data_that_have_changed_are_other_data_and_this_is_said(place, tm
     assert second != first
     assert said.getvalue().count("not what they were; since 2") == 1
     assert key() == second and said.getvalue().count("not what they were") == 1
+    assert vpolicy(place, *info, VPOLICY_HOME=str(store.root)).returncode == 0  # noticed, said, and used as it is
+    without_a_file(tmp_path / "others")
+    third = key()
+    assert third not in (first, second) and ".hdf5 was removed" in said.getvalue()
     # The same content elsewhere is the same data.
     shutil.move(tmp_path / "others", tmp_path / "moved")
     moved = load_recipe(place / "small.yaml", [f"data.path={tmp_path / 'moved'}", "data.episodes_per_task=null"])
-    assert plan(moved, prepare_data(moved, store, reporter).dataset, store)[0].key == second
+    assert plan(moved, prepare_data(moved, store, reporter).dataset, store)[0].key == third
 
 
 def test_info_verifies_collected_data(place):

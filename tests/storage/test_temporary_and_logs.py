@@ -1,4 +1,4 @@
-"""What a run leaves outside of what it made: short-lived folders, logs of simulators, and what nothing needs any more."""
+"""What a run leaves besides what it made: short-lived folders, logs of simulators, what nothing needs any more."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def open_existing(data: DatasetComponent, store: Store, reporter: Reporter, thor
             dataset.verify()
         with reporter.activity(f"read {path}, to know it again", unread) as progress:
             digests = file_digests(store, files, progress.advance if unread else lambda size: None, thorough)
-    if changed := changes(store, data.model_dump_json(), digests, keep=thorough):
+    if changed := changes(store, path if isinstance(path, Path) else files[0].parent, digests, keep=thorough):
         if thorough:
             raise DataError(
                 f"The data in {path} are not what they were; {changed}.",

@@ -72,36 +72,35 @@ def content(store: Store, files: Sequence[Path]) -> str:
     return digest(sorted(file_digests(store, files).values())) if files else ""
 
 
-def changes(store: Store, options: str, digests: Mapping[Path, str], keep: bool = False) -> str:
-    """What has changed of data since they were last opened with the same options; the first time nothing has.
+def changes(store: Store, path: Path, digests: Mapping[Path, str], keep: bool = False) -> str:
+    """What has changed of data since they were last opened; the first time nothing has.
 
     Args:
         store: Remembers what was there.
-        options: Those of the recipe that say which data they are.
-        digests: What is there now.
-        keep: Leave what is remembered as it is, so that a later call says the same.
+        path: Where the data lie.
+        digests: Of the files that are read now, which may be some of them.
+        keep: Leave what is remembered as it is where something has changed, so that a later call says the same.
 
     Returns:
         One phrase for each file and since when; empty for no change.
     """
-    place = store.root / FOLDER / f"opened-{digest(options)}.json"
+    place = store.root / FOLDER / f"opened-{_name(path)}.json"
     before = _read(place)
     known, since = before.get("files"), before.get("opened", "")
-    now = {str(path.absolute()): text for path, text in digests.items()}
-    if known == now:
-        return ""
-    if not (keep and known):
-        _write(place, {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "files": now})
-    if not isinstance(known, dict):
-        return ""
-    found = [f"{name} was removed" for name in known if name not in now]
-    found += [f"{name} was added" for name in now if name not in known]
+    known = known if isinstance(known, dict) else {}
+    now = {str(file.absolute()): text for file, text in digests.items()}
+    gone = [name for name in known if name not in now and not Path(name).exists()]
+    found = [f"{name} was removed" for name in gone]
     found += [f"{name} was changed" for name, text in now.items() if known.get(name, text) != text]
-    return f"since {since}: {listing(found, limit=4)}"
+    kept = {name: text for name, text in {**known, **now}.items() if name not in gone}
+    if kept != known and not (keep and found):
+        opened = datetime.now(UTC).isoformat(timespec="seconds") if found or not since else since
+        _write(place, {"opened": opened, "files": kept})
+    return f"since {since}: {listing(found, limit=4)}" if found else ""
 
 
-def _name(folder: Path) -> str:
-    return hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+def _name(path: Path) -> str:
+    return hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
 
 
 def _read(place: Path) -> dict[str, Any]:
