@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from videopolicy import DataError
+from videopolicy import DataError, Spaces
 from vpolicy_hdf5.attributes import data_group, mapping, readable, spaces_of, text
 from vpolicy_hdf5.layout import MARKER, STATE_KEY, file_name, image_key
 
@@ -81,6 +81,21 @@ def verify_episodes(path: Path) -> None:
                 )
             if not same:
                 raise DataError(f"{where}, is not what was collected: its content has another digest.", _HINT)
+
+
+def verify_part(path: Path, spaces: Spaces) -> None:
+    """The same of an episode that was collected and is not yet among the others.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    with readable(path), h5py.File(path) as file:
+        demo = file["demo"]
+        keys = content_keys([camera.name for camera in spaces.cameras], spaces.state is not None)
+        instruction = str(mapping(demo.attrs, "ep_meta", str(path))["lang"])
+        same = _digest(demo, list(keys), instruction) == text(demo.attrs, "digest")
+    if not same:
+        raise DataError(f"{path} is damaged: its content has another digest.", _HINT)
 
 
 def _digest(demo: h5py.Group, keys: list[str], instruction: str) -> str:
