@@ -180,13 +180,17 @@ def test_other_things_than_video_models_on_held_out_episodes_get_nothing(measure
     assert not (measure.folder / "videos").exists() and read_quality(measure.folder) is None
 
 
-def test_a_damaged_file_is_measured_anew(measure):
+def test_a_damaged_file_is_named_and_measured_anew(measure, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(Reporter, "line", lambda reporter, text: said.append(text))
     measure(Seer())
+    assert not any("damaged" in text for text in said)
     path = measure.folder / "videos" / "quality.json"
     for text in ("{", "[]", '{"values": 3}'):
         path.write_text(text)
         assert read_quality(measure.folder) is None
         assert measure(Seer()) == read_quality(measure.folder) != None  # noqa: E711
+    assert sum(f"{path} is damaged" in text for text in said) == 3
 
 
 class Dynamics(Learner):

@@ -41,8 +41,10 @@ HARMLESS = {
     "recipes.recipe": "what a recipe says enters keys as it was read",
     "recipes.source": "what a recipe says enters keys as it was read",
     "recipes.trust": "finds plugins",
+    "storage.digests": "makes keys",
     "storage.files": "writes what it is given",
     "storage.identity": "makes keys",
+    "storage.integrity": "compares files with what was written",
     "storage.plain_yaml": "what a recipe says enters keys as it was read",
     "storage.provenance": "describes what was done",
     "storage.store": "finds folders",
@@ -50,6 +52,7 @@ HARMLESS = {
     "training.curves": "reads what was logged",
     "training.inputs": "checks that files are there; what they hold enters keys",
     "training.planning": "makes keys",
+    "training.resuming": "says from where a stage goes on, not where it ends",
     "training.session": "carries the recipe, the store and the device",
     "training.weight_files": "names of files",
 }
@@ -62,7 +65,10 @@ HARMLESS_WHEN_COLLECTING = {
     "simulators.environments": "what it makes environments from enters keys",
     "simulators.workers": "carries questions and answers",
     "storage.files": "writes what it is given",
+    "storage.integrity": "compares files with what was written",
+    "storage.logs": "cuts what simulators have printed",
     "storage.store": "finds folders",
+    "storage.temporary": "makes folders that are gone at the end",
     "types": "an image and a vector are what they are",
 }
 

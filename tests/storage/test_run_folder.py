@@ -14,6 +14,8 @@ from videopolicy.compare.runs import read_measured_run
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError
 from videopolicy.recipes.recipe import load_recipe
+from videopolicy.results.records import EpisodeLog, EpisodeRecord
+from videopolicy.run import _claim as claim
 from videopolicy.run import run
 from videopolicy.storage.files import locked, write_text, written_whole
 from videopolicy.storage.provenance import Machine, Provenance, RunIdentity, StageFacts
@@ -135,6 +137,8 @@ def test_another_seed_never_joins_episodes_whose_identity_is_damaged(tmp_path, r
         run(recipe_of("seed=1"), runs, quiet, store)
     with pytest.raises(StorageError, match="different: acting"):
         run(recipe_of("policy.horizon=5"), runs, quiet, store)
+    with pytest.raises(StorageError, match="different: stages"):
+        run(recipe_of("train.policy.steps=3"), runs, quiet, store)
     for text in TORN:
         folder.identity_file.write_text(text)
         with pytest.raises(StorageError, match=r"identity\.json"):
@@ -149,6 +153,17 @@ def test_another_seed_never_joins_episodes_whose_identity_is_damaged(tmp_path, r
     run(recipe_of(), runs, quiet, store)
     assert folder.provenance().stage("policy").reused
     assert folder.episodes_file.read_bytes() == episodes
+
+
+def test_the_weights_of_every_stage_that_acts_are_in_the_identity(tmp_path, recipe_of):
+    """As a proposer of `model-guided`, which is no part of what the last stage trains."""
+    recipe, folder = recipe_of(), RunFolder(tmp_path / "runs" / "small")
+    claim(folder, recipe, ["a proposer", "the dynamics"])
+    facts = {"success": True, "score": 1.0, "steps": 4, "seconds": 0.0, "initial_state": "", "protocol": ""}
+    EpisodeLog(folder.episodes_file).append(EpisodeRecord(policy="trained", task="red", episode=0, **facts))
+    claim(folder, recipe, ["a proposer", "the dynamics"])
+    with pytest.raises(StorageError, match=r"different: stages\)"):
+        claim(folder, recipe, ["another proposer", "the dynamics"])
 
 
 def test_what_only_costs_time_makes_no_other_method(tmp_path):

@@ -92,9 +92,9 @@ def test_list_says_what_is_there_and_for_whom(store: Store):
     lines = command("list").splitlines()
     assert max(len(line) for line in lines[:-1]) <= 80
     text = "\n".join(" ".join(line.split()) for line in lines)
-    assert "shared policy: policy.extractor.backbone, 6.18 kB 3 d second, first" in text
-    assert "nobodys policy: policy.extractor.backbone, 7.18 kB 3 d no run" in text
-    assert "cached 12 windows 6.11 kB 3 d second" in text
+    assert "shared policy: policy.extractor.backbone, 6.25 kB 3 d second, first" in text
+    assert "nobodys policy: policy.extractor.backbone, 7.25 kB 3 d no run" in text
+    assert "cached 12 windows 6.17 kB 3 d second" in text
     assert "data toy files 6 episodes" in text
     assert "thing-1 thing, Python 3.11" in text
     assert "logs: 3 kB" in text

@@ -162,3 +162,45 @@ def test_a_full_disk_is_said_and_keeps_what_is_there(tmp_path: Path, monkeypatch
     with pytest.raises(StorageError, match="cannot be written") as caught:
         HDF5Writer(tmp_path / "file", SPACES).add(episode("close", 0))
     assert "A file stands where a folder is needed" in caught.value.hint
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+def test_an_attempt_whose_file_is_damaged_is_made_again(
+    tmp_path: Path, kept: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    straight = RobomimicHDF5().build(collect(tmp_path / "straight", tasks=("close",))).fingerprint()
+    writer = HDF5Writer(tmp_path / "data", SPACES)
+    for attempt in (0, 1):
+        writer.add(episode("close", attempt))
+    part = writer.parts / "close" / "000001.hdf5"
+    content = part.read_bytes()
+    changed = bytearray(content[: int(kept * len(content))])
+    if kept == 1:  # a lost page in the middle of the numbers
+        at = content.index(episode("close", 1).actions.tobytes())
+        changed[at : at + 8] = bytes(8)
+    part.write_bytes(bytes(changed))
+    again = HDF5Writer(tmp_path / "data", SPACES)
+    assert again.present() == {"close": {0: True}}
+    assert f"{part}" in caplog.text and "The attempt is made again." in caplog.text
+    for attempt in (1, 2):
+        again.add(episode("close", attempt))
+    again.finish({"close": [0, 1, 2]})
+    assert RobomimicHDF5().build(tmp_path / "data").fingerprint() == straight
+
+
+def test_a_damaged_list_of_a_collection_is_made_again_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = HDF5Writer(tmp_path / "data", SPACES)
+    writer.add(episode("close", 0))
+    with monkeypatch.context() as patched:
+        patched.setattr("vpolicy_hdf5.writer.shutil.rmtree", Mock())  # killed in between
+        writer.finish({"close": [0]})
+    (tmp_path / "data" / "dataset.json").write_text("[")
+    again = HDF5Writer(tmp_path / "data", SPACES)
+    assert again.present() == {"close": {0: True}} and "dataset.json is damaged" in caplog.text
+    again.finish({"close": [0]})
+    for text in ("", "[]", '{"attempts": 3}'):
+        (tmp_path / "data" / "dataset.json").write_text(text)
+        with pytest.raises(DataError, match=r"dataset\.json is damaged"):
+            HDF5Writer(tmp_path / "data", SPACES).present()

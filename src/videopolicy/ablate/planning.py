@@ -102,6 +102,9 @@ class _Uncollected:
     def fingerprint(self, actions: bool = True) -> str:
         return f"{self._of} {actions}"
 
+    def files(self) -> tuple[Path, ...]:
+        return ()
+
 
 def make_plan(variants: Sequence[Variant], runs: Path, store: Store, reporter: Reporter) -> Plan:
     """Plan without doing anything; the learners are built from shapes alone.

@@ -54,6 +54,9 @@ def info(
     path: Annotated[Path, typer.Argument(help="A dataset's folder or file.", show_default=False)],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the dataset type, as in a recipe.")] = None,
     type_: Annotated[str, typer.Option("--type", help="Dataset type; left out: the one that can open it.")] = "",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every byte with what was collected, or first opened.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset holds. Every frame is read, so damage is found."""
@@ -63,7 +66,7 @@ def info(
     from videopolicy.console.progress import Reporter
 
     reporter = Reporter(quiet)
-    dataset = _open(path, type_, options or [], reporter)
+    dataset = _open(path, type_, options or [], reporter, verify)
     spaces = dataset.spaces
     table = Table(box=None, pad_edge=False)
     for column in ("split", "instruction", "episodes", "steps", "shortest", "longest"):
@@ -77,12 +80,15 @@ def info(
         f"actions      {', '.join(spaces.actions.names)} ({spaces.actions.control}, {spaces.actions.rate:g} Hz)"
     )
     console.print(f"state        {', '.join(spaces.state.names) if spaces.state else 'none'}")
-    console.print(f"content      {dataset.fingerprint()[:16]}, every frame could be read")
+    console.print(
+        f"content      {dataset.fingerprint()[:16]}, every frame could be read"
+        + (", and all is what it was when it was recorded or first opened" if verify else "")
+    )
     console.print(table)
 
 
-def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Dataset:
-    from videopolicy.data.preparation import CACHE
+def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify: bool) -> Dataset:
+    from videopolicy.data.preparation import open_existing
     from videopolicy.errors import DataError, PluginError, listing
     from videopolicy.paths import input_paths
     from videopolicy.storage.store import Store
@@ -95,7 +101,7 @@ def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Data
     refused: dict[str, DataError] = {}
     for component in fitting:
         try:
-            opened.append(component.open(None, Store().root / CACHE, reporter))
+            opened.append(open_existing(component, Store(), reporter, verify))
         except DataError as error:
             if len(fitting) == 1:
                 raise

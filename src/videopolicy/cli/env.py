@@ -62,13 +62,11 @@ def create(name: Name) -> None:
 @interruptible
 def check(name: Name) -> None:
     """Start a benchmark's simulator, render a picture, and take a few steps."""
-    import tempfile
-    from pathlib import Path
-
     import numpy as np
 
     from videopolicy.simulators.environments import check_rendering, interpreter
     from videopolicy.simulators.workers import WorkerPool
+    from videopolicy.storage.temporary import temporary_folder
 
     benchmark = _benchmark(name)
     spec = benchmark.launch()
@@ -77,7 +75,7 @@ def check(name: Name) -> None:
     print(f"rendering    {check_rendering(spec, python)}")
     task = benchmark.tasks()[0]
     spaces = benchmark.spaces()
-    with tempfile.TemporaryDirectory() as logs, WorkerPool(spec, python, 1, Path(logs), spaces) as pool:
+    with temporary_folder() as logs, WorkerPool(spec, python, 1, logs, spaces) as pool:
         hello = pool.call(0, "hello")
         print("versions     " + ", ".join(f"{package} {version}" for package, version in hello["versions"].items()))
         print("spaces       as declared: " + ", ".join(f"{c.name} {c.height}x{c.width}" for c in spaces.cameras))

@@ -31,11 +31,14 @@ def list_artifacts(runs: Runs = None) -> None:
     from rich.console import Console
 
     from videopolicy.storage.inventory import others
+    from videopolicy.storage.leftovers import leftovers
 
     store, _, found = _look(runs)
     console = Console(highlight=False)
     if found:
         console.print(_table(found))
+    for left in leftovers(store, 1.0):
+        console.print(f"left over: {left.what} ({len(left.paths)}), {_bytes(left.bytes)}")
     for name, size in others(store).items():
         console.print(f"{name}: {_bytes(size)}")
     unneeded = sum(not artifact.users for artifact in found)
@@ -55,7 +58,7 @@ def verify(
     from videopolicy.storage.inventory import problems, verifiable
 
     _, _, found = _look(runs)
-    sound, damaged, finished = 0, [], [artifact for artifact in found if artifact.facts is not None]
+    sound, damaged, finished = 0, [], [one for one in found if one.facts is not None or one.damage]
     with Reporter(quiet).activity("verify", len(finished)) as progress:
         for artifact in finished:
             if wrong := list(problems(artifact)):
@@ -87,27 +90,33 @@ def prune(
     from rich.console import Console
 
     from videopolicy.storage import inventory
+    from videopolicy.storage.leftovers import leftovers
 
     store, known, found = _look(runs)
-    going = inventory.unneeded(found, days)
+    going, left_over = inventory.unneeded(found, days), leftovers(store, days)
     console = Console(highlight=False)
     places = ", ".join(sorted({str(run.folder.parent) for run in known}))
     console.print(f"known runs: {len(known)}{f', in {places}' if places else ''}", soft_wrap=True)
-    if not going:
+    if not going and not left_over:
         console.print(f"Nothing to remove: all is needed by a run, or was used or changed within {days:g} days.")
         return
-    console.print(_table(going))
-    size = _bytes(sum(artifact.bytes for artifact in going))
+    if going:
+        console.print(_table(going))
+    for one in left_over:
+        console.print(f"left over: {one.what} ({len(one.paths)}), {_bytes(one.bytes)}")
+    size = _bytes(sum(one.bytes for one in going) + sum(one.bytes for one in left_over))
     if not yes and not sys.stdin.isatty():
         console.print(f"{size} would be freed. Nothing was removed; add --yes to remove this.")
         return
     if not yes and not typer.confirm(f"Remove this and free {size}?"):
         return
     gone = [artifact for artifact in going if inventory.prune(store, artifact, days, runs or _default())]
+    for one in left_over:
+        one.remove()
     inventory.forget_runs(store)
     left = len(going) - len(gone)
     console.print(
-        f"{_count(gone)} removed, {_bytes(sum(artifact.bytes for artifact in gone))} freed"
+        f"{_count(gone)} removed, {_bytes(sum(one.bytes for one in gone) + sum(one.bytes for one in left_over))} freed"
         + (f"; {left} in use and left" if left else "")
     )
 

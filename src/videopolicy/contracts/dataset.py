@@ -89,6 +89,21 @@ class Dataset(ABC):
                 not matter, so that recipes which differ in nothing else share what is learned from videos.
         """
 
+    def files(self) -> Sequence[Path]:
+        """The files whose content decides what is learned, where `fingerprint` does not read every byte of them.
+
+        They are read once, and again when they have been touched; what they hold is then part of all keys.
+        """
+        return ()
+
+    def verify(self) -> None:
+        """Read everything, and compare it with the digests that the data themselves carry, where they carry any.
+
+        Raises:
+            DataError: They differ; the message says where.
+        """
+        return
+
     @abstractmethod
     def statistics(self) -> Statistics:
         """Statistics over the training split."""

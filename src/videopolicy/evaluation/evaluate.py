@@ -19,10 +19,9 @@ from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.identity import digest, protocol_of
 from videopolicy.storage.provenance import ChunkSeconds, EvaluationFacts
 from videopolicy.storage.run_folder import RunFolder
-from videopolicy.training.checkpoints import load_normalizer
 from videopolicy.training.planning import PlannedStage
 from videopolicy.training.session import Session
-from videopolicy.training.stages import build_learner, load_policy
+from videopolicy.training.stages import build_learner, load_policy, scaling_after
 
 
 def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, python: Path) -> EvaluationFacts | None:
@@ -132,7 +131,7 @@ def _actor(name: str, session: Session, planned: list[PlannedStage]) -> Actor:
         return RandomActor(spaces.actions, recipe.eval.execute)
     if name == "untrained":
         policy = cast(Policy, build_learner(recipe, "policy", recipe.seed))
-        normalizer = load_normalizer(planned[-1].folder)
+        normalizer = scaling_after(planned)
     else:
         policy, normalizer = load_policy(recipe, planned)
     return PolicyActor(policy, normalizer, spaces.actions, session.device)

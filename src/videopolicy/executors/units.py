@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from videopolicy.storage.identity import code_behind, digest
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
+from videopolicy.storage.temporary import temporary_folder
 
 # What a launcher on the node has set for its own processes: a unit is not one of them.
 _OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
@@ -119,8 +119,8 @@ class Unit(ABC):
 
     def load_recipe(self) -> Recipe:
         """The recipe."""
-        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
-            path = Path(folder) / "recipe.yaml"
+        with temporary_folder() as folder:
+            path = folder / "recipe.yaml"
             path.write_text(self.recipe, encoding="utf-8")
             return load_recipe(path)
 
@@ -190,8 +190,8 @@ class EvaluationUnit(Unit):
             )
         ensure_inputs(recipe)
         python = interpreter(recipe.benchmark.launch(), root=store.root, say=reporter.line)
-        with tempfile.TemporaryDirectory(prefix="vpolicy-") as name:
-            folder = RunFolder(Path(name))
+        with temporary_folder() as path:
+            folder = RunFolder(path)
             with simulators(recipe, python, folder.logs) as pool:
                 rollout = make_rollout(self.policy, Session.here(recipe, store, reporter), planned, pool, folder)
                 rollout.run(recipe.benchmark.tasks(), {(self.task, episode) for episode in self.episodes})
@@ -274,8 +274,8 @@ class StageUnit(Unit):
 
     def _in_a_process_of_its_own(self, reporter: Reporter) -> None:
         """Lightning starts the other processes by repeating this one's command, which must do nothing but train."""
-        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
-            path = Path(folder) / "stage.yaml"
+        with temporary_folder() as folder:
+            path = folder / "stage.yaml"
             fields = {"workplace": vars(self.workplace), "recipe": self.recipe, "name": self.name, "key": self.key}
             path.write_text(yaml.safe_dump(fields), encoding="utf-8")
             command = [sys.executable, "-m", "videopolicy.executors.stage_process", str(path)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.evaluation.forecasting import Forecaster
-from videopolicy.quality.model import VideoQuality, quality_of, read_facts
+from videopolicy.quality.model import VideoQuality, damaged_facts, quality_of, read_facts
 from videopolicy.quality.networks import Networks, repetitions
 from videopolicy.seeds import derived_seed
 from videopolicy.storage.files import write_json
@@ -74,6 +74,8 @@ def measure_quality(
         }
     )
     digests = networks.digests()
+    if damage := damaged_facts(folder.quality_file):
+        reporter.line(f"{damage} It is measured again.")
     facts = read_facts(folder.quality_file)
     if facts.get("key") == key and _covers(facts, count, digests):
         return quality_of(facts)

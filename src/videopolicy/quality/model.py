@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videopolicy.errors import StorageError
+from videopolicy.storage.integrity import read_mapping
 from videopolicy.storage.run_folder import RunFolder
 
 
@@ -46,7 +47,15 @@ def quality_of(facts: Mapping[str, Any]) -> VideoQuality | None:
 def read_facts(path: Path) -> dict[str, Any]:
     """Everything in the file; empty where it is absent or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_mapping(path) or {}
+    except StorageError:
         return {}
-    return found if isinstance(found, dict) else {}
+
+
+def damaged_facts(path: Path) -> str:
+    """What is wrong with the file; empty where nothing is, or where there is no file."""
+    try:
+        facts = read_mapping(path)
+    except StorageError as error:
+        return error.message
+    return f"{path} is damaged: it is incomplete." if facts is not None and quality_of(facts) is None else ""

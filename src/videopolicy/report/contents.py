@@ -6,12 +6,14 @@ import csv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
+from videopolicy.storage.integrity import read_mapping
 from videopolicy.storage.provenance import Provenance, StageFacts
 from videopolicy.storage.run_folder import RunFolder, parse_recipe
 
@@ -99,6 +101,8 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None, trust: boo
         benchmark = _benchmark(recipe, folder.recipe_file, trust, problems)
     contents = EpisodeLog(folder.episodes_file).contents()
     problems += contents.problems
+    for file in (folder.quality_file, folder.videos / "videos.json", folder.videos / "predictions.json"):
+        readable(partial(read_mapping, file), problems)
     return RunContents(
         folder,
         recipe,

@@ -84,7 +84,7 @@ def make_predictions(
             job = Replay(record, actions[: max(times)], frozenset(times))
             wanted[task.name] = _Forecast(task, job, now, replay_key(record, actions, now, weights))
     videos = folder.videos
-    index = keep_current(videos / INDEX, {name: one.key for name, one in wanted.items()}, files_of)
+    index = keep_current(videos / INDEX, {name: one.key for name, one in wanted.items()}, files_of, reporter.line)
     missing = {id(one.job): one for name, one in wanted.items() if name not in index}
     if not missing:
         return

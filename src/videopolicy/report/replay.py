@@ -64,12 +64,28 @@ class Replay:
         return self.observations[time]["images"][camera]
 
 
-def load_trajectory(folder: RunFolder, record: EpisodeRecord) -> np.ndarray | None:
-    """Executed actions ``(n, A)``, or None where they were not kept or the file is damaged."""
+def load_trajectory(
+    folder: RunFolder, record: EpisodeRecord, say: Callable[[str], None] | None = None
+) -> np.ndarray | None:
+    """Executed actions ``(n, A)``, or None where they were not kept or the file is damaged.
+
+    Args:
+        folder: Of the run.
+        record: Of the episode.
+        say: Is told of a damaged file.
+    """
+    path = folder.trajectory(record.policy, record.task, record.episode)
     try:
-        return np.load(folder.trajectory(record.policy, record.task, record.episode), allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
+        actions = np.load(path, allow_pickle=False)
+        if not isinstance(actions, np.ndarray) or actions.ndim != 2:
+            raise ValueError("it holds no rows of actions")
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, EOFError) as error:
+        if say is not None:
+            say(f"{path} is damaged: {error}. The episode cannot be shown.")
+        return None
+    return actions
 
 
 def replay_key(record: EpisodeRecord, actions: np.ndarray, *parts: Any) -> str:

@@ -52,8 +52,8 @@ def make_videos(folder: RunFolder, benchmark: BenchmarkComponent, reporter: Repo
     closeup = benchmark.closeup()
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
     stride = max(1, round(rate / _FRAMES_PER_SECOND))
-    films = _films(folder, benchmark, stride, digest(closeup.model_dump(mode="json")))
-    index = keep_current(videos / INDEX, {film.name: film.key for film in films}, lambda name: [name])
+    films = _films(folder, benchmark, stride, digest(closeup.model_dump(mode="json")), reporter)
+    index = keep_current(videos / INDEX, {film.name: film.key for film in films}, lambda name: [name], reporter.line)
     missing = {id(film.job): film for film in films if film.name not in index}
     if not missing:
         return
@@ -81,13 +81,15 @@ def make_videos(folder: RunFolder, benchmark: BenchmarkComponent, reporter: Repo
         replay(closeup, [film.job for film in missing.values()], folder.logs / "videos", workers, finished)
 
 
-def _films(folder: RunFolder, benchmark: BenchmarkComponent, stride: int, camera_key: str) -> list[_Film]:
+def _films(
+    folder: RunFolder, benchmark: BenchmarkComponent, stride: int, camera_key: str, reporter: Reporter
+) -> list[_Film]:
     records = EpisodeLog(folder.episodes_file).read()
     films = []
     for task in benchmark.tasks():
         for success, outcome in ((True, "success"), (False, "failure")):
             record = first_episode(records, task.name, success)
-            actions = load_trajectory(folder, record) if record else None
+            actions = load_trajectory(folder, record, reporter.line) if record else None
             if record is None or actions is None:
                 continue
             times = frozenset([*range(0, len(actions), stride), len(actions)])

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import vpolicy_worker
 
 from videopolicy.components.sources import distribution_of, package_code
 from videopolicy.contracts.benchmark import WorkerSpec
-from videopolicy.errors import SimulationError
+from videopolicy.errors import SimulationError, StorageError
 from videopolicy.storage.files import locked_file, storage_errors
 from videopolicy.storage.store import Store
+from videopolicy.storage.temporary import temporary_folder
 
 _WORKER_NEEDS = ("numpy", "msgpack")
 _LAST_LINES = 12
@@ -48,7 +48,11 @@ def is_ready(spec: WorkerSpec, root: Path | None = None) -> bool:
 
 def _usable(folder: Path) -> bool:
     """Whether an environment was finished and has its interpreter still: a copy from another machine may not."""
-    return Store.finished(folder) is not None and (folder / "bin" / "python").is_file()
+    try:
+        finished = Store.finished(folder) is not None
+    except StorageError:  # it is made again in a minute
+        finished = False
+    return finished and (folder / "bin" / "python").is_file()
 
 
 def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str], None] = lambda text: None) -> Path:
@@ -77,7 +81,7 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
         return python
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked_file(folder.with_name(f".{folder.name}.lock"), f"the environment {folder}", wait=True):
+    with locked_file(folder.with_name(f".{folder.name}.lock"), f"the environment {folder}", say):
         if not _usable(folder):
             say(f"Making the environment of '{spec.environment}' in {folder}")
             _make(spec, folder, python)
@@ -116,13 +120,13 @@ def check_rendering(spec: WorkerSpec, python: Path) -> str:
     """
     command = [str(python), "-m", "vpolicy_worker", "--module", str(spec.module), "--check-rendering"]
     try:
-        with tempfile.TemporaryDirectory(prefix="vpolicy-") as folder:
+        with temporary_folder() as folder:
             done = subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
                 timeout=spec.start_timeout,
-                env=worker_variables(spec, Path(folder)),
+                env=worker_variables(spec, folder),
             )
     except subprocess.TimeoutExpired:
         raise SimulationError(

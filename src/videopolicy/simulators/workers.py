@@ -11,11 +11,9 @@ import contextlib
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +27,8 @@ from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import override_variable, worker_variables
 from videopolicy.spaces import Spaces
 from videopolicy.storage.files import storage_errors
+from videopolicy.storage.logs import cap
+from videopolicy.storage.temporary import make_folder, remove_folder
 
 _GRACE = 3.0  # seconds past the timeout in which a hung worker prints its stack and ends by itself
 _POLL = 0.2  # seconds between looks at processes that have not connected yet
@@ -54,7 +54,7 @@ class WorkerPool:
         self.spec = spec
         with storage_errors(log_folder):
             log_folder.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="vpolicy-"))  # sockets must have short paths
+        self._folder = make_folder()  # sockets must have short paths
         self._workers = [
             _Worker(index, spec, python, self._folder, log_folder.resolve() / f"worker-{index}.log", spaces)
             for index in range(count)
@@ -123,7 +123,7 @@ class WorkerPool:
         deadline = time.monotonic() + 2.0
         for worker in self._workers:
             worker.end(max(0.0, deadline - time.monotonic()))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -227,7 +227,8 @@ class _Worker:
             self.answer, self.answered = message["result"], True
 
     def look_after(self) -> None:
-        """Fail a process that ended before it connected, and one whose time is up."""
+        """Fail a process that ended before it connected, and one whose time is up; keep its log from growing."""
+        cap(self.log)
         if self.process is None or self.answered:
             return
         ended = self.connection is None and self.process.poll() is not None
@@ -244,6 +245,7 @@ class _Worker:
         self._close_sockets()
         if self.process is None:
             return
+        cap(self.log)
         if patience:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(patience)

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ _HINTS = {
     errno.ENOTDIR: "A file stands where a folder is needed: move it away, or choose another folder.",
     errno.EEXIST: "A file stands where a folder is needed: move it away, or choose another folder.",
 }
+SECONDS_BETWEEN_WORDS = 60.0
+"""How often somebody who waits for another process is told so."""
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -99,13 +102,14 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path, what: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a folder against other processes; the lock vanishes with the process, however that ends.
 
     Args:
         folder: The folder; it is made.
         what: What is being done in it, for the message.
-        wait: Whether to wait for another process that holds it, which may leave nothing to be done.
+        wait: Wait for another process that holds it, which may leave nothing to be done, and say so here, at once and
+            every now and then; None for an error.
 
     Raises:
         BusyError: Another process holds it.
@@ -117,15 +121,27 @@ def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def locked_file(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+def locked_file(path: Path, what: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a lock that has a file of its own; see `locked`."""
-    try:
-        with storage_errors(path):
-            lock = _acquired(path, -1 if wait else 0)
-    except Timeout:
-        raise BusyError(
-            f"Another process is working on {what}.", "Wait for it, or end it, and run this again."
-        ) from None
+    began = said = time.monotonic()
+    timeout = 0.0
+    while True:
+        try:
+            with storage_errors(path):
+                lock = _acquired(path, timeout)
+            break
+        except Timeout:
+            now = time.monotonic()
+            if wait is None:
+                raise BusyError(
+                    f"Another process is working on {what}.", "Wait for it, or end it, and run this again."
+                ) from None
+            if not timeout:
+                wait(f"Another process is working on {what}; this one waits for it.")
+            elif now - said > SECONDS_BETWEEN_WORDS:
+                wait(f"Still waiting for the process that is working on {what}, for {now - began:.0f} s now.")
+                said = now
+            timeout = 1.0
     try:
         yield
     finally:

@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from videopolicy.errors import BusyError, StorageError
-from videopolicy.storage.files import file_digest, locked, locked_file, storage_errors
-from videopolicy.storage.store import HASHES, MARKER, RUNS, USES, Store
+from videopolicy.storage.files import locked, locked_file, storage_errors
+from videopolicy.storage.integrity import MARKER, USES, differences, recorded
+from videopolicy.storage.store import RUNS, Store
 
 KINDS = ("stages", "features", "datasets", "environments")
 DAY = 86400.0
@@ -34,6 +35,7 @@ class Artifact:
         bytes: Size of its files.
         changed: When it was finished or last used, or when an unfinished one last changed; seconds since the epoch.
         users: What needs it: names of runs with their folders, benchmarks.
+        damage: What is wrong with the record of its being finished; empty for nothing.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Artifact:
     bytes: int
     changed: float
     users: tuple[str, ...] = ()
+    damage: str = ""
 
     @property
     def name(self) -> str:
@@ -51,6 +54,8 @@ class Artifact:
     @property
     def what(self) -> str:
         """What it is, in a few words."""
+        if self.damage:
+            return f"its {MARKER} is damaged"
         if self.facts is None:
             return "unfinished"
         try:
@@ -169,21 +174,21 @@ def verifiable(artifact: Artifact) -> bool:
     """Whether damage could be found: hashes of its files were recorded when it was finished."""
     if artifact.facts is None:
         return False
-    return artifact.kind == "environments" or (artifact.folder / HASHES).is_file()
+    return artifact.kind == "environments" or recorded(artifact.folder)
 
 
 def problems(artifact: Artifact) -> Iterator[str]:
     """What is wrong with a finished artifact, one phrase for each file; every file is read."""
+    if artifact.damage:
+        yield artifact.damage
     if artifact.kind == "environments":
         if not (artifact.folder / "bin" / "python").is_file():
             yield "its interpreter is not on this machine"
         return
-    for name, known in _json(artifact.folder / HASHES).items():
-        path = artifact.folder / name
-        if not path.is_file():
-            yield f"{name} is missing"
-        elif file_digest(path) != known:
-            yield f"{name} is not what was written"
+    try:
+        yield from differences(artifact.folder, thorough=True, closed=artifact.kind == "datasets")
+    except StorageError as error:
+        yield error.message
 
 
 def unneeded(found: Sequence[Artifact], days: float) -> list[Artifact]:
@@ -243,9 +248,13 @@ def _folders(parent: Path) -> list[Path]:
 def _artifact(folder: Path, users: tuple[str, ...]) -> Artifact:
     size, newest = _size(folder)
     marker = folder / MARKER
-    facts = Store.finished(folder)
+    facts, damage = None, ""
+    try:
+        facts = Store.finished(folder)
+    except StorageError as error:
+        damage = error.message
     changed = marker.stat().st_mtime if facts is not None else newest
-    return Artifact(folder.parent.name, folder.name, folder, facts, size, changed, users)
+    return Artifact(folder.parent.name, folder.name, folder, facts, size, changed, users, damage)
 
 
 def _size(path: Path) -> tuple[int, float]:

@@ -7,21 +7,23 @@ determines it. A folder counts as finished when it holds ``done.json``; that fil
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from videopolicy.errors import StorageError
 from videopolicy.paths import expanded
-from videopolicy.storage.files import file_digest, storage_errors, write_json
+from videopolicy.storage.files import storage_errors, write_json
+from videopolicy.storage.integrity import MARKER, USES, differences, read_mapping, record
 
-MARKER = "done.json"
-HASHES, USES = "hashes.json", "uses.json"
 RUNS = "runs"
 """Folder of the store with one note for every run folder: what it needs."""
-_PASSING = ("logs", "tensorboard", "wandb")  # what nothing is computed from
+
+Recorded = TypeVar("Recorded", bound=BaseModel)
 
 
 class Store:
@@ -39,11 +41,42 @@ class Store:
 
     @staticmethod
     def finished(folder: Path) -> dict[str, Any] | None:
-        """What was recorded when the artifact was finished, or None when it is not."""
-        try:
-            return json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        """What was recorded when the artifact was finished, or None when it is not.
+
+        Raises:
+            StorageError: It was, and what was recorded cannot be read: its results may be whole, so they are kept.
+        """
+        return read_mapping(folder / MARKER, _again(folder))
+
+    @staticmethod
+    def facts(folder: Path, model: type[Recorded]) -> Recorded | None:
+        """The same as a model.
+
+        Raises:
+            StorageError: As `finished`, and where it does not hold what the model needs.
+        """
+        found = Store.finished(folder)
+        if found is None:
             return None
+        try:
+            return model.model_validate(found)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise StorageError(f"{folder / MARKER} is damaged: {reason}.", _again(folder)) from None
+
+    @staticmethod
+    def ensure_whole(folder: Path) -> None:
+        """Check that the files of a finished artifact are what was written; cheap where none has been touched since.
+
+        Raises:
+            StorageError: They are not; the message names them.
+        """
+        if wrong := differences(folder):
+            raise StorageError(
+                f"{folder} is damaged: {'; '.join(wrong)}.",
+                _again(folder),
+            )
 
     @staticmethod
     def finish(folder: Path, facts: dict[str, Any], hashed: bool = True) -> dict[str, Any]:
@@ -55,7 +88,7 @@ class Store:
             hashed: Whether to record what its files hold, so that damage can be found: about a second a gigabyte.
         """
         if hashed:
-            write_json(folder / HASHES, {str(path.relative_to(folder)): file_digest(path) for path in contents(folder)})
+            record(folder)
         write_json(folder / MARKER, facts)
         return facts
 
@@ -85,10 +118,8 @@ class Store:
         write_json(self.root / RUNS / f"{name}.json", {"run": str(run), "recipe": recipe, "needs": kept})
 
 
-def contents(folder: Path) -> Iterator[Path]:
-    """The files of an artifact that anything is computed from, in order of path."""
-    own = (MARKER, HASHES, USES)
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and not any(p.startswith(".") or p in _PASSING for p in parts) and path.name not in own:
-            yield path
+def _again(folder: Path) -> str:
+    return (
+        f"Copy it again from where it is whole, or remove it (rm -r {folder}) and run the same command again: "
+        "it is made anew."
+    )

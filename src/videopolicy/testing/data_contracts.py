@@ -127,6 +127,10 @@ class DatasetContract(ComponentContract):
         assert again.splits == dataset.splits, "The splits differ when the data is opened again."
         assert "train" in dataset.splits, f"There is no split 'train', only {sorted(dataset.splits)}."
         assert isinstance(dataset.initial_states(), frozenset)
+        assert again.files() == dataset.files(), "The files differ when the data is opened again."
+        for file in dataset.files():
+            assert file.is_file(), f"`files` names {file}, which is no file."
+        dataset.verify()
 
     def test_opened_with_a_cache_it_is_the_same(
         self, component: DatasetComponent, dataset: Dataset, folder: Path | None, tmp_path: Path

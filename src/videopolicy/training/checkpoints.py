@@ -120,7 +120,7 @@ def _explained(folder: Path) -> Iterator[None]:
         )
     try:
         yield
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"The weights in {folder} cannot be read: {error}", "Copy the folder again, or make the weights anew."
         ) from error
@@ -131,10 +131,20 @@ def _left_out(folder: Path) -> tuple[str, ...]:
 
 
 def load_normalizer(folder: Path) -> Normalizer:
-    """The scaling that was stored with weights."""
-    stored = json.loads((folder / NORMALIZATION).read_text(encoding="utf-8"))
-    state = stored["statistics"]["state"]
-    statistics = Statistics(
-        FieldStatistics(**stored["statistics"]["actions"]), FieldStatistics(**state) if state else None
-    )
-    return Normalizer(Normalization(**stored["modes"]), statistics)
+    """The scaling that was stored with weights.
+
+    Raises:
+        WeightsError: It is missing or damaged.
+    """
+    path = folder / NORMALIZATION
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        state = stored["statistics"]["state"]
+        statistics = Statistics(
+            FieldStatistics(**stored["statistics"]["actions"]), FieldStatistics(**state) if state else None
+        )
+        return Normalizer(Normalization(**stored["modes"]), statistics)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(
+            f"The scaling in {path} cannot be read: {error}", "Copy the folder again, or make the weights anew."
+        ) from error

@@ -7,9 +7,11 @@ on the size of the blocks in which it was computed, up to rounding.
 
 from __future__ import annotations
 
-import json
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +20,15 @@ from videopolicy.console.monitor import Clock
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Windows
 from videopolicy.contracts.extractor import CachesFeatures
+from videopolicy.errors import StorageError
 from videopolicy.seeds import derived_seed
 from videopolicy.storage.files import storage_errors, write_json
+from videopolicy.storage.integrity import MARKER, PROGRESS, read_mapping
 from videopolicy.storage.store import Store
 from videopolicy.training.normalization import Normalizer
 from videopolicy.types import Batch, RowGenerator, with_features
 
-FEATURES, PROGRESS = "features.npy", "progress.json"
+FEATURES = "features.npy"
 BLOCK = 16
 
 
@@ -60,6 +64,8 @@ def cache_features(
 ) -> CachedWindows:
     """Compute the features of all windows, or go on where an earlier call was killed.
 
+    What is damaged is named and computed again: it costs nothing but time.
+
     Args:
         learner: In evaluation mode, on ``device``.
         normalizer: Scales the observations.
@@ -70,10 +76,10 @@ def cache_features(
         reporter: Shows progress.
     """
     path = folder / FEATURES
-    progress_facts = _progress(folder)
-    done, clock = int(progress_facts.get("done", 0)), Clock(progress_facts)
-    if Store.finished(folder) is None:
-        array = np.load(path, mmap_mode="r+") if done else None
+    if not _finished(folder, len(windows), reporter):
+        array, progress_facts = _begun(folder, len(windows), reporter)
+        done, clock = int(progress_facts.get("done", 0)), Clock(progress_facts)
+        checksum = int(progress_facts.get("crc32", 0))
         with reporter.activity("compute frozen features", len(windows), done) as progress:
             for start in range(done, len(windows), BLOCK):
                 indices = range(start, min(start + BLOCK, len(windows)))
@@ -85,11 +91,12 @@ def cache_features(
                         shape = (len(windows), *block.shape[1:])
                         array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
                     array[start : start + len(block)] = block
+                checksum = zlib.crc32(block.tobytes(), checksum)
                 progress.advance(len(block))
                 if start // BLOCK % 16 == 15:
                     with storage_errors(path):
                         array.flush()
-                    write_json(folder / PROGRESS, {"done": start + len(block), **clock.spent()})
+                    write_json(folder / PROGRESS, {"done": start + len(block), "crc32": checksum, **clock.spent()})
         if array is not None:
             array.flush()
         Store.finish(folder, {"windows": len(windows), "bytes": path.stat().st_size, **clock.spent()})
@@ -98,11 +105,45 @@ def cache_features(
     return CachedWindows(windows, np.load(path, mmap_mode="r"), facts.get("processor_seconds", 0.0))
 
 
-def _progress(folder: Path) -> dict[str, float]:
-    """How many windows' features are safely in the file (``done``), and what they took."""
-    if not (folder / FEATURES).is_file():
-        return {}
+def _finished(folder: Path, windows: int, reporter: Reporter) -> bool:
+    """Whether the features of all windows are there and whole; what is damaged is no longer marked as finished."""
     try:
-        return dict(json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        return {}
+        if Store.finished(folder) is None:
+            return False
+        Store.ensure_whole(folder)
+        return len(np.load(folder / FEATURES, mmap_mode="r")) == windows
+    except (StorageError, OSError, ValueError, EOFError) as error:
+        reason = error.message if isinstance(error, StorageError) else f"{folder / FEATURES} is damaged: {error}."
+        reporter.line(f"{reason} The features are computed again.")
+        for name in (MARKER, PROGRESS, FEATURES):
+            (folder / name).unlink(missing_ok=True)
+        return False
+
+
+def _begun(folder: Path, windows: int, reporter: Reporter) -> tuple[np.memmap | None, dict[str, Any]]:
+    """The file with the features that are there, and how many are (``done``), their checksum, and what they took."""
+    path, array = folder / FEATURES, None
+    try:
+        facts = read_mapping(folder / PROGRESS) or {}
+        done = int(facts.get("done", 0))
+        if done and path.exists():
+            array = np.load(path, mmap_mode="r+")
+            if not isinstance(array, np.memmap) or array.dtype != np.float16 or len(array) != windows:
+                raise ValueError("it has another shape")
+            if _checksum(array, done) != facts.get("crc32"):
+                raise ValueError("its checksum is another")
+            return array, facts
+    except (StorageError, OSError, ValueError, TypeError, EOFError) as error:
+        reason = error.message if isinstance(error, StorageError) else f"{path} is damaged: {error}."
+        reporter.line(f"{reason} The features are computed from the beginning.")
+        with suppress(FileNotFoundError):
+            (folder / PROGRESS).unlink()
+    return None, {}
+
+
+def _checksum(array: np.memmap, rows: int) -> int:
+    """CRC-32 of the first rows."""
+    found = 0
+    for start in range(0, rows, BLOCK):
+        found = zlib.crc32(array[start : min(start + BLOCK, rows)].tobytes(), found)
+    return found

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from videopolicy.errors import WeightsError
 from videopolicy.recipes.recipe import Recipe, Stage
+from videopolicy.storage.store import Store
 from videopolicy.training.weight_files import NORMALIZATION, WEIGHTS
 
 
@@ -25,6 +26,7 @@ def ensure_initial_weights(recipe: Recipe) -> None:
 
     Raises:
         WeightsError: There are none, or they come without scaling and the recipe has no data to compute it from.
+        StorageError: A stage ended with them, and they are damaged.
     """
     for stage in recipe.train:
         if stage.init_from is None:
@@ -34,6 +36,7 @@ def ensure_initial_weights(recipe: Recipe) -> None:
                 f"train.{stage.name}.init_from: there are no weights in {stage.init_from}.",
                 f"Name a folder that holds {WEIGHTS}.",
             )
+        Store.ensure_whole(stage.init_from)  # where it is a folder of a store
     last = recipe.train[-1]
     if recipe.data is None and scaling_of(last) is None:
         raise WeightsError(

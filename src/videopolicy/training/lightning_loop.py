@@ -34,13 +34,13 @@ from videopolicy.errors import VpolicyError
 from videopolicy.recipes.recipe import Schedule, Stage
 from videopolicy.seeds import Order, derived_seed
 from videopolicy.storage.files import storage_errors, written_whole
+from videopolicy.storage.integrity import CHECKPOINT
 from videopolicy.training.curves import read_curves
 from videopolicy.training.distributed import processes_per_node, started_processes
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import make_optimizer
 from videopolicy.types import Batch
 
-CHECKPOINT = "checkpoint.ckpt"
 LOG_EVERY_STEPS = 10
 
 

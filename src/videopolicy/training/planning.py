@@ -13,6 +13,7 @@ from typing import Any
 from videopolicy.components.kinds import LearnerComponent
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.recipes.recipe import Recipe, Stage
+from videopolicy.storage.digests import content
 from videopolicy.storage.files import file_digest
 from videopolicy.storage.identity import TRAINING, core_code, digest, identity
 from videopolicy.storage.provenance import StageFacts
@@ -33,18 +34,23 @@ class PlannedStage:
         key: Identifies the result.
         folder: Where the result lies or will lie.
         sources: Earlier stages, each with the path of its target inside this stage's target (empty: the same).
+        data: Identifies what the files of existing data hold; empty for demonstrations that are collected.
     """
 
     stage: Stage
     key: str
     folder: Path
     sources: list[tuple[PlannedStage, str]] = field(default_factory=list)
+    data: str = ""
 
     @property
     def facts(self) -> StageFacts | None:
-        """What was recorded when the stage was finished; None when it is not."""
-        recorded = Store.finished(self.folder)
-        return None if recorded is None else StageFacts.model_validate(recorded)
+        """What was recorded when the stage was finished; None when it is not.
+
+        Raises:
+            StorageError: It was, and what was recorded cannot be read.
+        """
+        return Store.facts(self.folder, StageFacts)
 
 
 def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedStage]:
@@ -56,6 +62,9 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
         store: Where results lie.
     """
     planned: list[PlannedStage] = []
+    # What was collected here is compared with what was collected, and its files are not the same everywhere.
+    existing = recipe.data is not None and recipe.data.demonstrations() is None
+    held = content(store, dataset.files()) if dataset and existing else ""
     for stage in recipe.train:
         sources = [
             (earlier, earlier.stage.target.removeprefix(stage.target).removeprefix("."))
@@ -75,7 +84,7 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
                 "learner": identity(recipe.part(stage.target), recipe.registry, training=True),
                 "stage": stage.model_dump(mode="json", exclude=incidental),
                 "initial": file_digest(stage.init_from / WEIGHTS) if stage.init_from else None,
-                **({"scaling": file_digest(scaling)} if scaling else {"data": fingerprint, "reader": reader}),
+                **({"scaling": file_digest(scaling)} if scaling else {"data": [fingerprint, held], "reader": reader}),
                 "normalization": _scaling(recipe, actions),
                 "spaces": recipe.benchmark.spaces().model_dump(mode="json"),
                 "seed": recipe.seed,
@@ -83,7 +92,7 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
                 "core": core_code(TRAINING),
             }
         )
-        planned.append(PlannedStage(stage, key, store.folder("stages", key), sources))
+        planned.append(PlannedStage(stage, key, store.folder("stages", key), sources, held))
     return planned
 
 
@@ -117,7 +126,7 @@ def features_key(recipe: Recipe, planned: PlannedStage, dataset: Dataset) -> str
         {
             "extractor": identity(part, recipe.registry),
             "sources": [(source.key, where) for source, where in planned.sources],
-            "data": dataset.fingerprint(actions=False),
+            "data": [dataset.fingerprint(actions=False), planned.data],
             "reader": identity(recipe.data, recipe.registry)["sources"],
             "normalization": _scaling(recipe, actions=False),
             "spaces": recipe.benchmark.spaces().model_dump(mode="json", include={"cameras", "state"}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import nullcontext
 from typing import NamedTuple, cast
 
 import torch
@@ -34,6 +33,7 @@ from videopolicy.training.features import CachedWindows, cache_features
 from videopolicy.training.inputs import scaling_of
 from videopolicy.training.normalization import Normalizer, statistics_for
 from videopolicy.training.planning import PlannedStage, features_key, trained_part
+from videopolicy.training.resuming import begun, can_be_joined, drop_checkpoint, drop_damaged_checkpoint
 from videopolicy.training.session import Session
 from videopolicy.training.weight_files import NORMALIZATION
 
@@ -59,6 +59,7 @@ def _load_stage(module: nn.Module, planned: PlannedStage) -> None:
     if planned.stage.init_from is not None:
         load_weights(module, planned.stage.init_from)
     if planned.stage.steps:
+        Store.ensure_whole(planned.folder)
         load_weights(module, planned.folder)
 
 
@@ -89,11 +90,21 @@ def load_policy(recipe: Recipe, planned: list[PlannedStage]) -> ScaledPolicy:
     """The policy as the stages have left it."""
     policy = build_learner(recipe, "policy", recipe.seed)
     load_stages(policy, "policy", planned)
-    return ScaledPolicy(cast(Policy, policy), load_normalizer(planned[-1].folder))
+    return ScaledPolicy(cast(Policy, policy), scaling_after(planned))
+
+
+def scaling_after(planned: list[PlannedStage]) -> Normalizer:
+    """The scaling that the last stage was trained with.
+
+    Raises:
+        StorageError: What the stage ended with is damaged.
+    """
+    Store.ensure_whole(planned[-1].folder)
+    return load_normalizer(planned[-1].folder)
 
 
 def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:
-    """Train one stage, or return what is known of it when it was finished earlier.
+    """Train one stage, or return what is known of it when it was finished earlier, or by another process meanwhile.
 
     Of several processes that train together the first one keeps what comes out; the others join it where the stage
     trains on several devices, and wait for it where not.
@@ -105,23 +116,48 @@ def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
 
     Raises:
         RecipeError: ``cache_features`` is asked of a learner without frozen features.
+        StorageError: It was finished earlier, and what it ended with is damaged.
     """
-    recipe, reporter = session.recipe, session.reporter
-    stage = planned.stage
     if (facts := planned.facts) is not None:
-        session.store.used(planned.folder)
-        reporter.line(f"train {stage.name}: done earlier ({facts.steps} steps, {duration(facts.seconds or 0.0)})")
-        return facts.model_copy(update={"reused": True})
-    joins = rank() > 0
-    if joins and (stage.steps == 0 or stage.devices == 1):
+        return _finished(session, planned, facts)
+    if rank() > 0:
+        return _join(session, planned, dataset)
+    with locked(planned.folder, f"stage '{planned.stage.name}'", session.reporter.line):
+        if (facts := planned.facts) is not None:  # by whoever held the lock
+            return _finished(session, planned, facts)
+        if not planned.stage.steps:
+            return _take(session, planned, dataset)
+        drop_damaged_checkpoint(planned.folder, session.reporter)
+        with begun(planned.folder):
+            return _train(session, planned, dataset)
+
+
+def _finished(session: Session, planned: PlannedStage, facts: StageFacts) -> StageFacts:
+    """What is known of a stage that need not be trained."""
+    Store.ensure_whole(planned.folder)
+    session.store.used(planned.folder)
+    if rank() == 0:
+        drop_checkpoint(planned.folder)  # of a process that was killed after it had finished the stage
+    took = f"{facts.steps} steps, {duration(facts.seconds or 0.0)}"
+    session.reporter.line(f"train {planned.stage.name}: done earlier ({took})")
+    return facts.model_copy(update={"reused": True})
+
+
+def _join(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:
+    """Train a stage on several devices together with the first process, unless nothing is left to be trained."""
+    if planned.stage.steps == 0 or planned.stage.devices == 1:
         return wait_for(lambda: planned.facts)
-    if stage.steps == 0:
-        return _take(session, planned, dataset)
+    found = wait_for(lambda: planned.facts or can_be_joined(planned.folder))
+    return found if isinstance(found, StageFacts) else _train(session, planned, dataset)
+
+
+def _train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:
+    """Train a stage, alone or together with other processes, from its checkpoint where it has one."""
+    recipe, reporter, stage = session.recipe, session.reporter, planned.stage
     assert dataset is not None  # a recipe without data has no steps
     from videopolicy.training.lightning_loop import train_stage  # Lightning takes seconds to import
 
-    lock = nullcontext() if joins else locked(planned.folder, f"stage '{stage.name}'")
-    with lock, MemoryMonitor() as memory:
+    with MemoryMonitor() as memory:
         learner = build_learner(recipe, stage.target, recipe.seed)
         load_sources(learner, planned)
         if stage.init_from is not None:
@@ -140,7 +176,7 @@ def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
         trained = train_stage(
             learner, normalizer, windows, stage, recipe.seed, planned.folder, reporter, recipe.tracking
         )
-        if joins:
+        if rank() > 0:
             return wait_for(lambda: planned.facts)
         save_weights(
             learner,
@@ -158,6 +194,7 @@ def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
         }
     )
     Store.finish(planned.folder, facts.model_dump(mode="json"))
+    drop_checkpoint(planned.folder)
     losses = "".join(f", loss {name} {value:.3f}" for name, value in trained.final_losses.items())
     reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(trained.spent['seconds'])}{losses}")
     return facts
@@ -215,6 +252,6 @@ def _cached(
     key = features_key(recipe, planned, dataset)
     folder = session.store.folder("features", key)
     learner.to(device).eval()
-    with locked(folder, "these frozen features", wait=True):  # stages that share them may be trained side by side
+    with locked(folder, "these frozen features", session.reporter.line):
         session.store.note_uses(planned.folder, [folder])
         return cache_features(learner, normalizer.to(device), windows, recipe.seed, folder, device, session.reporter)

@@ -30,6 +30,7 @@ from videopolicy.parts.windows import (
     require_split,
 )
 from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
+from vpolicy_hdf5.collected import check_collection, verify_episodes
 from vpolicy_hdf5.frames import FramesOnDisk
 from vpolicy_hdf5.options import RobomimicHDF5Options
 from vpolicy_hdf5.reading import Recorded, read_file, require_equal
@@ -48,10 +49,12 @@ class HDF5Dataset(Dataset):
 
     def __init__(self, path: Path, options: RobomimicHDF5Options) -> None:
         tasks = tasks_of(path, data_files(path, options.files))
+        self._files = tuple(tasks)
         check_skipped(tasks.values(), options.skip)
         silent = actionless(tasks.values(), options.actionless_tasks)
         contents = [read_file(file, task, task not in silent, options) for file, task in tasks.items()]
         episodes = [episode for _, found in contents for episode in found]
+        check_collection(path)
         self._spaces = _spaces([spaces for spaces, _ in contents], episodes, options)
         held = _for_validation(episodes, options.validation)
         self._episodes = {
@@ -82,6 +85,13 @@ class HDF5Dataset(Dataset):
                 if actions:
                     content.update(b"video" if episode.actions is None else episode.actions.tobytes())
         return content.hexdigest()
+
+    def files(self) -> tuple[Path, ...]:
+        return self._files
+
+    def verify(self) -> None:
+        for file in self._files:
+            verify_episodes(file)
 
     def statistics(self) -> Statistics:
         chosen = self._episodes[TRAIN]

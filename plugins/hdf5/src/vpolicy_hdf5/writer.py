@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import h5py
@@ -16,9 +18,11 @@ import numpy as np
 
 from videopolicy import DataError, Episode, Spaces, StorageError
 from videopolicy.parts.files import written_whole
+from vpolicy_hdf5.collected import verify_part
 from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key
 
 _FAILED = ".failed"
+_LOG = logging.getLogger(__name__)
 
 
 class HDF5Writer:
@@ -35,20 +39,56 @@ class HDF5Writer:
         self.folder = folder
         self.spaces = spaces
         self.parts = folder / PARTS
+        self._believed: set[Path] = set()
 
     def present(self) -> dict[str, dict[int, bool]]:
+        """Attempts whose file a crash has damaged are dropped, and said: they are made again."""
+        if (finished := self._finished()) is not None:
+            return {task: {int(n): bool(ok) for n, ok in tries.items()} for task, tries in finished["attempts"].items()}
         found: dict[str, dict[int, bool]] = {}
-        marker = self.folder / MARKER
-        if marker.is_file():
-            attempts = json.loads(marker.read_text())["attempts"]
-            return {task: {int(attempt): ok for attempt, ok in tries.items()} for task, tries in attempts.items()}
         for path in sorted(self.parts.glob("*/*")):
-            if path.suffix in (".hdf5", _FAILED):
+            if path.suffix in (".hdf5", _FAILED) and self._is_whole(path):
                 found.setdefault(unquote(path.parent.name), {})[int(path.stem)] = path.suffix == ".hdf5"
         return found
 
+    def _finished(self) -> dict[str, Any] | None:
+        """What was recorded when the folder was finished; None before.
+
+        Raises:
+            DataError: It cannot be read, and the parts from which it could be finished again are gone.
+        """
+        marker = self.folder / MARKER
+        if not marker.is_file():
+            return None
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+            if not all(isinstance(found[name], dict) for name in ("attempts", "chosen")):
+                raise ValueError("it lists no attempts")
+            return found
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not any(self.parts.glob("*/*.hdf5")):
+                raise DataError(
+                    f"{marker} is damaged: {error}.", f"Remove {self.folder} and run the same command again."
+                ) from error
+            _LOG.warning("%s is damaged: %s; the folder is finished again", marker, error)
+            marker.unlink()
+            return None
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a part holds what was written; one that does not is removed. What this process wrote is believed."""
+        if path.suffix == _FAILED or path in self._believed:
+            return True
+        try:
+            verify_part(path, self.spaces)
+        except DataError as error:
+            _LOG.warning("%s The attempt is made again.", error.message)
+            path.unlink()
+            return False
+        self._believed.add(path)
+        return True
+
     def add(self, episode: Episode) -> None:
-        if (self.folder / MARKER).is_file():
+        if self._finished() is not None:
             raise DataError(f"The dataset in {self.folder} is finished.", "Collect into another folder.")
         if episode.success:
             self._check(episode)
@@ -57,12 +97,12 @@ class HDF5Writer:
         with _storage(self.folder), written_whole(final, shared=True) as file:
             if episode.success:
                 self._write(episode, file)
+        self._believed.add(final)
 
     def finish(self, chosen: dict[str, list[int]]) -> Path:
         with _storage(self.folder):
-            marker = self.folder / MARKER
-            if marker.is_file():
-                if json.loads(marker.read_text())["chosen"] != chosen:
+            if (finished := self._finished()) is not None:
+                if finished["chosen"] != chosen:
                     raise DataError(
                         f"The dataset in {self.folder} is finished with other episodes.", "Collect into another folder."
                     )
@@ -70,7 +110,7 @@ class HDF5Writer:
                 attempts = self.present()
                 digests = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
                 text = json.dumps({"chosen": chosen, "attempts": attempts, "digests": digests}, indent=1)
-                with written_whole(marker) as file:
+                with written_whole(self.folder / MARKER) as file:
                     file.write_text(text)
             shutil.rmtree(self.parts, ignore_errors=True)
         return self.folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
@@ -88,6 +89,14 @@ class ReplayBufferDataset(Dataset):
             content.update(self._options.action_padding.encode())
             content.update(self._actions.tobytes())
         return content.hexdigest()
+
+    def files(self) -> tuple[Path, ...]:
+        path, options = self._options.path, self._options
+        if path.is_file():
+            return (path,)
+        keys = {options.action, *options.cameras.values(), *(key for key, _ in options.state.values())}
+        used = [path / "meta" / "episode_ends", *(path / "data" / key for key in sorted(keys))]
+        return tuple(file for folder in used for file in sorted(folder.rglob("*")) if file.is_file())
 
     def statistics(self) -> Statistics:
         steps = np.concatenate([np.arange(*self._span(episode)) for episode in self._episodes[TRAIN]])

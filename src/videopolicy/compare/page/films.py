@@ -147,7 +147,9 @@ def make_films(
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
     stride = max(1, round(rate / _FRAMES_PER_SECOND))
     films = {film.name: film for film in _films(comparison, stride, digest(closeup.model_dump(mode="json")))}
-    index = keep_current(folder / INDEX, {name: film.key for name, film in films.items()}, lambda name: [name])
+    index = keep_current(
+        folder / INDEX, {name: film.key for name, film in films.items()}, lambda name: [name], reporter.line
+    )
     missing = {id(film.job): film for name, film in films.items() if name not in index}
 
     def finished(job: Replay) -> None:

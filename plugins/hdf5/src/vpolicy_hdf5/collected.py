@@ -1,0 +1,107 @@
+"""Whether data that were collected here are what was collected: wherever they lie, they carry digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from videopolicy import DataError, Spaces
+from vpolicy_hdf5.attributes import data_group, mapping, readable, spaces_of, text
+from vpolicy_hdf5.layout import MARKER, STATE_KEY, file_name, image_key
+
+_FRAMES = 256
+_HINT = "Restore the file, or collect the demonstrations anew."
+
+
+def content_keys(cameras: list[str], state: bool) -> Iterator[str]:
+    """The keys of an episode that its digest covers, in this order."""
+    yield "actions"
+    if state:
+        yield f"obs/{STATE_KEY}"
+    for camera in cameras:
+        yield f"obs/{image_key(camera)}"
+
+
+def check_collection(path: Path) -> None:
+    """Check that the files and episodes of a collection are all there, without reading what they hold.
+
+    Args:
+        path: A dataset; nothing is known of one that was not collected here.
+
+    Raises:
+        DataError: A file or an episode is missing, is another one, or the collection's own list is damaged.
+    """
+    marker = path / MARKER
+    if not marker.is_file():
+        return
+    try:
+        recorded = json.loads(marker.read_text(encoding="utf-8"))
+        digests = {str(task): [str(one) for one in ones] for task, ones in recorded.get("digests", {}).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{marker} is damaged: {error}.", _HINT) from error
+    for task, expected in digests.items():
+        file = path / f"{file_name(task)}.hdf5"
+        if not file.is_file():
+            raise DataError(f"{file} is missing, with {len(expected)} episodes that were collected.", _HINT)
+        with readable(file), h5py.File(file) as opened:
+            data = data_group(file, opened)
+            found = {name: text(demo.attrs, "digest") for name, demo in data.items()}
+        wanted = {f"demo_{number}": digest for number, digest in enumerate(expected)}
+        if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+            raise DataError(
+                f"{file} does not hold the episodes that were collected: {len(found)} instead of {len(expected)}, and "
+                f"'{wrong[0]}' is {'missing' if wrong[0] not in found else 'another one'}.",
+                _HINT,
+            )
+
+
+def verify_episodes(path: Path) -> None:
+    """Compare what every episode of a file holds with its digest, where it carries one; everything is read.
+
+    Raises:
+        DataError: They differ.
+    """
+    with readable(path), h5py.File(path) as file:
+        data = data_group(path, file)
+        spaces = spaces_of(path, data.attrs)
+        if spaces is None:
+            return
+        keys = list(content_keys([camera.name for camera in spaces.cameras], spaces.state is not None))
+        for name, demo in data.items():
+            recorded = text(demo.attrs, "digest")
+            where = f"{path}, episode '{name}'"
+            with readable(path, f"episode '{name}'"):
+                same = (
+                    not recorded or _digest(demo, keys, str(mapping(demo.attrs, "ep_meta", where)["lang"])) == recorded
+                )
+            if not same:
+                raise DataError(f"{where}, is not what was collected: its content has another digest.", _HINT)
+
+
+def verify_part(path: Path, spaces: Spaces) -> None:
+    """The same of an episode that was collected and is not yet among the others.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    with readable(path), h5py.File(path) as file:
+        demo = file["demo"]
+        keys = content_keys([camera.name for camera in spaces.cameras], spaces.state is not None)
+        instruction = str(mapping(demo.attrs, "ep_meta", str(path))["lang"])
+        same = _digest(demo, list(keys), instruction) == text(demo.attrs, "digest")
+    if not same:
+        raise DataError(f"{path} is damaged: its content has another digest.", _HINT)
+
+
+def _digest(demo: h5py.Group, keys: list[str], instruction: str) -> str:
+    content = hashlib.sha256(instruction.encode())
+    for key in keys:
+        content.update(key.encode())
+        for start in range(0, len(demo[key]), _FRAMES):
+            content.update(np.ascontiguousarray(demo[key][start : start + _FRAMES]).tobytes())
+    return content.hexdigest()
