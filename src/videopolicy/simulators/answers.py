@@ -110,7 +110,7 @@ class Agreement:
             raise AnswerError(f"'score' is {_described(score)}, not a finite number")
         observations = _mapping(_value(answer, "observations"), "'observations'")
         wanted = sorted(k for k in set(arguments["frames"]) if k <= steps)
-        if any(type(k) is not int for k in observations) or sorted(observations) != wanted:
+        if any(not isinstance(k, int) for k in observations) or sorted(observations) != wanted:
             given = ", ".join(_described(k) for k in observations) or "nothing"
             raise AnswerError(f"'observations' holds {given}; after {steps} steps {wanted} were asked for")
         for k, observation in observations.items():
@@ -165,7 +165,7 @@ def _initial_state(answer: Mapping[str, Any]) -> None:
         raise AnswerError(f"'initial_state' is {_described(value)}, not the hexadecimal hash of a state")
 
 
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
     if not isinstance(value, dict):
         raise AnswerError(f"{what} is {_described(value)}, not a mapping")
     return value
