@@ -213,16 +213,16 @@ class _Worker:
                 env=worker_variables(self.spec, folder),
                 start_new_session=True,
             )
-        self.incoming = Incoming(UNGREETED)
+        self.incoming, self.number = Incoming(UNGREETED), 0
         self.deadline = time.monotonic() + self.spec.start_timeout
 
     def send(self, method: str, arguments: dict[str, Any]) -> None:
         if self.call is not None:
             raise RuntimeError(f"worker {self.index} has not answered yet")
         self._notice_unasked()
-        self.number += 1
         self.call = (method, arguments)
         self.start()
+        self.number += 1
         if self.agreement is not None and not self.answered:
             self._transmit(self.agreement)
 
