@@ -28,6 +28,7 @@ HARMLESS = {
     "contracts.benchmark": "what a benchmark declares enters keys as it is",
     "contracts.importer": "what was imported enters keys as a file",
     "contracts.measured": "names parts for measurements",
+    "contracts.state_dicts": "what was imported enters keys as a file",
     "errors": "only says what is wrong",
     "parts.catalogue": "chooses tasks and reads published numbers; a stage sees the data",
     "parts.files": "writes what it is given",
