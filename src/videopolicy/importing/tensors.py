@@ -79,7 +79,7 @@ def _ensure_finite(imported: Imported, checkpoint: Checkpoint) -> None:
             mask = "mask" in name.rpartition(".")[2]  # which may hold -inf
             largest = torch.finfo(torch.float32).max
             if math.isnan(low) or (not mask and max(abs(low), abs(high)) > largest):
-                what = "NaN" if math.isnan(low) else "infinity, or numbers beyond float32,"
+                what = "NaN" if math.isnan(low) else "infinity" if math.isinf(high - low) else "numbers beyond float32"
                 theirs = _name_of(value, checkpoint)
                 raise WeightsError(
                     f"{checkpoint.path}: '{theirs or name}' contains {what}"
