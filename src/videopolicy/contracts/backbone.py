@@ -67,8 +67,8 @@ def _ensure_denoised(
         what = "rows, views, frames, channels, height, width"
         ensure_tensor(part, "denoise", found.taps[name], shape, what, noisy, f"tap '{name}'")
     if found.step_embedding is not None:
-        shape = (len(noisy), None)
-        ensure_tensor(part, "denoise", found.step_embedding, shape, "rows, width", noisy, "`step_embedding`")
+        embedded = (len(noisy), None)
+        ensure_tensor(part, "denoise", found.step_embedding, embedded, "rows, width", noisy, "`step_embedding`")
     return found
 
 

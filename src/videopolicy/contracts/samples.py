@@ -66,9 +66,9 @@ def _fields(batch: Batch, window: Window, spaces: Spaces, rows: int) -> Iterator
         (len(window.future), batch.future, "future"),
     ):
         for camera in spaces.cameras if frames else ():
-            shape = (rows, frames, 3, camera.height, camera.width)
+            size = (rows, frames, 3, camera.height, camera.width)
             held = images.get(camera.name) if isinstance(images, dict) else None
-            yield _Field(f"{name}['{camera.name}']", held, shape, torch.uint8, "rows, frames, colours, height, width")
+            yield _Field(f"{name}['{camera.name}']", held, size, torch.uint8, "rows, frames, colours, height, width")
     if window.future:
         yield _Field("future_mask", batch.future_mask, (rows, len(window.future)), flags, "rows, frames")
     if window.horizon:

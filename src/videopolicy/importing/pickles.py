@@ -79,7 +79,11 @@ def inert_pickle(met: set[str]) -> Any:
 
     def inert(name: str) -> type[Inert]:
         met.add(name)
-        return _InertType("Inert", (Inert,), {"stands_for": name})
+
+        class Named(Inert):
+            stands_for = name
+
+        return Named
 
     unpickler = restricted_unpickler(_PERMITTED, inert)
 

@@ -213,7 +213,7 @@ class DecoderContract(ComponentContract):
         with torch.no_grad():  # as training would: some networks begin with features that do not matter
             for number, parameter in enumerate(decoder.parameters()):
                 generator = torch.Generator().manual_seed(number)
-                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
         one, other = (RecordingStream.random(layout, spaces, seed) for seed in (0, 1))
 
         def sample(*weights: tuple[float, float | None]) -> Tensor:
