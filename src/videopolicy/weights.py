@@ -112,3 +112,8 @@ def ensure_no_differences(source: str, missing: Iterable[str], unexpected: Itera
             f"({listing(missing)}), {len(unexpected)} are unexpected ({listing(unexpected)}).",
             "Name weights of this architecture, or change the architecture's options in the recipe.",
         )
+
+
+def beginnings(names: Iterable[str], depth: int = 2) -> str:
+    """How names begin, for messages: those of another model, or of a model inside a wrapper, differ there."""
+    return listing({".".join(name.split(".")[:depth]) for name in names}, 4)

@@ -17,6 +17,7 @@ PACKAGES = [path.parent.name for path in sorted(ROOT.glob("[pb]*/*/src/vpolicy_*
 # Imported on the way, without a say in what is computed.
 HARMLESS = {
     "components.builtin": "says which parts there are",
+    "components.building": "only says what is wrong",
     "components.fields": "reads parts of a recipe, which enter keys as they were read",
     "components.hookspecs": "finds plugins",
     "components.kinds": "the options of a part enter keys as they were read",
@@ -26,8 +27,11 @@ HARMLESS = {
     "console.monitor": "measures time and memory",
     "console.progress": "shows progress",
     "contracts.benchmark": "what a benchmark declares enters keys as it is",
+    "contracts.checked": "only says what is wrong",
     "contracts.importer": "what was imported enters keys as a file",
     "contracts.measured": "names parts for measurements",
+    "contracts.samples": "only says what is wrong",
+    "contracts.state_dicts": "what was imported enters keys as a file",
     "errors": "only says what is wrong",
     "paths": "finds files",
     "parts.catalogue": "chooses tasks and reads published numbers; a stage sees the data",

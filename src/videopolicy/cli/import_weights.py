@@ -39,11 +39,12 @@ def import_weights(
     # These need torch: everything that can be refused without it has been.
     from videopolicy.importing import folder as folders
     from videopolicy.importing.reading import read_checkpoint
+    from videopolicy.importing.tensors import converted
 
     folders.ensure_unoccupied(output, force)
     reporter.line(f"read {checkpoint}")
     read = read_checkpoint(checkpoint, trust)
-    imported = importer.convert(read)
+    imported = converted(importer, read)
     folders.ensure_complete(imported, str(checkpoint))
     if loaded is not None:
         folders.ensure_same_policy(imported, loaded, str(checkpoint))
@@ -121,6 +122,7 @@ def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None) -> None:
     remarks = [f"dropped {len(names)}: {reason} ({listing(names, 1)})" for reason, names in facts["dropped"].items()]
     if facts["inert"]:
         remarks.append(f"not run: {listing(facts['inert'], 4)}")
+    remarks += facts["remarks"]
     if recipe is not None:
         remarks.append(f"names, shapes and options: those of recipe {recipe}")
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from videopolicy.components.building import checked_build
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
 from videopolicy.paths import input_paths
@@ -50,6 +51,13 @@ class Component(BaseModel):
 
     kind: ClassVar[str] = ""
     type: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        for name in ("build", "open"):
+            if name in cls.__dict__:
+                setattr(cls, name, checked_build(cls.__dict__[name]))
 
     @classmethod
     def name(cls) -> str:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from videopolicy.components.building import title
 from videopolicy.components.kinds import BenchmarkComponent, DatasetComponent
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.benchmark import PublishedNumber, WorkerSpec
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.contracts.samples import ensure_sound_sample
 from videopolicy.errors import SimulationError, VpolicyError
 from videopolicy.simulators.environments import interpreter, is_ready
 from videopolicy.simulators.workers import WorkerPool
@@ -50,7 +52,7 @@ class DatasetContract(ComponentContract):
     def dataset(self, component: DatasetComponent, folder: Path | None) -> Dataset:
         return component.build(folder)
 
-    def test_windows_have_the_declared_shapes(self, dataset: Dataset) -> None:
+    def test_windows_have_the_declared_shapes(self, component: DatasetComponent, dataset: Dataset) -> None:
         windows, spaces = dataset.windows(WINDOW), dataset.spaces
         assert len(windows) > 0, "The training split has no window."
         rows = [0, len(windows) - 1, len(windows) // 2]
@@ -78,6 +80,7 @@ class DatasetContract(ComponentContract):
             )
         assert all(batch.observation.instructions), "An instruction is empty."
         assert torch.isfinite(batch.actions[batch.action_mask]).all(), "Actions contain NaN or infinity."
+        ensure_sound_sample(windows, WINDOW, spaces, title(component))
 
     def test_a_window_that_asks_for_little_gets_little(self, dataset: Dataset) -> None:
         batch = dataset.windows(Window()).batch([0])
