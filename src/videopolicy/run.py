@@ -21,7 +21,7 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
 from videopolicy.storage import surroundings
-from videopolicy.storage.files import locked, written_whole
+from videopolicy.storage.files import ensure_no_link_out, locked, written_whole
 from videopolicy.storage.identity import code_behind
 from videopolicy.storage.provenance import Provenance, RunIdentity
 from videopolicy.storage.run_folder import RunFolder
@@ -58,6 +58,7 @@ def run(
     if rank() > 0:
         _join(recipe, store)
         return folder.path
+    ensure_no_link_out(folder.path)
     with locked(folder.path, f"run '{recipe.name}'"), MemoryMonitor() as memory:
         _ensure_same_run(folder, run_identity(recipe))
         record = _Record(folder, recipe, memory, reporter)

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from videopolicy.console.text import say
+
 
 def report(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")]) -> None:
     """Write report.html of a run again, from what its folder holds."""
     from videopolicy.report.page import write_report
 
-    typer.echo(write_report(run))
+    say(write_report(run))

@@ -23,12 +23,12 @@ _LONG_NAME = 24
 
 def show(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")]) -> None:
     """Show success by task, training, published numbers, and what is missing."""
-    from rich.console import Console
     from rich.text import Text
 
+    from videopolicy.console.terminal import Terminal
     from videopolicy.report.contents import read_run
 
-    console = Console(highlight=False)
+    console = Terminal()
     for part in renderables(read_run(run)):
         console.print(part, soft_wrap=isinstance(part, Text))
 
@@ -106,7 +106,7 @@ def _rate(rate: Rate) -> str:
 
     if rate.value is None:
         return "no episodes"
-    return f"{percent(rate.value)} \\[{span(rate.interval)}] {rate.episodes}"
+    return f"{percent(rate.value)} [{span(rate.interval)}] {rate.episodes}"
 
 
 def _stages(run: RunContents) -> Table:

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from videopolicy.console.terminal import Terminal
+
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -59,7 +61,7 @@ class Reporter:
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Terminal(stderr=True)
 
     @contextmanager
     def activity(self, name: str, total: int, done: int = 0) -> Iterator[Activity]:
@@ -69,12 +71,12 @@ class Reporter:
             yield activity
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
             activity._bar = bar, bar.add_task(name, total=total, completed=done, text="")

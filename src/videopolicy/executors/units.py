@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from videopolicy.console.progress import Reporter
+from videopolicy.console.terminal import Terminal
 from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
@@ -318,7 +318,7 @@ def perform(unit: Unit, reporter: Reporter | None = None) -> Outcome:
         Its result, or why there is none: an error is a result too, which no engine needs to try again.
     """
     said = io.StringIO()
-    reporter = reporter or Reporter(console=Console(file=said, width=120, highlight=False))
+    reporter = reporter or Reporter(console=Terminal(file=said, width=120))
     reporter.line(f"{unit.title} on {socket.gethostname()}")
     try:
         with unit.workplace.entered():
