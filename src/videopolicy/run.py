@@ -28,6 +28,7 @@ from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 from videopolicy.training.distributed import ensure_processes_fit, rank, wait_for
 from videopolicy.training.inputs import ensure_inputs
+from videopolicy.training.tracking import ensure_trackers
 
 if TYPE_CHECKING:
     from videopolicy.training.planning import PlannedStage
@@ -64,6 +65,7 @@ def run(
         record = _Record(folder, recipe, memory, reporter)
         code_behind(recipe.components(), recipe.registry)  # read now: what is edited while it runs is the next run's
         ensure_inputs(recipe)
+        ensure_trackers(recipe.tracking)
         # These need torch: everything that can be found wrong without it has been.
         from videopolicy.training.planning import needed, plan
         from videopolicy.training.session import Session

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -59,7 +58,7 @@ class Reporter:
         console: For tests; standard error by default, so that results can be piped.
     """
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(self, quiet: bool = False, console: Terminal | None = None) -> None:
         self.quiet = quiet
         self.console = console or Terminal(stderr=True)
 
@@ -85,7 +84,7 @@ class Reporter:
     def line(self, text: str) -> None:
         """Print one line."""
         if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -279,7 +279,9 @@ class StageUnit(Unit):
             fields = {"workplace": vars(self.workplace), "recipe": self.recipe, "name": self.name, "key": self.key}
             path.write_text(yaml.safe_dump(fields), encoding="utf-8")
             command = [sys.executable, "-m", "videopolicy.executors.stage_process", str(path)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+            )
         for line in done.stdout.splitlines():
             reporter.line(line)
         if done.returncode:

@@ -102,6 +102,7 @@ def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:
         link.symlink_to(Path(vpolicy_worker.__file__).parent)
     search = [str(folder), os.environ.get("PYTHONPATH", "")]
     ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, search))}
+    ours["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # a log is a file, whatever the terminal's encoding
     return {**os.environ, **ours, **spec.variables}
 
 
@@ -120,7 +121,8 @@ def check_rendering(spec: WorkerSpec, python: Path) -> str:
             done = subprocess.run(
                 command,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=spec.start_timeout,
                 env=worker_variables(spec, Path(folder)),
             )
@@ -142,7 +144,7 @@ def _given(python: Path, spec: WorkerSpec) -> Path:
     if not python.is_file():
         raise SimulationError(f"{name} is {python}, which does not exist.", f"Correct {name}, or unset it.")
     needs = "import " + ", ".join(_WORKER_NEEDS)
-    done = subprocess.run([str(python), "-c", needs], capture_output=True, text=True)
+    done = subprocess.run([str(python), "-c", needs], capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         raise SimulationError(
             f"{name} is {python}, which lacks what the worker needs.\n{_tail(done.stderr)}",
@@ -167,7 +169,7 @@ def _make(spec: WorkerSpec, folder: Path, python: Path) -> None:
 
 
 def _run(command: list[str], spec: WorkerSpec) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         raise SimulationError(
             f"uv could not make the environment of '{spec.environment}' from {spec.requirements}:\n"

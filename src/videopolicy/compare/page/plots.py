@@ -108,7 +108,8 @@ def success_by_task(comparison: Comparison) -> str:
             rates = [next((rate for rate in entry.tasks if rate.name == task), None) for entry in entries]
             _lanes(panel, rates, [chosen[entry.name] for entry in entries], 5)
             panel.set_title(plain(task), fontsize=9.5, loc="left", color=TEXT)
-            panel.set_yticks(range(len(entries)), [plain(entry.name) for entry in entries] if index % columns == 0 else [])
+            names = [plain(entry.name) for entry in entries] if index % columns == 0 else []
+            panel.set_yticks(range(len(entries)), names)
             panel.tick_params(labelsize=_SMALL)
             panel.tick_params(axis="x", labelbottom=index + columns >= len(comparison.tasks))
 
