@@ -15,7 +15,7 @@ from videopolicy.console.terminal import Terminal
 from videopolicy.console.text import clean, forgiving_streams, say
 from videopolicy.errors import DataError
 
-HOSTILE = "a\x1b]0;title\x07b\x9b31mc\u202ed\udcffe[red]f[/] :smile:"
+HOSTILE = "a\x1b]0;title\x9cb\x9b31mc\u202ed\udcffe[red]f[/] :smile:"
 SHOWN = "a\ufffd]0;title\ufffdb\ufffd31mc\ufffdd\ufffde[red]f[/] :smile:"
 
 
@@ -32,6 +32,7 @@ def test_codes_are_replaced_and_text_of_any_language_is_not():
     assert clean(HOSTILE) == SHOWN
     whole = "打开抽屉\tÅngström\n\N{ARABIC LETTER ALEF} 🤖\u200d"
     assert clean(whole) == whole
+    assert clean("bell\x07") == "bell\ufffd"
     assert clean("two\r\nlines") == "two\nlines"
 
 
@@ -57,7 +58,7 @@ def test_a_table_shows_cells_as_they_are_and_stays_in_line():
 
 @pytest.mark.parametrize("on_a_terminal", [True, False])
 def test_progress_shows_names_as_they_are(on_a_terminal: bool):
-    console, file = terminal(120, force_terminal=on_a_terminal, color_system=None)
+    console, file = terminal(200, force_terminal=on_a_terminal, color_system=None)
     reporter = Reporter(console=console)
     with reporter.activity(f"train {HOSTILE}", 2) as progress:
         progress.advance(text="[/] \x1b[2J\x07")

@@ -38,8 +38,16 @@ def say(text: object, end: str = "\n", error: bool = False) -> None:
         text: What to print.
         end: What follows it.
         error: To standard error instead of standard output.
+
+    Raises:
+        SystemExit: With 141, since its reader has gone.
     """
-    print(clean(str(text)), end=end, file=sys.stderr if error else sys.stdout)
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(clean(str(text)), end=end, file=stream)
+    except BrokenPipeError:
+        discard(stream)
+        raise SystemExit(CLOSED) from None
 
 
 @contextmanager
