@@ -58,14 +58,14 @@ def test_a_table_shows_cells_as_they_are_and_stays_in_line():
 
 @pytest.mark.parametrize("on_a_terminal", [True, False])
 def test_progress_shows_names_as_they_are(on_a_terminal: bool):
-    console, file = terminal(200, force_terminal=on_a_terminal, color_system=None)
+    console, file = terminal(120, force_terminal=on_a_terminal, color_system=None)
     reporter = Reporter(console=console)
     with reporter.activity(f"train {HOSTILE}", 2) as progress:
         progress.advance(text="[/] \x1b[2J\x07")
     reporter.line(HOSTILE)
     text = file.getvalue()
     assert SHOWN in text and "\x1b]" not in text and "\x1b[2J" not in text and "\x07" not in text
-    assert not on_a_terminal or f"train {SHOWN}" in text
+    assert not on_a_terminal or f"train {SHOWN.partition(':')[0]}" in text
 
 
 def test_a_stream_that_lacks_characters_shows_others(monkeypatch: pytest.MonkeyPatch):

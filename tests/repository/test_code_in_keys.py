@@ -48,7 +48,6 @@ HARMLESS = {
     "training.curves": "reads what was logged",
     "training.inputs": "checks that files are there; what they hold enters keys",
     "training.planning": "makes keys",
-    "training.tracking": "looks whether services answer",
     "training.session": "carries the recipe, the store and the device",
     "training.weight_files": "names of files",
 }

@@ -144,9 +144,10 @@ def csv_table(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _inert(cell: Any) -> Any:
-    if not isinstance(cell, str | Path) or not _FORMULA.match(str(cell)) or _is_number(str(cell)):
+    if not isinstance(cell, str | Path):
         return cell
-    return f"'{cell}"
+    text = str(cell)
+    return f"'{clean(text)}" if _FORMULA.match(text) and not _is_number(text) else clean(text)
 
 
 def _is_number(text: str) -> bool:

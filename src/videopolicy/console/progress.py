@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,8 @@ class Reporter:
 
 def duration(seconds: float) -> str:
     """Such as ``8 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    if not math.isfinite(seconds):
+        return "?"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from videopolicy.console.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +65,7 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]], name: str) -> str:
 
 def plain(name: str) -> str:
     """A name that matplotlib draws as it is: a dollar begins no formula."""
-    return name.replace("$", r"\$")
+    return clean(name).replace("$", r"\$")
 
 
 def drawing(size: tuple[float, float], name: str, draw: Callable[[Figure], None]) -> str:
@@ -94,7 +97,9 @@ def drawing(size: tuple[float, float], name: str, draw: Callable[[Figure], None]
         "xtick.labelcolor": INK,
         "ytick.labelcolor": INK,
     }
-    with rc_context(style):
+    with rc_context(style), warnings.catch_warnings():
+        # The browser draws the text, with fonts of its own.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
