@@ -40,7 +40,7 @@ class HDF5Writer:
         found: dict[str, dict[int, bool]] = {}
         marker = self.folder / MARKER
         if marker.is_file():
-            attempts = json.loads(marker.read_text())["attempts"]
+            attempts = json.loads(marker.read_text(encoding="utf-8"))["attempts"]
             return {task: {int(attempt): ok for attempt, ok in tries.items()} for task, tries in attempts.items()}
         for path in sorted(self.parts.glob("*/*")):
             if path.suffix in (".hdf5", _FAILED):
@@ -62,7 +62,7 @@ class HDF5Writer:
         with _storage(self.folder):
             marker = self.folder / MARKER
             if marker.is_file():
-                if json.loads(marker.read_text())["chosen"] != chosen:
+                if json.loads(marker.read_text(encoding="utf-8"))["chosen"] != chosen:
                     raise DataError(
                         f"The dataset in {self.folder} is finished with other episodes.", "Collect into another folder."
                     )
@@ -71,7 +71,7 @@ class HDF5Writer:
                 digests = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
                 text = json.dumps({"chosen": chosen, "attempts": attempts, "digests": digests}, indent=1)
                 with written_whole(marker) as file:
-                    file.write_text(text)
+                    file.write_text(text, encoding="utf-8")
             shutil.rmtree(self.parts, ignore_errors=True)
         return self.folder
 
