@@ -196,7 +196,9 @@ class EvaluationUnit(Unit):
                 rollout = make_rollout(self.policy, Session.here(recipe, store, reporter), planned, pool, folder)
                 rollout.run(recipe.benchmark.tasks(), {(self.task, episode) for episode in self.episodes})
             kept = {path.name: path.read_bytes() for path in folder.trajectories.glob("*/*.npy")}
-            logs = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.logs.glob("*.log")))
+            logs = "".join(
+                path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.logs.glob("*.log"))
+            )
             records = [record.model_dump() for record in EpisodeLog(folder.episodes_file).read()]
         return Shard(records, kept, rollout.chunk_seconds, logs)
 

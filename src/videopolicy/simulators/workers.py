@@ -293,7 +293,11 @@ class _Worker:
             code = self.process.poll()
             status = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
             how = f"died {doing} ({status})"
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:] if self.log.exists() else []
+        lines = (
+            self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+            if self.log.exists()
+            else []
+        )
         return how, "\n".join(lines)
 
     def _fail(self, how: str, details: str) -> None:
