@@ -41,6 +41,26 @@ def test_signals_say_what_is_kept_and_end_with_their_code(number: int, code: int
     assert signal.Signals(number).name in error.message and error.hint
 
 
+def test_a_signal_counts_whatever_unwinding_makes_of_it():
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(10)
+        finally:
+            raise OSError(5, "Input/output error")  # of the terminal that has gone
+
+    with pytest.raises(SignalError, match="SIGHUP"):
+        interruptible(command)()
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_closed_output():
+    def command() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(RuntimeError, match="closed its connection"):
+        interruptible(command)()
+
+
 def test_ctrl_c_is_answered_the_same_way(monkeypatch: pytest.MonkeyPatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -32,8 +32,36 @@ class SignalError(VpolicyError):
 class _Signalled(BaseException):
     """Unwinds a command to its end; no handler of errors and no library's own answer to Ctrl-C catches it."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+
+class _Signals:
+    """Handles the first signal by unwinding the command, so that workers and files are closed; a second one ends it."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self._process = os.getpid()
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.first is not None or os.getpid() != self._process:  # a forked child ends as it would without us
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.first = number
+        raise _Signalled
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals go to the main thread, whose business they are
+            return
+        # What is ignored stays so, such as SIGHUP under nohup; None is a handler that Python knows nothing of.
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+        for number in ours:
+            signal.signal(number, self.handle)
+        try:
+            yield
+        finally:
+            for number in ours:
+                signal.signal(number, before[number])
 
 
 def interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,41 +72,18 @@ def interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def inner(*arguments: Any, **options: Any) -> Any:
+        signals = _Signals()
         try:
-            with _unwinding():
+            with signals.handled():
                 return command(*arguments, **options)
-        except _Signalled as ended:
-            if ended.number != signal.SIGINT:
-                raise SignalError(ended.number) from None
-            raise VpolicyError(f"Interrupted. {_KEPT}", _GO_ON) from None
-        except KeyboardInterrupt:
-            raise VpolicyError(f"Interrupted. {_KEPT}", _GO_ON) from None
+        except BaseException as error:
+            # Whatever unwinding has made of it: a terminal that has gone cannot be written, a library exits.
+            if signals.first not in (None, signal.SIGINT):
+                raise SignalError(signals.first) from None
+            if signals.first is not None or isinstance(error, KeyboardInterrupt):
+                raise VpolicyError(f"Interrupted. {_KEPT}", _GO_ON) from None
+            if isinstance(error, BrokenPipeError):  # not of our output; the command line would end without a word
+                raise RuntimeError("Another process has closed its connection.") from error
+            raise
 
     return inner
-
-
-@contextmanager
-def _unwinding() -> Iterator[None]:
-    """Handle the first signal by unwinding, so that workers and files are closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread, whose business they are
-        return
-    ending, process = False, os.getpid()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal ending
-        if ending or os.getpid() != process:  # a forked child ends as it would without us
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        ending = True
-        raise _Signalled(number)
-
-    # What is ignored stays so, such as SIGHUP under nohup.
-    before = {number: found for number in _SIGNALS if (found := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
