@@ -9,6 +9,7 @@ import typer
 
 from videopolicy.cli import scaling
 from videopolicy.compare import Format
+from videopolicy.console.text import say
 
 
 def ablate(
@@ -47,16 +48,16 @@ def ablate(
     loaded = load_ablation(file, base, overrides or [])
     variants = loaded.variants
     store = Store()
-    from rich.console import Console
+    from videopolicy.console.terminal import Terminal
 
     if dry_run:
         from videopolicy.ablate.planning import make_plan
         from videopolicy.ablate.tables import plan_tables
 
         for part in plan_tables(make_plan(variants, runs, store, Reporter(quiet))):
-            Console(highlight=False).print(part)
+            Terminal().print(part)
         for remark in loaded.left_out:
-            print(remark)
+            say(remark)
         return
     failed: dict[str, VpolicyError] = {}
     if not no_run:

@@ -41,7 +41,6 @@ def bench(
 
     loaded = load_recipe(recipe, overrides or [])
     varied = None if vary is None else parse_variation(vary)
-    from rich.console import Console
     from rich.text import Text
 
     from videopolicy.bench import Settings, sweep
@@ -49,6 +48,7 @@ def bench(
     from videopolicy.bench.settings import parse_sizes
     from videopolicy.bench.tables import bench_tables, sweep_tables
     from videopolicy.console.progress import Reporter
+    from videopolicy.console.terminal import Terminal
 
     sizes = parse_sizes(batch_sizes)
     settings = Settings(device, dtype, compiled, threads, sizes, warmup, calls, not no_training, meta)
@@ -60,7 +60,7 @@ def bench(
     else:
         result = sweep(recipe, overrides or [], *varied, settings, reporter, run)
         parts = sweep_tables(result)
-    console = Console(highlight=False)
+    console = Terminal()
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))
     if json_file is not None:

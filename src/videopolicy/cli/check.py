@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videopolicy.console.text import say
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -57,13 +59,13 @@ def _check_recipe(path: Path, overrides: list[str]) -> None:
     window = recipe.policy.window()
     stages = ", ".join(f"{stage.name} ({stage.target}, {stage.steps} steps)" for stage in recipe.train)
     tasks = recipe.benchmark.tasks()
-    print(f"{path} is valid.")
-    print(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
-    print(f"  data       {recipe.data.type if recipe.data else 'none: the weights come with their scaling'}")
+    say(f"{path} is valid.")
+    say(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
+    say(f"  data       {recipe.data.type if recipe.data else 'none: the weights come with their scaling'}")
     parts = [part.type for part in recipe.components() if part not in (recipe.benchmark, recipe.data)]
-    print(f"  policy     {' + '.join(parts)}")
-    print(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
-    print(f"  train      {stages}")
+    say(f"  policy     {' + '.join(parts)}")
+    say(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
+    say(f"  train      {stages}")
 
 
 def _check_ablation(path: Path, overrides: list[str]) -> None:
@@ -76,13 +78,13 @@ def _check_ablation(path: Path, overrides: list[str]) -> None:
     loaded = load_ablation(path, bases[-1] if bases else None, rest)
     ablation, variants = loaded.ablation, loaded.variants
     recipe = bases[-1] if bases else ablation.base or "recipes of their own"
-    print(f"{path} is valid: {len(variants)} rows on {recipe} ({ablation.source}).")
+    say(f"{path} is valid: {len(variants)} rows on {recipe} ({ablation.source}).")
     for variant in variants:
         stages = ", ".join(f"{stage.name} ({stage.steps} steps)" for stage in variant.recipe.train)
         number = None if bases else variant.row.published  # measured with the paper's own recipe
-        print(f"  {variant.row.name}: {stages}" + (f"; {ablation.metric} {number.value:g} published" if number else ""))
+        say(f"  {variant.row.name}: {stages}" + (f"; {ablation.metric} {number.value:g} published" if number else ""))
     for remark in loaded.left_out:
-        print(f"  {remark}")
+        say(f"  {remark}")
 
 
 def _check_file(path: Path, words: list[str]) -> None:
@@ -134,7 +136,7 @@ def _run_contracts(components: Sequence[tuple[str, str]], options: list[str], re
 
     worst = 0
     for kind, name in components:
-        print(f"{kind} '{name}' {yaml.safe_dump(source.data, default_flow_style=True).strip()}")
+        say(f"{kind} '{name}' {yaml.safe_dump(source.data, default_flow_style=True).strip()}")
         worst = worst or run_contract(kind, name, source.data, registry)
     if worst:
         raise typer.Exit(worst)

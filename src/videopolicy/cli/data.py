@@ -9,6 +9,7 @@ import typer
 
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.cli.verbs import Verbs
+from videopolicy.console.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def collect(
     dataset, facts = prepare_data(loaded, Store(), Reporter(quiet))
     assert facts is not None  # of demonstrations
     splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
-    print(f"{sum(facts.episodes.values())} episodes ({splits}) in {Store().folder('datasets', facts.key)}")
+    say(f"{sum(facts.episodes.values())} episodes ({splits}) in {Store().folder('datasets', facts.key)}")
 
 
 @app.command()
@@ -60,10 +61,10 @@ def info(
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset holds. Every frame is read, so damage is found."""
-    from rich.console import Console
     from rich.table import Table
 
     from videopolicy.console.progress import Reporter
+    from videopolicy.console.terminal import Terminal
 
     reporter = Reporter(quiet)
     dataset = _open(path, type_, options or [], reporter, verify)
@@ -74,7 +75,7 @@ def info(
     for split, instruction, lengths in _episodes(dataset, reporter):
         counts = (len(lengths), sum(lengths), min(lengths), max(lengths))
         table.add_row(split, instruction, *(str(count) for count in counts))
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(f"cameras      {', '.join(f'{c.name} {c.height}x{c.width}' for c in spaces.cameras)}")
     console.print(
         f"actions      {', '.join(spaces.actions.names)} ({spaces.actions.control}, {spaces.actions.rate:g} Hz)"

@@ -104,13 +104,13 @@ def _scaling(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> t
 
 def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from videopolicy.console.terminal import Terminal
     from videopolicy.errors import listing
 
-    console = Console(highlight=False)
+    console = Terminal()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.add_column("part", overflow="fold")
     for column in ("tensors", "parameters"):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from videopolicy.console.text import say
+
 
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")],
@@ -15,4 +17,4 @@ def report(
     """Write report.html of a run again, from what its folder holds. No code that it names is run without --trust."""
     from videopolicy.report.page import write_report
 
-    typer.echo(write_report(run, trust=trust))
+    say(write_report(run, trust=trust))

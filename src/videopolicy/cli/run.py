@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from videopolicy.cli import scaling
+from videopolicy.console.text import say
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
     if dry_run:
         import yaml
 
-        print(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, width=100), end="")
+        say(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, width=100), end="")
         return
     from videopolicy.cli.show import show
     from videopolicy.console.progress import Reporter

@@ -26,12 +26,12 @@ def show(
     trust: Annotated[bool, typer.Option("--trust", help="Run the Python files that its recipe names.")] = False,
 ) -> None:
     """Show success by task, training, published numbers, and what is missing."""
-    from rich.console import Console
     from rich.text import Text
 
+    from videopolicy.console.terminal import Terminal
     from videopolicy.report.contents import read_run
 
-    console = Console(highlight=False)
+    console = Terminal()
     for part in renderables(read_run(run, trust=trust)):
         console.print(part, soft_wrap=isinstance(part, Text))
 
@@ -109,7 +109,7 @@ def _rate(rate: Rate) -> str:
 
     if rate.value is None:
         return "no episodes"
-    return f"{percent(rate.value)} \\[{span(rate.interval)}] {rate.episodes}"
+    return f"{percent(rate.value)} [{span(rate.interval)}] {rate.episodes}"
 
 
 def _stages(run: RunContents) -> Table:

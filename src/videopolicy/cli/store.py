@@ -9,6 +9,7 @@ import typer
 
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.cli.verbs import Verbs
+from videopolicy.console.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +29,12 @@ Runs = Annotated[
 @interruptible
 def list_artifacts(runs: Runs = None) -> None:
     """List what is kept: what it is, how large, how old, and which runs need it."""
-    from rich.console import Console
-
+    from videopolicy.console.terminal import Terminal
     from videopolicy.storage.inventory import others
     from videopolicy.storage.leftovers import leftovers
 
     store, _, found = _look(runs)
-    console = Console(highlight=False)
+    console = Terminal()
     if found:
         console.print(_table(found))
     for left in leftovers(store, 1.0):
@@ -63,11 +63,11 @@ def verify(
         for artifact in finished:
             if wrong := list(problems(artifact)):
                 damaged.append(artifact)
-                print(f"{artifact.name}: {'; '.join(wrong)}")
+                say(f"{artifact.name}: {'; '.join(wrong)}")
             sound += verifiable(artifact) and not wrong
             progress.advance()
     unknown = len(finished) - sound - len(damaged)
-    print(f"undamaged: {sound}" + (f"; for {unknown} no hashes were recorded" if unknown else ""))
+    say(f"undamaged: {sound}" + (f"; for {unknown} no hashes were recorded" if unknown else ""))
     if damaged:
         users = listing({user for artifact in damaged for user in artifact.users})
         raise StorageError(
@@ -87,14 +87,13 @@ def prune(
     """Remove what no run needs, after showing it: a run needs what it is made of while its folder is there."""
     import sys
 
-    from rich.console import Console
-
+    from videopolicy.console.terminal import Terminal
     from videopolicy.storage import inventory
     from videopolicy.storage.leftovers import leftovers
 
     store, known, found = _look(runs)
     going, left_over = inventory.unneeded(found, days), leftovers(store, days)
-    console = Console(highlight=False)
+    console = Terminal()
     places = ", ".join(sorted({str(run.folder.parent) for run in known}))
     console.print(f"known runs: {len(known)}{f', in {places}' if places else ''}", soft_wrap=True)
     if not going and not left_over:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from videopolicy.console.progress import Reporter
+from videopolicy.console.terminal import Terminal
 from videopolicy.errors import EvaluationStoppedError, StorageError, VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
@@ -203,7 +203,9 @@ class EvaluationUnit(Unit):
                         raise
                     stopped = error
             kept = {path.name: path.read_bytes() for path in folder.trajectories.glob("*/*.npy")}
-            logs = "".join(path.read_text(errors="replace") for path in sorted(folder.logs.glob("*.log")))
+            logs = "".join(
+                path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.logs.glob("*.log"))
+            )
             records = [record.model_dump() for record in EpisodeLog(folder.episodes_file).read()]
         return Shard(records, kept, rollout.chunk_seconds, logs, stopped)
 
@@ -288,7 +290,9 @@ class StageUnit(Unit):
             fields = {"workplace": vars(self.workplace), "recipe": self.recipe, "name": self.name, "key": self.key}
             path.write_text(yaml.safe_dump(fields), encoding="utf-8")
             command = [sys.executable, "-m", "videopolicy.executors.stage_process", str(path)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+            )
         for line in done.stdout.splitlines():
             reporter.line(line)
         if done.returncode:
@@ -327,7 +331,7 @@ def perform(unit: Unit, reporter: Reporter | None = None) -> Outcome:
         Its result, or why there is none: an error is a result too, which no engine needs to try again.
     """
     said = io.StringIO()
-    reporter = reporter or Reporter(console=Console(file=said, width=120, highlight=False))
+    reporter = reporter or Reporter(console=Terminal(file=said, width=120))
     reporter.line(f"{unit.title} on {socket.gethostname()}")
     try:
         with unit.workplace.entered():

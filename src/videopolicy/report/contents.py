@@ -20,6 +20,8 @@ from videopolicy.storage.run_folder import RunFolder, parse_recipe
 Found = TypeVar("Found")
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 """Per stage and metric rows of step and value, ascending."""
+_LARGEST_STEP = 2**53
+"""From here on a drawing cannot tell one step from the next."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None, trust: boo
     folder.ensure_exists()
     problems: list[str] = []
     text = readable(folder.recipe_text, problems) or ""
-    recipe = readable(lambda: parse_recipe(text, folder.recipe_file), problems) or {}
+    recipe = _sections(readable(lambda: parse_recipe(text, folder.recipe_file), problems) or {}, folder, problems)
     if benchmark is None and recipe:
         benchmark = _benchmark(recipe, folder.recipe_file, trust, problems)
     contents = EpisodeLog(folder.episodes_file).contents()
@@ -114,6 +116,21 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None, trust: boo
         benchmark,
         problems,
     )
+
+
+def _sections(recipe: dict[str, Any], folder: RunFolder, problems: list[str]) -> dict[str, Any]:
+    """The recipe without the sections that are no sections, of which one more problem tells."""
+    train, evaluation = recipe.get("train") or [], recipe.get("eval") or {}
+    fits = {
+        "train": isinstance(train, list)
+        and all(isinstance(stage, dict) and isinstance(stage.get("name"), str) for stage in train),
+        "eval": isinstance(evaluation, dict)
+        and isinstance(evaluation.get("episodes") or 0, int)
+        and isinstance(evaluation.get("baselines") or [], list),
+    }
+    wrong = [name for name, fitting in fits.items() if not fitting]
+    problems += [f"{folder.recipe_file}: `{name}` is not what a recipe has there" for name in wrong]
+    return {name: value for name, value in recipe.items() if name not in wrong}
 
 
 def readable(read: Callable[[], Found], problems: list[str]) -> Found | None:
@@ -140,7 +157,7 @@ def _curves(path: Path, problems: list[str]) -> Curves:
     """Read ``stage,step,name,value,seconds``; of a step that a resumed stage repeated, the last row counts."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
             for number, row in enumerate(csv.DictReader(file), start=2):
                 try:
                     step, value = int(row["step"]), float(row["value"])
@@ -148,8 +165,10 @@ def _curves(path: Path, problems: list[str]) -> Curves:
                 except (KeyError, TypeError, ValueError, AttributeError):
                     problems.append(f"{path}:{number}: not a row of stage,step,name,value,seconds, skipped")
                     continue
-                if math.isfinite(value):
+                if math.isfinite(value) and 0 <= step < _LARGEST_STEP:
                     found.setdefault(stage, {}).setdefault(name, {})[step] = value
     except FileNotFoundError:
         return {}
+    except csv.Error as error:
+        problems.append(f"{path}: {error}; what follows is left out")
     return {stage: {name: sorted(rows.items()) for name, rows in metrics.items()} for stage, metrics in found.items()}

@@ -109,7 +109,9 @@ def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:
     link = folder / "vpolicy_worker"
     if not link.exists():
         link.symlink_to(Path(vpolicy_worker.__file__).parent)
-    shell, ours = without_the_shells_paths(), {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    # A log is a file, whatever the terminal's encoding.
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    shell = without_the_shells_paths()
     search = [str(folder), spec.variables.get("PYTHONPATH", ""), shell.get("PYTHONPATH", "")]
     return {**shell, **ours, **spec.variables, "PYTHONPATH": os.pathsep.join(filter(None, search))}
 
@@ -167,7 +169,8 @@ def check_rendering(spec: WorkerSpec, python: Path) -> str:
             done = subprocess.run(
                 command,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=spec.start_timeout,
                 env=worker_variables(spec, folder),
             )
@@ -191,7 +194,9 @@ def _given(python: Path, spec: WorkerSpec) -> Path:
         raise SimulationError(f"{name} is {python}, which does not exist.", f"Correct {name}, or unset it.")
     needs = "import " + ", ".join(_WORKER_NEEDS)
     variables = without_the_shells_paths()
-    done = subprocess.run([str(python), "-c", needs], capture_output=True, text=True, env=variables)
+    done = subprocess.run(
+        [str(python), "-c", needs], capture_output=True, encoding="utf-8", errors="replace", env=variables
+    )
     if done.returncode != 0:
         raise SimulationError(
             f"{name} is {python}, which lacks what the worker needs.\n{_tail(done.stderr)}",
@@ -217,7 +222,14 @@ def _make(spec: WorkerSpec, folder: Path, python: Path) -> None:
 
 def _run(command: list[str], spec: WorkerSpec) -> None:
     variables = without_the_shells_paths()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=variables,
+    )
     if done.returncode != 0:
         raise SimulationError(
             f"uv could not make the environment of '{spec.environment}' from {spec.requirements}:\n"

@@ -49,7 +49,7 @@ def machine() -> Machine:
     if cpuinfo.exists():
         models = [
             line.partition(":")[2].strip()
-            for line in cpuinfo.read_text(errors="replace").splitlines()
+            for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
             if "model name" in line
         ]
         processor = models[0] if models else processor

@@ -111,7 +111,7 @@ class HDF5Writer:
                 digests = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
                 text = json.dumps({"chosen": chosen, "attempts": attempts, "digests": digests}, indent=1)
                 with written_whole(self.folder / MARKER) as file:
-                    file.write_text(text)
+                    file.write_text(text, encoding="utf-8")
             shutil.rmtree(self.parts, ignore_errors=True)
         return self.folder
 

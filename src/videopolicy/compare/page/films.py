@@ -16,7 +16,7 @@ from videopolicy.report.media import fit, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
 from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import is_ready
-from videopolicy.storage.files import write_json
+from videopolicy.storage.files import ensure_no_link_out, write_json
 from videopolicy.storage.identity import digest
 from videopolicy.storage.run_folder import RunFolder
 
@@ -138,11 +138,12 @@ def make_films(
         trust: Whether the Python files that they name may be run for that.
 
     Raises:
-        StorageError: The folder cannot be written.
+        StorageError: The folder cannot be written, or a link leads out of it.
     """
     benchmark = benchmark or _benchmark(comparison, reporter, trust)
     if benchmark is None or not _is_at_hand(benchmark, reporter):
         return
+    ensure_no_link_out(folder, folder.parent)
     closeup = benchmark.closeup()
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
     stride = max(1, round(rate / _FRAMES_PER_SECOND))
