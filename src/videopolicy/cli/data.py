@@ -60,6 +60,7 @@ def info(
     from rich.table import Table
 
     from videopolicy.console.progress import Reporter
+    from videopolicy.data.remarks import remarks_on
 
     reporter = Reporter(quiet)
     dataset = _open(path, type_, options or [], reporter)
@@ -78,6 +79,8 @@ def info(
     console.print(f"state        {', '.join(spaces.state.names) if spaces.state else 'none'}")
     console.print(f"content      {dataset.fingerprint()[:16]}, every frame could be read")
     console.print(table)
+    for remark in remarks_on(dataset):
+        print(f"note: {remark}")
 
 
 def _open(path: Path, name: str, options: list[str], reporter: Reporter) -> Dataset:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
-from videopolicy.spaces import Spaces
+from videopolicy.spaces import DeclaredSpaces, Spaces
 from videopolicy.types import FeatureLayout, Window
 
 if TYPE_CHECKING:
@@ -192,6 +192,11 @@ class DatasetComponent(Component):
     def demonstrations(self) -> DemonstrationRequest | None:
         """What a benchmark must collect before this dataset can be opened; None when it exists already."""
         return None
+
+    def declared(self) -> DeclaredSpaces:
+        """What the options say of cameras, actions and state; a recipe in which it does not fit the benchmark is
+        wrong, which is found without the data."""
+        return DeclaredSpaces()
 
     def build(self, folder: Path | None) -> Dataset:
         """Open the dataset.

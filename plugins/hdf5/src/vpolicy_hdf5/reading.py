@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from videopolicy import DataError, Spaces, did_you_mean, listing
-from vpolicy_hdf5.attributes import data_group, mapping, masked, readable, sentence_of, spaces_of, text
+from vpolicy_hdf5.attributes import data_group, mapping, masked, sentence_of, spaces_of, text, whole_number
 from vpolicy_hdf5.choosing import episodes_of
 from vpolicy_hdf5.layout import IMAGE_ENDINGS, STATE_KEY, image_key
 from vpolicy_hdf5.options import RobomimicHDF5Options
