@@ -18,4 +18,6 @@ def remarks_on(dataset: Dataset) -> tuple[str, ...]:
         slack = BEYOND * (high - low)
         if least < low - slack or most > high + slack:
             outside.append(f"'{name}' from {least:.4g} to {most:.4g} where {low:g} to {high:g} is declared")
-    return (*dataset.remarks, *([f"recorded actions lie outside of their bounds: {'; '.join(outside)}"] * bool(outside)))
+    if not outside:
+        return dataset.remarks
+    return (*dataset.remarks, f"recorded actions lie outside of their bounds: {'; '.join(outside)}")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from videopolicy import DataError, Spaces, listing
 from videopolicy.parts.sentences import Sentence, read_sentence
 from vpolicy_hdf5.faults import readable
-from vpolicy_hdf5.whole import follow, ensure_whole
+from vpolicy_hdf5.whole import ensure_whole, follow
 
 
 def data_group(path: Path, file: h5py.File) -> h5py.Group:

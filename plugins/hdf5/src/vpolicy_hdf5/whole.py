@@ -111,8 +111,8 @@ def ensure_filters(dataset: h5py.Dataset, where: str) -> None:
 def ensure_whole(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
     """Check that all of a dataset was written and that it can be read.
 
-    Where another file is missing, and where nothing was ever written, HDF5 gives fill values; values that were written are
-    good whatever they are.
+    Where another file is missing, and where nothing was ever written, HDF5 gives fill values; values that were
+    written are good whatever they are.
 
     Args:
         dataset: It.
