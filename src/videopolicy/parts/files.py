@@ -1,14 +1,43 @@
 """Files that are whole or not there, and inputs that can be read to an end."""
 
+import errno
 import stat
 from pathlib import Path
 
 from videopolicy.errors import DataError
 from videopolicy.storage.files import storage_errors, written_whole
 
-__all__ = ["ensure_regular", "storage_errors", "written_whole"]
+__all__ = ["ensure_regular", "storage_errors", "system_reason", "written_whole"]
 
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_PERMISSIONS = ("its permissions do not allow it", "Make it readable for you, such as by `chmod u+rX`.")
+_GONE = ("it is no longer there", "Restore it, or correct `path` in the recipe's data section.")
+_REASONS: dict[int, tuple[str, str]] = {
+    errno.EMFILE: (
+        "this process may not open more files",
+        "Raise the limit in the shell, such as `ulimit -n 4096`, and run this again.",
+    ),
+    errno.ENFILE: (
+        "the machine has no more open files to give",
+        "End other programs, or raise fs.file-max, and run this again.",
+    ),
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EISDIR: ("it is a folder", "Name the file in the recipe's data section."),
+    errno.ENOENT: _GONE,
+    errno.ENOTDIR: _GONE,
+    errno.ELOOP: ("its links lead in a circle", "Restore what it links to."),
+    errno.ENOMEM: ("the machine's memory is full", "End other programs, or lower `memory_limit`."),
+    errno.EIO: ("the disk or the network failed while reading", "Look after the disk, then run this again."),
+    errno.ESTALE: ("the network disk has lost it", "Mount the disk again, then run this again."),
+    errno.ENOTCONN: ("the network disk is not connected", "Mount the disk again, then run this again."),
+    errno.ETIMEDOUT: ("the network disk did not answer", "Look after the network, then run this again."),
+}
+
+
+def system_reason(number: int | None) -> tuple[str, str] | None:
+    """Why a file could not be read though it may be sound, and what to do, by the operating system's error number."""
+    return _REASONS.get(number) if number is not None else None
 
 
 def ensure_regular(path: Path) -> None:
@@ -25,12 +54,9 @@ def ensure_regular(path: Path) -> None:
         raise DataError(
             f"{path} is a link to {path.readlink()}, which does not exist.", "Restore what it links to, or remove it."
         ) from None
-    except PermissionError:
-        raise DataError(
-            f"{path} may not be read: the permissions of its folder do not allow it.", "Change them with `chmod`."
-        ) from None
-    except OSError as error:  # such as links in a circle
-        raise DataError(f"{path} cannot be opened: {error.strerror}.", "Name a file or a folder of data.") from None
+    except OSError as error:
+        reason, hint = system_reason(error.errno) or (error.strerror, "Name a file or a folder of data.")
+        raise DataError(f"{path} cannot be read: {reason}.", hint) from None
     kind = stat.S_IFMT(mode)
     if kind not in (stat.S_IFREG, stat.S_IFDIR):
         raise DataError(f"{path} is {_KINDS.get(kind, 'no regular file')}, not a file.", "Name a file that holds data.")

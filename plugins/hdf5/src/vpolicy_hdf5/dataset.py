@@ -163,7 +163,7 @@ def _changed_sentences(episodes: list[Recorded]) -> list[str]:
         if episode.changed:
             changed.setdefault(episode.changed, []).append(episode)
     return [
-        f"the sentences of {len(some)} episodes are not stored as text but were read from {how}, such as "
+        f"the sentences of {len(some)} episodes are not stored as plain text ({how}), such as "
         f"'{some[0].instruction}' of {some[0].file}, episode '{some[0].demo}'"
         for how, some in changed.items()
     ]

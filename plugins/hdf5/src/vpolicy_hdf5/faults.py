@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from videopolicy import DataError
+from videopolicy.parts.files import system_reason
 from vpolicy_hdf5.layout import MARKER
 
 _POINTER = b"version https://git-lfs"
@@ -17,27 +18,6 @@ _LOCKED = (
     "another process has it open for writing",
     "Wait for that process, or end it, and run this again; the file itself is as it was.",
 )
-_REASONS: dict[int, tuple[str, str]] = {
-    errno.EAGAIN: _LOCKED,
-    errno.EMFILE: (
-        "this process may not open more files",
-        "Raise the limit in the shell, such as `ulimit -n 4096`, and run this again.",
-    ),
-    errno.ENFILE: (
-        "the machine has no more open files to give",
-        "End other programs, or raise fs.file-max, and run this again.",
-    ),
-    errno.EACCES: ("its permissions do not allow it", "Make it readable for you, such as by `chmod u+r`."),
-    errno.EPERM: ("its permissions do not allow it", "Make it readable for you, such as by `chmod u+r`."),
-    errno.EISDIR: ("it is a folder", "Name the files with `files` in the recipe's data section."),
-    errno.ENOENT: ("it is no longer there", "Restore it, or correct `path` in the recipe's data section."),
-    errno.ENOTDIR: ("it is no longer there", "Restore it, or correct `path` in the recipe's data section."),
-    errno.ENOMEM: ("the machine's memory is full", "End other programs, or lower `memory_limit`."),
-    errno.EIO: ("the disk or the network failed while reading", "Look after the disk, then run this again."),
-    errno.ESTALE: ("the network disk has lost it", "Mount the disk again, then run this again."),
-    errno.ENOTCONN: ("the network disk is not connected", "Mount the disk again, then run this again."),
-    errno.ETIMEDOUT: ("the network disk did not answer", "Look after the network, then run this again."),
-}
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -75,10 +55,10 @@ def _reason(path: Path, error: Exception, remedy: str) -> tuple[str, str]:
             "its file system has no locks",
             "Set HDF5_USE_FILE_LOCKING=FALSE in the environment, and let nobody write the file meanwhile.",
         )
-    if number in _REASONS:
-        return _REASONS[number]
-    if "unable to lock file" in text:
+    if number == errno.EAGAIN or "unable to lock file" in text:
         return _LOCKED
+    if (reason := system_reason(number)) is not None:
+        return reason
     if "already open for write" in text:
         return (
             "it is marked as being written: another process writes it, or was killed while it did",

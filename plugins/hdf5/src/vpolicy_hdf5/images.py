@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from math import prod
 
 import h5py
 import numpy as np
 
 from videopolicy import DataError, Spaces, did_you_mean, listing
+from videopolicy.parts.pictures import oddity
 from vpolicy_hdf5.layout import IMAGE_ENDINGS, image_key
 from vpolicy_hdf5.whole import ensure_whole, follow
 
@@ -29,12 +32,12 @@ def cameras_of(obs: h5py.Group, spaces: Spaces | None, where: str) -> dict[str, 
     if keys:
         return {next((key.removesuffix(end) for end in IMAGE_ENDINGS if key.endswith(end)), key): key for key in keys}
     message = f"{where} has no images; 'obs' holds {listing(obs.keys())}."
-    for key, member in _datasets(obs, where):
-        if is_image(member):
+    for key, one in _datasets(obs, where):
+        if is_image(one):
             raise DataError(message, f"Name them in the recipe's data section: `cameras: {{{_camera(key)}: {key}}}`.")
-    for key, member in _datasets(obs, where):
-        if member.ndim >= 4 and (oddity := _oddity(member)):
-            raise DataError(f"{message} 'obs/{key}' has shape {member.shape}: {oddity[0]}.", oddity[1])
+    for key, one in _datasets(obs, where):
+        if one.ndim >= 4 and one.size and (odd := oddity(one.shape, one.dtype, partial(one.__getitem__, 0))):
+            raise DataError(f"{message} 'obs/{key}' has shape {one.shape}: {odd[0]}.", odd[1])
     raise DataError(message, "Render the observations first (robomimic's dataset_states_to_obs.py does it).")
 
 
@@ -47,7 +50,8 @@ def image_shape(obs: h5py.Group, key: str, steps: int, where: str) -> tuple[int,
     dataset = member(obs, key, where, "camera")
     shape, place = dataset.shape, f"{where}: 'obs/{key}'"
     if not is_image(dataset) or shape[0] != steps or not shape[1] * shape[2]:
-        what, hint = _oddity(dataset) or ("", "Choose another key for this camera, or record the episode again.")
+        odd = oddity(shape, dataset.dtype, lambda: dataset[0]) if steps and prod(shape) else None
+        what, hint = odd or ("", "Choose another key for this camera, or record the episode again.")
         raise DataError(
             f"{place} has shape {shape} and type {dataset.dtype}, not ({steps}, height, width, 3) of uint8"
             f"{f': {what}' if what else ''}.",
@@ -104,32 +108,3 @@ def _datasets(group: h5py.Group, where: str, depth: int = 3) -> Iterator[tuple[s
 
 def _camera(key: str) -> str:
     return key.split("/")[0]
-
-
-def _oddity(dataset: h5py.Dataset) -> tuple[str, str] | None:
-    """What is unusual about images, and what to do; None where it cannot be told."""
-    shape, kind = dataset.shape, dataset.dtype.kind
-    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
-        return "its channels stand first", "Write it as (steps, height, width, 3): `transpose(0, 2, 3, 1)` in numpy."
-    if len(shape) == 5:
-        return (
-            "it holds several cameras, or several frames of every step",
-            "Write one array of (steps, height, width, 3) for every camera, and name them in `cameras`.",
-        )
-    if len(shape) == 4 and shape[3] == 4:
-        return "it has a fourth channel", "Write it without the fourth channel: `[..., :3]` in numpy."
-    if (len(shape) == 4 and shape[3] == 1) or (len(shape) == 3 and kind in "uif"):
-        return "it has one channel, as grey and depth images have", "Choose a key of colour images for this camera."
-    if len(shape) <= 2 and (kind in "OSV" or dataset.dtype.metadata):
-        return "it may hold compressed pictures", "Write it decoded, as (steps, height, width, 3) of uint8."
-    if len(shape) == 4 and shape[3] == 3 and kind == "f" and dataset.size:
-        brightest = float(np.nanmax(dataset[0]))
-        if brightest <= 1:
-            return (
-                f"its first image has floats up to {brightest:.3g}",
-                "Write it as uint8 from 0 to 255: `(images * 255).round().astype('uint8')` in numpy if they go to 1.",
-            )
-        return f"its first image has floats up to {brightest:.4g}", "Write it as uint8 from 0 to 255."
-    if len(shape) == 4 and shape[3] == 3 and dataset.dtype != np.uint8:
-        return "its numbers are no bytes", "Write it as uint8 from 0 to 255."
-    return None

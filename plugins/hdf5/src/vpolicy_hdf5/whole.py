@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil, prod
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 
@@ -160,24 +161,31 @@ def _first_hole(dataset: h5py.Dataset, per_row: int) -> int:
     return next(row * length for row in range(ceil(dataset.shape[0] / length)) if found.get(row, 0) < per_row)
 
 
+class _Taken(NamedTuple):
+    """What a virtual dataset takes from another: where, and how many numbers; 0: as many as there are."""
+
+    space: h5py.h5s.SpaceID
+    count: int
+
+
 def _ensure_sources(dataset: h5py.Dataset, where: str, depth: int) -> None:
     if depth >= _DEPTH:
         raise DataError(f"{where} is a virtual dataset that is made of itself.", _COPY)
     covered = 0
-    needed: dict[tuple[str, str], list[tuple[int, ...]]] = {}
+    needed: dict[tuple[str, str], list[_Taken]] = {}
     for source in dataset.virtual_sources():
         try:
-            covered += int(source.vspace.get_select_npoints())
-            needed.setdefault((source.file_name, source.dset_name), []).append(source.src_space.get_select_bounds()[1])
+            count = int(source.vspace.get_select_npoints())
         except RuntimeError:  # it grows with its source, and ends where that ends
-            covered += dataset.size
-            needed.setdefault((source.file_name, source.dset_name), [])
-    for (name, inside), ends in needed.items():
+            count = 0
+        covered += count or dataset.size
+        needed.setdefault((source.file_name, source.dset_name), []).append(_Taken(source.src_space, count))
+    for (name, inside), taken in needed.items():
         if "%b" in name + inside:  # one for every block, as many as there are
             continue
         said = f"{where} is put together from '{inside}' in {'the same file' if name == '.' else name}"
         if name == ".":
-            _ensure_source(dataset.file, inside, ends, said, depth)
+            _ensure_source(dataset.file, inside, taken, said, depth)
             continue
         places = list(_places(name, Path(dataset.file.filename).parent, "HDF5_VDS_PREFIX"))
         there = next((place for place in places if place.exists()), None)
@@ -185,7 +193,7 @@ def _ensure_sources(dataset: h5py.Dataset, where: str, depth: int) -> None:
             raise DataError(f"{said}, and that file is not there.", f"Put it to {places[-1]}. {_COPY}")
         ensure_regular(there)
         with readable(there, f"of which {where} is put together"), h5py.File(there) as file:
-            _ensure_source(file, inside, ends, said, depth)
+            _ensure_source(file, inside, taken, said, depth)
     if covered < dataset.size:
         raise DataError(
             f"{where} is put together from other datasets that leave {dataset.size - covered} of its {dataset.size} "
@@ -194,14 +202,25 @@ def _ensure_sources(dataset: h5py.Dataset, where: str, depth: int) -> None:
         )
 
 
-def _ensure_source(file: h5py.File, name: str, ends: list[tuple[int, ...]], said: str, depth: int) -> None:
+def _ensure_source(file: h5py.File, name: str, taken: list[_Taken], said: str, depth: int) -> None:
     found = follow(file, name.strip("/"), said)
     if not isinstance(found, h5py.Dataset):
         raise DataError(f"{said}, and there is no such dataset.", _COPY)
-    for end in ends:
-        if len(end) != found.ndim or any(last >= size for last, size in zip(end, found.shape, strict=True)):
+    for part in taken:
+        if not _holds(found, part):
             raise DataError(f"{said}, which has shape {found.shape}: less than what is taken from it.", _COPY)
     ensure_whole(found, f"{said}, which", depth + 1)
+
+
+def _holds(source: h5py.Dataset, taken: _Taken) -> bool:
+    """Whether a source has all that a virtual dataset takes from it."""
+    if taken.space.get_select_type() == h5py.h5s.SEL_ALL:
+        return source.size is not None and source.size >= taken.count
+    try:
+        end = taken.space.get_select_bounds()[1]
+    except (RuntimeError, ValueError):  # without a bound: as much as there is
+        return True
+    return len(end) == source.ndim and all(last < size for last, size in zip(end, source.shape, strict=True))
 
 
 def _ensure_raw(dataset: h5py.Dataset, where: str) -> None:
