@@ -61,9 +61,11 @@ def read_sentence(value: object, where: str) -> Sentence:
         return Sentence("")
     written = _written(text)
     if written is None:
-        return Sentence(text.strip('"').strip())  # LIBERO's files have single marks left over
+        return Sentence(text.strip('"').strip() if text.count('"') == 1 else text)  # LIBERO's files have some left over
     inner = read_sentence(written, where)
-    return inner if isinstance(written, str) else Sentence(inner.text, inner.changed or "a list in text")
+    if isinstance(written, str) or not inner.text:
+        return inner
+    return Sentence(inner.text, inner.changed or "a list in text")
 
 
 def _joined(parts: list[Sentence], where: str) -> Sentence:
