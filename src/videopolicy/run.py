@@ -14,6 +14,7 @@ from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.data.preparation import open_data, prepare_data
+from videopolicy.data.remarks import remarks_on
 from videopolicy.errors import StorageError
 from videopolicy.evaluation.identity import run_identity
 from videopolicy.executors.engine import Executor, LocalExecutor
@@ -79,7 +80,7 @@ def run(
         _claim(folder, recipe, [one.key for one in planned])
         artifacts = [*needed(planned), *([store.folder("datasets", collected.key)] if collected else [])]
         store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
-        record.update()
+        record.update(data_remarks=remarks_on(dataset) if dataset else ())
         for facts in executor.train(session, planned, dataset):
             record.provenance = record.provenance.with_stage(facts)
             _write_curves(folder, planned)

@@ -65,6 +65,7 @@ def info(
 
     from videopolicy.console.progress import Reporter
     from videopolicy.console.terminal import Terminal
+    from videopolicy.data.remarks import remarks_on
 
     reporter = Reporter(quiet)
     dataset = _open(path, type_, options or [], reporter, verify)
@@ -86,6 +87,8 @@ def info(
         + (", and all is what it was when it was recorded or first opened" if verify else "")
     )
     console.print(table)
+    for remark in remarks_on(dataset):
+        say(f"note: {remark}")
 
 
 def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify: bool) -> Dataset:

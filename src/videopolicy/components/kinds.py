@@ -15,7 +15,7 @@ from videopolicy.components.building import checked_build
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
 from videopolicy.paths import input_paths
-from videopolicy.spaces import Spaces
+from videopolicy.spaces import DeclaredSpaces, Spaces
 from videopolicy.types import FeatureLayout, Window
 
 if TYPE_CHECKING:
@@ -203,6 +203,11 @@ class DatasetComponent(Component):
     def demonstrations(self) -> DemonstrationRequest | None:
         """What a benchmark must collect before this dataset can be opened; None when it exists already."""
         return None
+
+    def declared(self) -> DeclaredSpaces:
+        """What the options say of cameras, actions and state; a recipe in which it does not fit the benchmark is
+        wrong, which is found without the data."""
+        return DeclaredSpaces()
 
     def build(self, folder: Path | None) -> Dataset:
         """Open the dataset.

@@ -185,6 +185,10 @@ class Recipe(_Section):
             if name not in known:
                 text = f"no action or state is called '{name}'.{did_you_mean(name, known)} Known: {listing(known, 24)}"
                 found.append((("normalization", "unscaled"), text))
+        if self.data is not None:
+            ours = f"benchmark '{self.benchmark.type}'"
+            misfits = spaces.misfits(self.data.declared(), ours, "the data section")
+            found += [(("data", *part.split(".")), text) for part, text in misfits]
         found += [(("policy",), text) for text in self.policy.check(spaces)]
         horizon = self.policy.window().horizon
         if self.eval.execute > horizon:

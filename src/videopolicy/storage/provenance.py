@@ -143,6 +143,7 @@ class Provenance(Facts):
         seconds: By the clock, over all processes that worked on it one after another.
         peak_memory_bytes: Resident memory, simulator workers included.
         data: Demonstrations; None where none were asked for.
+        data_remarks: What was guessed or changed when the data were read, and what is odd about them.
         stages: In the order in which they were finished.
         evaluation: The last one that ran episodes; None before.
     """
@@ -158,6 +159,7 @@ class Provenance(Facts):
     seconds: float | None = None
     peak_memory_bytes: int | None = None
     data: DataFacts | None = None
+    data_remarks: tuple[str, ...] = ()
     stages: tuple[StageFacts, ...] = ()
     evaluation: EvaluationFacts | None = None
 

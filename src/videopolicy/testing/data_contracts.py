@@ -82,6 +82,10 @@ class DatasetContract(ComponentContract):
         assert torch.isfinite(batch.actions[batch.action_mask]).all(), "Actions contain NaN or infinity."
         ensure_sound_sample(windows, WINDOW, spaces, title(component))
 
+    def test_what_is_known_before_it_is_opened_is_true(self, component: DatasetComponent, dataset: Dataset) -> None:
+        wrong = dataset.spaces.misfits(component.declared(), "the opened dataset", "`declared`")
+        assert not wrong, f"`declared` says what the opened dataset is not: {wrong[0][1]}."
+
     def test_a_window_that_asks_for_little_gets_little(self, dataset: Dataset) -> None:
         batch = dataset.windows(Window()).batch([0])
         assert batch.actions is None and batch.future == {}, "A window of one frame got actions or future frames."
