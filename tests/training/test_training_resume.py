@@ -16,6 +16,7 @@ from videopolicy.seeds import Order, derived_seed
 from videopolicy.training import lightning_loop as training
 from videopolicy.training.curves import read_curves
 from videopolicy.training.normalization import Normalizer
+from videopolicy.training.optimization import average_with
 
 
 class Regression(Learner):
@@ -160,7 +161,7 @@ def test_the_averages_decay_warms_up_as_diffusers_has_it():
     weights = [torch.full((1,), float(step**2)) for step in range(12)]
     learned = nn.Parameter(weights[0].clone())
     theirs = EMAModel([learned], decay=0.9, use_ema_warmup=True, inv_gamma=1, power=0.75, update_after_step=1)
-    average = training._average(decay=0.9, warmup=0.75)
+    average = average_with(decay=0.9, warmup=0.75)
     ours = weights[0].clone()
     for updates, current in enumerate(weights):
         learned.data.copy_(current)

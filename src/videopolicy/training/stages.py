@@ -111,6 +111,8 @@ def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
     if (facts := planned.facts) is not None:
         session.store.used(planned.folder)
         reporter.line(f"train {stage.name}: done earlier ({facts.steps} steps, {duration(facts.seconds or 0.0)})")
+        for remark in facts.remarks:
+            reporter.line(f"train {stage.name}: {remark}")
         return facts.model_copy(update={"reused": True})
     joins = rank() > 0
     if joins and (stage.steps == 0 or stage.devices == 1):
@@ -155,6 +157,8 @@ def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
             "processor_seconds": trained.spent["processor_seconds"] + features,
             "peak_memory_bytes": memory.peak_bytes,
             "final_losses": trained.final_losses,
+            "precision": trained.precision,
+            "remarks": trained.remarks,
         }
     )
     Store.finish(planned.folder, facts.model_dump(mode="json"))
