@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
@@ -33,7 +34,7 @@ class _Srun(SLURMEnvironment):
     """A step of srun. Interrupted stages go on from our checkpoints: Slurm is not asked to send the job again."""
 
     def __init__(self) -> None:  # not Lightning's, which wants --ntasks-per-node
-        self.auto_requeue, self.requeue_signal = False, None
+        self.auto_requeue, self.requeue_signal = False, signal.SIGUSR1
 
     def world_size(self) -> int:
         return launch().processes
