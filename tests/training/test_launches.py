@@ -52,7 +52,7 @@ ALONE = {
     "srun --ntasks 1": {**ALLOCATION, **FIRST, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"},
     "a unit under an executor": {name: value for name, value in STEP.items() if name != "SLURM_PROCID"},
     "a container that is the first of one": {"RANK": "0", "WORLD_SIZE": "1", **PLACE},
-    "a number left of another launcher": {"LOCAL_RANK": "0", "RANK": "0"},
+    "numbers left of another launcher": {"LOCAL_RANK": "0", "RANK": "0", "NODE_RANK": "1"},
     "a node's number alone": {"NODE_RANK": "1", "GROUP_RANK": "1"},
 }
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import toy_recipes
 from command import vpolicy
+from lightning.pytorch.plugins.precision import MixedPrecision
 from regression import KilledError, Lines, Regression, statistics
 from rich.console import Console
 from torch import nn
 
-from videopolicy import Batch, VpolicyError
+from videopolicy import Batch, RecipeError, VpolicyError
 from videopolicy.console.progress import Reporter
 from videopolicy.recipes.recipe import Normalization, Stage, load_recipe
 from videopolicy.storage.provenance import StageFacts
@@ -97,6 +99,66 @@ def test_weights_that_are_no_numbers_take_no_checkpoints_place(tmp_path, monkeyp
 def test_no_number_is_trained_to_without_checkpoints_either(tmp_path):
     with pytest.raises(VpolicyError, match="diverged at step 6"):
         train(tmp_path, Overflowing(6))
+
+
+class Stuck(Regression):
+    """Gradients that are never finite, and half precision whose steps are left out because of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = nn.Parameter(torch.zeros(()))
+
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {**super().loss(batch), "root": self.root.sqrt()}
+
+
+def test_half_precision_in_which_no_step_is_made_ends(tmp_path, monkeypatch):
+    """With the scaler of an accelerator, which a processor can have too."""
+
+    def scaled(self, *arguments: object, **options: object) -> None:
+        original(self, *arguments, **options)
+        self.scaler = torch.amp.GradScaler("cpu")
+
+    original = MixedPrecision.__init__
+    monkeypatch.setattr(MixedPrecision, "__init__", scaled)
+    with pytest.raises(VpolicyError, match=r"diverged at step 40: gradients are not finite even .* left out") as error:
+        train(tmp_path, Stuck(), precision="16-mixed", steps=100)
+    assert "train.lines.precision=32-true" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "remark"),
+    [
+        ({"batch_size": 102}, {}, "a batch of 102 has some of the 101 windows several times"),
+        (
+            {},
+            {"CUDA_VISIBLE_DEVICES": "0"},
+            r"CUDA_VISIBLE_DEVICES is 0, but torch \S+ can use none; .* on a processor",
+        ),
+        ({"batch_size": 101}, {"CUDA_VISIBLE_DEVICES": ""}, None),
+    ],
+)
+def test_what_one_would_not_expect_is_said(tmp_path, monkeypatch, options, variables, remark):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    trained, said = train(tmp_path, **options)
+    assert len(trained.remarks) == (remark is not None)
+    assert remark is None or (re.fullmatch(remark, trained.remarks[0]) and trained.remarks[0] in said)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ema_warmup": 0.75}, "ema_warmup: it has no effect without ema_decay"),
+        ({"schedule": {"final": 0.1}}, "schedule: final has no effect on a constant learning rate"),
+    ],
+)
+def test_options_without_effect_are_named(tmp_path, options, message):
+    (tmp_path / "small.yaml").write_text(toy_recipes.linear("episodes: 0"))
+    overrides = [f"train.policy.{name}={json.dumps(value)}" for name, value in options.items()]
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "small.yaml", overrides)
 
 
 class Holes(Regression):

@@ -61,7 +61,8 @@ def launch() -> Launch:
     local = _number("LOCAL_RANK")
     if local is None:
         return Launch("variables" if world > 1 else "", _number("RANK") or 0, world, "WORLD_SIZE", here or world)
-    rank = (_number("NODE_RANK") or 0) * (here or world) + local
+    node = _number("NODE_RANK") or 0 if world > 1 else 0  # of whoever numbers nodes
+    rank = node * (here or world) + local
     return Launch("variables" if world > 1 or rank else "", rank, world, "WORLD_SIZE", here or world)
 
 

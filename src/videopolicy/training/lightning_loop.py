@@ -40,10 +40,13 @@ from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import average_with, learning_rate_factor, make_optimizer
 from videopolicy.training.processes import environment
 from videopolicy.training.remarks import Remarks
+from videopolicy.training.session import idle_accelerators
 from videopolicy.types import Batch
 
 CHECKPOINT = "checkpoint.ckpt"
 LOG_EVERY_STEPS = 10
+LOWEST_SCALE = 2.0**-20
+"""Of gradients in 16-mixed, which begins at 2^16."""
 _NAMES = {"cpu": "processor"}
 
 
@@ -106,7 +109,7 @@ class _Module(LightningModule):
         losses = self.learner.loss(self.normalizer.batch(batch))
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            raise self._diverged(", ".join(f"{name} is {value.item()}" for name, value in losses.items()))
+            raise self.diverged(", ".join(f"{name} is {value.item()}" for name, value in losses.items()))
         self.log_dict({f"loss/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
         return total
 
@@ -120,9 +123,9 @@ class _Module(LightningModule):
         """
         trained = [(name, one) for name, one in self.learner.named_parameters() if one.requires_grad]
         if bad := [name for name, one in trained if not bool(one.isfinite().all())]:
-            raise self._diverged(f"{len(bad)} of {len(trained)} weights are not finite, the first is {bad[0]}")
+            raise self.diverged(f"{len(bad)} of {len(trained)} weights are not finite, the first is {bad[0]}")
 
-    def _diverged(self, what: str) -> VpolicyError:
+    def diverged(self, what: str) -> VpolicyError:
         """What ends training instead of weights that are no numbers; the last checkpoint stays as it is."""
         name, step = self._stage.name, self.global_step
         half = f", or train.{name}.precision=32-true" if self._precisions[-1] != "32-true" else ""
@@ -170,8 +173,21 @@ class _Watch(Callback):
                 ]
                 text = ", ".join(losses)
             self.progress.advance(stepped, text)
+        if stepped and trainer.global_step % LOG_EVERY_STEPS == 0:
+            self._ensure_it_moves(trainer)
         if stepped and self._is_time(trainer):
             self.save(trainer)
+
+    def _ensure_it_moves(self, trainer: Trainer) -> None:
+        """In 16-mixed, steps whose gradients overflow are left out, and the next one's are scaled by half.
+
+        Raises:
+            VpolicyError: That has happened so often that hardly any step was made.
+        """
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and (scale := scaler.get_scale()) < LOWEST_SCALE:
+            what = f"gradients are not finite even when they are scaled by {scale:.1e}; steps are left out"
+            raise trainer.lightning_module.diverged(what)
 
     def _is_time(self, trainer: Trainer) -> bool:
         """Saving takes all processes, so they must agree, which they do not ask each other at every step."""
@@ -237,7 +253,7 @@ def train_stage(
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
             callbacks.insert(0, WeightAveraging(avg_fn=average_with(stage.ema_decay, stage.ema_warmup)))
         trainer = _trainer(stage, accelerator, callbacks, _loggers(folder, first, tracking), folder)
-        _note_what_differs(trainer, stage, remarks, precisions)
+        _note_what_differs(trainer, stage, len(windows), remarks, precisions)
         learner.train()
         try:
             trainer.fit(module, ckpt_path=folder / CHECKPOINT if checkpoint else None, weights_only=True)
@@ -260,8 +276,8 @@ def train_stage(
     )
 
 
-def _note_what_differs(trainer: Trainer, stage: Stage, remarks: Remarks, precisions: list[str]) -> None:
-    """Say where Lightning computes otherwise than it was asked to, and note the precision in which it does."""
+def _note_what_differs(trainer: Trainer, stage: Stage, windows: int, remarks: Remarks, precisions: list[str]) -> None:
+    """Say what is done otherwise than one would expect, and note the precision in which it is."""
     used, device = str(trainer.precision), trainer.strategy.root_device.type
     if used != stage.precision:
         remarks.add(f"{stage.precision} is not possible on a {_NAMES.get(device, device)}; it trains in {used}")
@@ -271,6 +287,10 @@ def _note_what_differs(trainer: Trainer, stage: Stage, remarks: Remarks, precisi
         remarks.add(f"began in {precisions[0]}, goes on in {used}")
     if stage.devices > 1 and device == "cpu":
         remarks.add(f"no accelerator was found; {stage.devices} processes train on processors")
+    if device == "cpu" and (reason := idle_accelerators()):
+        remarks.add(f"{reason}, but torch {torch.__version__} can use none; it trains on a processor")
+    if (wanted := stage.batch_size * stage.devices) > windows:
+        remarks.add(f"a batch of {wanted} has some of the {windows} windows several times")
 
 
 def _trainer(stage: Stage, accelerator: str, callbacks: list[Callback], loggers: list[Logger], folder: Path) -> Trainer:
