@@ -60,6 +60,7 @@ HARMLESS = {
     "training.curves": "reads what was logged",
     "training.inputs": "checks that files are there; what they hold enters keys",
     "training.planning": "makes keys",
+    "training.remarks": "says what was done",
     "training.resuming": "says from where a stage goes on, not where it ends",
     "training.session": "carries the recipe, the store and the device",
     "training.weight_files": "names of files",

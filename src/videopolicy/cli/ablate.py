@@ -63,8 +63,9 @@ def ablate(
     if not no_run:
         from videopolicy.ablate.running import run_rows
         from videopolicy.executors.choosing import executor_from
-        from videopolicy.training.distributed import rank
+        from videopolicy.training.distributed import ensure_launched, rank
 
+        ensure_launched()
         engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
         failed = run_rows(variants, runs, store, engine, Reporter(quiet or rank() > 0))
         if rank() > 0:  # started by Lightning to share the training

@@ -48,6 +48,8 @@ def renderables(run: RunContents) -> list[RenderableType]:
         found.append(Text("Success in %, [95 % interval], episodes.", "dim"))
     if run.stage_names:
         found += ["", _stages(run)]
+        stages = [stage for stage in map(run.stage, run.stage_names) if stage is not None]
+        found += [Text(f"{stage.name}: {remark}", "dim") for stage in stages for remark in stage.remarks]
     published = run.benchmark.published() if run.benchmark else ()
     for table in published_tables(of_this_benchmark(published)):
         found += ["", Text("Published, not measured here:"), _published(table)]

@@ -65,7 +65,8 @@ class Stage(_Section):
             are taken as they are.
         batch_size: Windows per optimiser step and device; must be given where there are steps.
         optimizer, schedule: How the weights move.
-        precision: Lightning's name of the numerical precision.
+        precision: Lightning's name of the numerical precision. On a processor ``16-mixed`` becomes ``bf16-mixed``,
+            which is said and recorded; ``32-true`` multiplies matrices in TF32 where an accelerator has it.
         gradient_clip: Largest norm of the gradient; None for no clipping.
         accumulate: Batches per optimiser step.
         ema_decay: Decay of an exponential moving average of the weights, which then replaces them; None for none.
@@ -244,11 +245,15 @@ class Recipe(_Section):
 
 
 def _step_problems(stage: Stage) -> list[tuple[str, str]]:
-    """What a stage misses for its number of steps: field and sentence."""
+    """What a stage misses for its number of steps, and options without effect: field and sentence."""
     if stage.steps and "batch_size" not in stage.model_fields_set:
         return [("batch_size", "this field is required")]
     if not stage.steps and stage.init_from is None:
         return [("steps", "0 steps take weights as they are: init_from must name their folder")]
+    if stage.ema_warmup is not None and stage.ema_decay is None:
+        return [("ema_warmup", "it has no effect without ema_decay")]
+    if stage.schedule.type == "constant" and stage.schedule.final:
+        return [("schedule", "final has no effect on a constant learning rate; set type: cosine")]
     return []
 
 

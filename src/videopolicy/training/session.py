@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -31,6 +33,16 @@ class Session:
     def here(cls, recipe: Recipe, store: Store, reporter: Reporter) -> Session:
         """A session on the accelerator where there is one."""
         return cls(recipe, store, available_device(), reporter)
+
+
+def idle_accelerators() -> str:
+    """Why there should be an accelerator that torch can use though there is none; empty where nothing says so."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.cuda.is_available() or named in ("", "-1", "NoDevFiles"):
+        return ""
+    if named is not None:
+        return f"CUDA_VISIBLE_DEVICES is {named}"
+    return "an NVIDIA driver is loaded" if Path("/proc/driver/nvidia/version").exists() else ""
 
 
 def available_device() -> torch.device:

@@ -142,6 +142,8 @@ def _finished(session: Session, planned: PlannedStage, facts: StageFacts) -> Sta
         drop_checkpoint(planned.folder)  # of a process that was killed after it had finished the stage
     took = f"{facts.steps} steps, {duration(facts.seconds or 0.0)}"
     session.reporter.line(f"train {planned.stage.name}: done earlier ({took})")
+    for remark in facts.remarks:
+        session.reporter.line(f"train {planned.stage.name}: {remark}")
     return facts.model_copy(update={"reused": True})
 
 
@@ -194,6 +196,8 @@ def _train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> 
             "processor_seconds": trained.spent["processor_seconds"] + features,
             "peak_memory_bytes": memory.peak_bytes,
             "final_losses": trained.final_losses,
+            "precision": trained.precision,
+            "remarks": trained.remarks,
         }
     )
     Store.finish(planned.folder, facts.model_dump(mode="json"))
