@@ -3,21 +3,23 @@
 #
 #   sh scripts/gpu.sh --wheels DIR
 #       Where there is a network: fill DIR with what that machine lacks, as wheels, and with our own packages.
-#   sh scripts/gpu.sh --out DIR [--wheels DIR] [--deadline SECONDS] [--tiny]
+#   sh scripts/gpu.sh --out DIR [--wheels DIR] [--deadline SECONDS] [--only WORDS] [--tiny]
 #       There: install DIR's wheels into a temporary folder beside what its python3 has (PyTorch and what commonly comes
 #       with it), run the tests marked `cuda`, then measure policies of published size with random weights. Everything
-#       is in DIR: tests.txt, figures.json, table.txt. Without CUDA, or with --tiny, toy sizes: plumbing only.
+#       is in DIR: tests.txt, figures.json, table.txt. --only measures the sections whose names hold one of some words.
+#       Without CUDA, or with --tiny, toy sizes: plumbing only.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 . scripts/common.sh
 
 started=$(date +%s)
-out= wheels= deadline=470 tiny=
+out= wheels= deadline=470 only= tiny=
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2 && shift ;;
         --wheels) wheels=$2 && shift ;;
         --deadline) deadline=$2 && shift ;;
+        --only) only=$2 && shift ;;
         --tiny) tiny=--tiny ;;
         *) stop "gpu.sh knows no '$1'." "See the head of scripts/gpu.sh." ;;
     esac
@@ -80,6 +82,8 @@ tail -n 25 "$out/tests.txt"
 left=$((deadline - $(date +%s) + started))
 say "Figures, with $left s left"
 # The last section may be in the middle of something that does not listen.
-timeout --kill-after=5 $((left + 20)) "$PYTHON" scripts/gpu_figures.py --out "$out" --deadline "$left" $tiny || status=1
+# shellcheck disable=SC2086
+timeout --kill-after=5 $((left + 20)) "$PYTHON" scripts/gpu_figures.py --out "$out" --deadline "$left" \
+    --only "$only" $tiny || status=1
 say "Done after $(($(date +%s) - started)) s, tests and figures $([ $status = 0 ] && echo in order || echo with failures)"
 exit $status

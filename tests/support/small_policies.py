@@ -35,6 +35,7 @@ POLICIES = {
     encoder_layers: 2
     decoder_layers: 2
     heads: 2
+    dropout: {{attention: 0, residual: 0, feed_forward: 0, embedding: 0}}
     sampling_levels: {{steps: 3}}
 """,
     "video_policy": f"""
