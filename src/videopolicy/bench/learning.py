@@ -71,7 +71,8 @@ def _step(recipe: Recipe, stage: Stage, learner: Learner, settings: Settings) ->
         learner.to(torch.bfloat16)
     chosen = _AUTOCAST.get(stage.precision, "tf32") if settings.dtype == "float32" else settings.dtype
     numbers = replace(settings, dtype=chosen)
-    scaler = torch.amp.GradScaler(device.type, enabled=DTYPES[chosen] == torch.float16)
+    # A scale that overflows would skip the optimiser's part of the step.
+    scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=DTYPES[chosen] == torch.float16)
     optimizer = make_optimizer(learner, stage.optimizer)
     learner.train()
 
