@@ -14,7 +14,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from videopolicy.console.threads import wait_briefly
 wait_briefly()
 
 import torch  # noqa: E402
+from gpu_subjects import FLOORS, GOAL, SUBJECTS, table  # noqa: E402
 
 from videopolicy.bench.acting import fixed_actions, latency_of, split_by_part, timed_plans  # noqa: E402
 from videopolicy.bench.compiling import compile_modules  # noqa: E402
@@ -39,89 +41,6 @@ from videopolicy.storage.surroundings import machine  # noqa: E402
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 STARTED = time.monotonic()
-GOAL = 790e12
-"""Operations a second that a large product in bfloat16 reaches on the accelerators that floors are reckoned for."""
-FLOORS = {
-    "vpp": "5.75 TFLOP for two views: 7.3 ms at 790 TFLOP/s",
-    "video_policy": "14.2 TFLOP a guided step: 18 ms at 790 TFLOP/s",
-}
-SMALL_TEXT = "{type: clip-text, weights: nowhere, width: 64, pooled_width: 64, max_length: 20}"
-SMALL_SVD = [
-    "policy.extractor.backbone.image_size=[64, 64]",
-    "policy.extractor.backbone.unet.channels=[32, 32, 32, 32]",
-    "policy.extractor.backbone.unet.heads=[2, 2, 2, 2]",
-    "policy.extractor.backbone.unet.layers=1",
-    f"policy.extractor.backbone.text={SMALL_TEXT}",
-]
-SMALL_VAE = "channels: [32, 32, 32, 32], layers: 1"
-
-
-@dataclasses.dataclass(frozen=True)
-class Subjects:
-    """A recipe, and the numbers of steps at which its policy is measured.
-
-    Args:
-        recipe: Its file.
-        steps: Field with the number of sampling steps, and its values.
-        tiny: Overrides that leave nothing of the size and everything of the plumbing.
-        stages: Which stages are timed, by name, with the batches to try.
-    """
-
-    recipe: str
-    steps: tuple[str, tuple[int, ...]]
-    tiny: tuple[str, ...]
-    stages: tuple[tuple[str, tuple[int, ...]], ...]
-
-
-SUBJECTS = {
-    "vpp": Subjects(
-        "vpp_calvin.yaml",
-        ("policy.decoder.sampling_levels.steps", (10,)),
-        (
-            *SMALL_SVD,
-            "policy.extractor.backbone.frames=2",
-            f"policy.extractor.backbone.latent={{type: vae, {SMALL_VAE}}}",
-            "policy.extractor.former.dim=32",
-            "policy.extractor.former.depth=1",
-            f"policy.decoder.text={SMALL_TEXT}",
-            "policy.decoder.width=32",
-            "policy.decoder.encoder_layers=1",
-            "policy.decoder.decoder_layers=1",
-        ),
-        (("policy", (19, 8, 4)),),
-    ),
-    "video_policy": Subjects(
-        "video_policy_robocasa.yaml",
-        ("policy.decoder.sampling_levels.steps", (1, 5, 30)),
-        (
-            *SMALL_SVD,
-            "policy.extractor.backbone.frames=2",
-            f"policy.extractor.backbone.latent={{type: vae, decode_frames: 7, {SMALL_VAE}}}",
-            "policy.extractor.taps=[up3.1, up2.1, up1.1, up0.1]",
-            "policy.extractor.adapter={stages: [[16, 4], [16, 4], [16, 4], [16, 4]], "
-            "merges: [[16, 4], [16, 4], [16, 4]], squeeze: [[16, 4]], trunk: [[16, 4]], deep_layers: 0, halvings: 1, "
-            "blocks: 1, halving_blocks: 1, deep_groups: 4, norm_groups: 4}",
-            "policy.decoder.down_dims=[16, 32]",
-        ),
-        (("action", (4, 2)), ("video", (4, 2, 1))),
-    ),
-    "uva": Subjects(
-        "uva_libero10.yaml",
-        ("policy.action.head.sampling_steps", (16, 100)),
-        (
-            "policy.joint.image_size=[32, 32]",
-            f"policy.joint.text={SMALL_TEXT}",
-            "policy.joint.latent.channels=[32, 32, 32, 32, 32]",
-            "policy.joint.latent.layers=1",
-            "policy.joint.transformer={width: 48, depth: 1, heads: 4}",
-            "policy.joint.video.width=16",
-            "policy.joint.video.depth=1",
-            "policy.action.head.width=16",
-            "policy.action.head.depth=1",
-        ),
-        (("joint", (32, 16, 8)),),
-    ),
-}
 
 
 class SectionTimeout(BaseException):
@@ -152,6 +71,18 @@ class Record:
         self.facts[kind].append(row)
         self.write()
         say(f"{kind}: " + ", ".join(_short(name, value) for name, value in row.items() if _short(name, value)))
+
+    @contextmanager
+    def guarded(self, name: str) -> Iterator[None]:
+        """Write down why what is inside failed, and go on behind it."""
+        try:
+            yield
+        except Exception as error:
+            text = f"{type(error).__name__}: {str(error).strip()[:1000]}"
+            self.facts["sections"].append(
+                {"name": name, "error": text, "where": traceback.format_exc().strip().splitlines()[-9:]}
+            )
+            say(f"{name}: {text[:300]}")
 
     def section(self, name: str, seconds: float, call: Callable[[], object]) -> None:
         """Run something within some seconds, whatever happens there."""
@@ -255,7 +186,7 @@ class Bench:
                     continue  # takes half a minute, and is six times the 5 steps
                 self.take_steps(subject, model, steps)
                 profiled = dtype == "bfloat16" and steps == self.steps(model)[0]
-                with subject.settings.numbers():
+                with subject.settings.numbers(), self.record.guarded(f"{model} eager {dtype} {steps}"):
                     self.acted(subject, model, steps, "eager", reference, profiled)
         if self.device.type != "cuda":
             raise NotImplementedError("CUDA graphs need a CUDA device")
@@ -263,15 +194,15 @@ class Bench:
             graphs = capture(subject.policy, lambda: subject.act(subject.observation(1)), self.device)
             for steps in self.steps(model):
                 self.take_steps(subject, model, steps)
-                row = self.acted(subject, model, steps, "graphs", reference)
-                row["captured"], row["failures"] = graphs.captured, graphs.failures
+                with self.record.guarded(f"{model} graphs {steps}"):
+                    row = self.acted(subject, model, steps, "graphs", reference)
+                    row["captured"], row["failures"] = graphs.captured, graphs.failures
                 say(f"captured {graphs.captured}, not captured {graphs.failures}")
 
     def compiled(self, model: str) -> None:
         """Compiled by torch, in bfloat16."""
         subject = self.subject(model, "bfloat16")
-        steps = SUBJECTS[model].steps[1][-1]
-        self.take_steps(subject, model, 1 if model == "video_policy" else steps)
+        self.take_steps(subject, model, self.steps(model)[:2][-1])
         with subject.settings.numbers():
             reference: dict[int, torch.Tensor] = {}
             modules = compile_modules(subject.policy, lambda: subject.act(subject.observation(1)))
@@ -282,8 +213,9 @@ class Bench:
             say(f"{model}: {len(modules)} modules compiled in {seconds:.0f} s")
             for count in self.steps(model):
                 self.take_steps(subject, model, count)
-                row = self.acted(subject, model, count, "compiled", reference)
-                row["compiled_modules"], row["compile_seconds"] = modules, seconds
+                with self.record.guarded(f"{model} compiled {count}"):
+                    row = self.acted(subject, model, count, "compiled", reference)
+                    row["compiled_modules"], row["compile_seconds"] = modules, seconds
 
     def acted(
         self,
@@ -323,7 +255,7 @@ class Bench:
             "p95": one.p95,
             "fastest": one.fastest,
             "calls": one.calls,
-            "share_of_peak": total / one.median / self.peaks[subject.settings.dtype],
+            "share_of_peak": total / one.median / self.peaks.get(subject.settings.dtype, GOAL),
             "floor": total / GOAL,
             "peak_memory_bytes": memory,
             "difference": difference,
@@ -336,7 +268,10 @@ class Bench:
             "operations": counted,
         }
         if profiled and self.device.type == "cuda":
-            row["kernels"] = self.kernels(episode)
+            try:
+                row["kernels"] = self.kernels(episode)
+            except Exception as error:  # a profiler that does not work here takes no other figure along
+                row["kernels"] = {"error": str(error)}
         self.record.add("acting", row)
         return row
 
@@ -385,33 +320,6 @@ class Bench:
             }
             self.record.add("training", row)
             return
-
-
-def table(facts: dict[str, Any]) -> str:
-    """The figures on a screen."""
-    parts = ("encode", "video forward", "former", "action loop", "other")
-    lines = ["model         steps mode      numbers    plan ms |" + "".join(f"{part[:8]:>9}" for part in parts)]
-    lines[0] += " | floor ms  peak %   GB  differs"
-    for row in facts["acting"]:
-        shares = "".join(f"{1e3 * row['parts'].get(part, 0.0):9.2f}" for part in parts)
-        lines.append(
-            f"{row['model']:<13}{row['steps']:>5} {row['mode']:<9} {row['dtype']:<9}{1e3 * row['median']:>9.2f} |"
-            f"{shares} |"
-            f"{1e3 * row['floor']:>9.2f}{100 * row['share_of_peak']:>8.1f}{row['peak_memory_bytes'] / 1e9:>5.1f}"
-            f"{row['difference']:>9.1e}"
-        )
-    lines.append("")
-    for row in facts["training"]:
-        if "error" not in row:
-            lines.append(
-                f"train {row['model']} {row['stage']}, {row['precision']}, batch {row['batch']}: "
-                f"{row['samples_per_second']:.3g} samples/s, {row['peak_memory_bytes'] / 1e9:.1f} GB"
-            )
-    lines += [f"floor of {name}: {text}" for name, text in facts["floors"].items()]
-    peaks = facts.get("peaks", {})
-    lines.append("large products: " + ", ".join(f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in peaks.items()))
-    lines += [f"not measured: {one['name']}: {one['error'][:150]}" for one in facts["sections"] if one["error"]]
-    return "\n".join(lines)
 
 
 def main() -> int:

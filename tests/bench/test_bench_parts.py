@@ -81,6 +81,9 @@ def test_operations_of_a_linear_policy_are_exact(whole):
     subject = Subject(load_recipe(whole), Settings("cpu"), None)
     inputs, outputs = 3, 5 * 2  # mean colours of one camera to five actions of two numbers
     assert operations(subject) == {OTHER: 2 * inputs * outputs}
+    casting = Subject(load_recipe(whole), Settings("cpu", "bfloat16"), None)
+    assert operations(casting) == {OTHER: 2 * inputs * outputs}
+    assert all(parameter.requires_grad for parameter in casting.policy.parameters())
     assert parameters_by_part(subject.policy) == {"policy.linear": inputs * outputs + outputs}
 
 
