@@ -17,7 +17,7 @@ def bench(
         list[str] | None, typer.Argument(help="Values to change, such as policy.decoder.horizon=8.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16 (autocast).")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, tf32, or bfloat16 and float16 (autocast).")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     threads: Annotated[int | None, typer.Option(help="Processor threads.", show_default="torch's own")] = None,
     batch_sizes: Annotated[str, typer.Option(help="Rows of a forward pass, for throughput.")] = "1,4,16",

@@ -353,7 +353,6 @@ def _loggers(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Logger
 
 def _quieten() -> None:
     """Keep what Lightning says about itself out of our output; its real errors still come through."""
-    torch.set_float32_matmul_precision("high")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")

@@ -46,5 +46,10 @@ def idle_accelerators() -> str:
 
 
 def available_device() -> torch.device:
-    """The accelerator where there is one."""
+    """The accelerator where there is one.
+
+    There, factors of float32 products may be rounded to TF32 from now on, as those of convolutions are by torch's
+    default: an evaluation computes the same numbers whether or not the same process has trained before.
+    """
+    torch.set_float32_matmul_precision("high")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

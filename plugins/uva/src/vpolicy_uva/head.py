@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -63,6 +63,8 @@ class DiffusionHead(nn.Module):
         channels: C.
         condition: D.
     """
+
+    graph_methods: ClassVar[tuple[str, ...]] = ("_denoised", "modulations")
 
     def __init__(self, options: Head, channels: int, condition: int) -> None:
         super().__init__()
