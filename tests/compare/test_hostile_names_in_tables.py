@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from videopolicy.compare.comparison import compare
 from videopolicy.compare.formats import csv_table, deliver, latex_table, markdown_table, markdown_text
+from videopolicy.compare.page.page import write_page
+from videopolicy.report.media import data_uri
+
+_PARTS = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
+assert _PARTS and _PARTS.loader
+_MODULE = importlib.util.module_from_spec(_PARTS)
+_PARTS.loader.exec_module(_MODULE)
+write_run = _MODULE.write_run
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", " ="])
@@ -61,3 +72,23 @@ def test_a_pipe_is_written_and_stays_a_pipe(tmp_path: Path):
     deliver("table\n", pipe)
     assert os.read(reader, 100) == b"table\n" and pipe.is_fifo()
     os.close(reader)
+
+
+def test_the_page_of_a_comparison_takes_nothing_from_outside_the_runs(tmp_path: Path):
+    secret = tmp_path / "outside" / "secret"
+    secret.parent.mkdir()
+    secret.write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----")
+    run = write_run(tmp_path / "runs" / "good", {"red": [True], "blue": [False]})
+    videos = run / "videos"
+    videos.mkdir()
+    facts = {"task": "red", "episode": 0, "success": True, "now": 3, "shown": [0, 1], "height": 8, "width": 8}
+    facts |= {"psnr": 20.0, "psnr_still": 18.0}
+    (videos / "predictions.json").write_text(json.dumps({"red": facts}), encoding="utf-8")
+    (videos / "red-prediction.png").symlink_to(secret)
+    (videos / "red-prediction.mp4").write_bytes(b"film")
+    films = {"method": "good", "initial_state": "red-0", "steps": 10, "control_rate": 5.0} | facts
+    (tmp_path / "pages" / "page-films").mkdir(parents=True)
+    (tmp_path / "pages" / "page-films" / "films.json").write_text(json.dumps({str(secret): films}), encoding="utf-8")
+    page = write_page(compare([tmp_path / "runs"]), tmp_path / "pages" / "page.html").read_text(encoding="utf-8")
+    assert page.count("is left out, since it is no regular file in") == 2
+    assert data_uri(secret.read_bytes(), "")[len("data:;base64,") :] not in page

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import vpolicy
+from toy_recipes import linear
 
 from videopolicy.errors import StorageError
 from videopolicy.report.contents import read_run
@@ -75,6 +76,18 @@ def test_a_link_that_leads_out_of_a_run_is_named_before_anything_is_written(
         write_report(made_up_run, tabletop)
     assert str(place) in caught.value.message and caught.value.hint
     assert secret.read_bytes() == SECRET and [file.name for file in secret.parent.iterdir()] == [secret.name]
+
+
+@pytest.mark.parametrize("verb", [("run", "linear.yaml", "name=there"), ("quality", "runs/there")])
+def test_no_verb_goes_on_in_a_folder_with_such_a_link(tmp_path: Path, secret: Path, verb: tuple[str, ...]):
+    (tmp_path / "linear.yaml").write_text(linear("episodes: 1"), encoding="utf-8")
+    run = tmp_path / "runs" / "there"
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text(linear("episodes: 1"), encoding="utf-8")
+    (run / "episodes.jsonl").symlink_to(secret)
+    said = vpolicy(tmp_path, *verb, VPOLICY_HOME=str(tmp_path / "home"))
+    assert said.returncode == 2 and f"is a link to {secret}" in said.stderr, said.stderr
+    assert secret.read_bytes() == SECRET and not (run / ".lock").exists()
 
 
 def test_links_to_a_run_and_inside_it_are_the_users_own(made_up_run, tabletop, tmp_path: Path):
