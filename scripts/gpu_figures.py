@@ -146,7 +146,7 @@ class Bench:
         return load_recipe(RECIPES / known.recipe, [*(known.tiny if self.tiny else ()), *overrides])
 
     def steps(self, model: str) -> tuple[int, ...]:
-        return (1, 2)[: len(SUBJECTS[model].steps[1])] if self.tiny else SUBJECTS[model].steps[1]
+        return (2, 3)[: len(SUBJECTS[model].steps[1])] if self.tiny else SUBJECTS[model].steps[1]
 
     def peak(self) -> None:
         """What large products reach."""
