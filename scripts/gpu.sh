@@ -76,7 +76,7 @@ export VPOLICY_HOME HF_HUB_OFFLINE PYTHONUNBUFFERED
 nvidia-smi --query-gpu=name,memory.total,driver_version,clocks.sm --format=csv,noheader 2>/dev/null
 status=0
 say "Tests marked cuda"
-timeout 110 "$PYTHON" -m pytest -q -m cuda -p no:cacheprovider --durations=8 tests/cuda >"$out/tests.txt" 2>&1 || status=1
+timeout 140 "$PYTHON" -m pytest -q -m cuda -p no:cacheprovider --durations=8 tests/cuda >"$out/tests.txt" 2>&1 || status=1
 tail -n 25 "$out/tests.txt"
 
 left=$((deadline - $(date +%s) + started))

