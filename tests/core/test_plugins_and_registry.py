@@ -253,7 +253,9 @@ def test_a_broken_package_is_named_once_and_ends_nothing_else(
         wanted = vpolicy(tmp_path, "check", "mine")
         assert (wanted.returncode, wanted.stderr.count(f"Plugin broken_{name} (unknown)")) == (2, 1)
     finally:
+        monkeypatch.undo()
         current_registry.cache_clear()
+        current_registry()
 
 
 @pytest.mark.parametrize("name", ["unmarked", "misnamed", "near", "asking", "text", "none", "ends"])

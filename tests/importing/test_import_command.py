@@ -158,7 +158,7 @@ def test_bad_arguments(vpolicy: Any, tmp_path: Path) -> None:
         ("halves", "y.ckpt"): "There is no checkpoint y.ckpt.",
         ("halves", "x.ckpt"): "x.ckpt is not of the halves.",
         ("halves", "x.ckpt", "half=left"): "half: Input should be 'both' or 'trained'",
-        ("halves", "x.ckpt", "whole=1"): "whole: Extra inputs are not permitted",
+        ("halves", "x.ckpt", "whole=1"): "whole: there is no such field. Known: half, type.",
     }.items():
         code, found = vpolicy("import", *arguments, "-o", "deep/weights")
         assert code == 2 and said in found, found

@@ -199,3 +199,9 @@ def test_a_file_whose_name_is_no_run_folder_is_told_so(folder: Path) -> None:
     assert result.returncode == 0
     result = vpolicy(folder, "check", "my recipe.yaml")
     assert result.returncode == 2 and "a run is called like its file unless `name` says otherwise" in result.stderr
+
+
+@pytest.mark.parametrize("values", ["2025-02-30", "[1", "0x_", "{{ x }}", "a\0b", "[" * 5000])
+def test_varied_values_that_mean_nothing_are_told(folder: Path, values: str) -> None:
+    result = vpolicy(folder, "bench", "ok.yaml", "--vary", f"policy.decoder.horizon={values}")
+    assert result.returncode == 2 and "--vary" in result.stderr and len(result.stderr) < 600

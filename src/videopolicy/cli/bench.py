@@ -83,15 +83,14 @@ def parse_variation(text: str) -> tuple[str, list[Any]]:
     Raises:
         VpolicyError: It is something else.
     """
-    import yaml
-
     from videopolicy.errors import VpolicyError
+    from videopolicy.storage.plain_yaml import YamlError, read_yaml
 
     field, equals, values = text.partition("=")
     try:
-        found = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError:
-        found = []
+        found, _ = read_yaml(f"[{values}]", "--vary")
+    except YamlError as error:
+        raise VpolicyError(f"The values of --vary '{text[:200]}' cannot be used: {error.reason}.", error.hint) from None
     if not (field and equals and found):
         raise VpolicyError(f"'{text}' names no field with values.", "Write --vary path.to.field=1,2,5.")
     return field, found

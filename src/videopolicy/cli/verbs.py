@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.models import CommandFunctionType
 
 from videopolicy.paths import expanded_paths
 
@@ -14,11 +15,11 @@ from videopolicy.paths import expanded_paths
 class Verbs(typer.Typer):
     """A group of commands that are given every path `expanded`."""
 
-    def command(self, *arguments: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def command(self, name: str | None = None, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
         """Register a command; see ``typer.Typer.command``."""
-        register = super().command(*arguments, **options)
+        register = super().command(name, **options)
 
-        def inner(command: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(command: CommandFunctionType) -> CommandFunctionType:
             @functools.wraps(command)
             def called(**values: Any) -> Any:
                 return command(**{name: expanded_paths(value) for name, value in values.items()})

@@ -107,17 +107,19 @@ class Registry:
         return [self._entries[key] for key in sorted(self._entries)]
 
 
+_installed: list[Plugin] = []
+
+
 def troubles() -> list[str]:
     """What is wrong with installed plugins, a sentence each; nothing where nobody has asked for one in this process."""
-    if not current_registry.cache_info().currsize:
-        return []
-    return [plugin.trouble for plugin in current_registry().plugins if plugin.trouble]
+    return [plugin.trouble for plugin in _installed if plugin.trouble]
 
 
 @lru_cache(maxsize=1)
 def current_registry() -> Registry:
     """The installed plugins, loaded on first use."""
     registry = Registry()
-    for plugin in installed_plugins():
+    _installed[:] = installed_plugins()
+    for plugin in _installed:
         registry.add(plugin, strict=False)
     return registry

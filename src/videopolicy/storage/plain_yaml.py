@@ -236,6 +236,7 @@ class _Builder(SafeConstructor):
             items = [self.value(item) for item in node.value]
             place.inner = {index: inner for index, (_, inner) in enumerate(items)}
             return [value for value, _ in items], place
+        assert isinstance(node, MappingNode)
         result: dict[str | int, Any] = {}
         for key, (value_node, line) in self._pairs(node).items():
             result[key], inner = self.value(value_node)
