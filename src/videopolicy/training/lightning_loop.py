@@ -38,7 +38,7 @@ from videopolicy.training.distributed import launch
 from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import average_with, learning_rate_factor, make_optimizer
-from videopolicy.training.processes import environment
+from videopolicy.training.processes import environment, say_when_a_process_dies
 from videopolicy.training.remarks import Remarks
 from videopolicy.training.session import idle_accelerators
 from videopolicy.types import Batch
@@ -356,5 +356,6 @@ def _quieten() -> None:
     torch.set_float32_matmul_precision("high")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    say_when_a_process_dies()
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", message=r".*num_workers.*|.*does not have many workers.*")
