@@ -137,7 +137,7 @@ def test_a_number_without_a_launcher_is_no_silent_success(tmp_path, environment,
     assert done.returncode == 2 and "RANK is 1" in done.stderr and not (tmp_path / "runs").exists()
 
 
-def test_lightning_gets_the_environment_of_the_launch_and_guesses_nothing(environment):
+def test_lightning_gets_the_environment_of_the_launch_and_guesses_nothing(environment, monkeypatch):
     from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
     from videopolicy.training.processes import environment as lightnings
@@ -149,14 +149,15 @@ def test_lightning_gets_the_environment_of_the_launch_and_guesses_nothing(enviro
     environment({"LOCAL_RANK": "0", "NODE_RANK": "1", "GROUP_RANK": "1", "RANK": "0"})
     assert not lightnings(two).creates_processes_externally and lightnings(two).node_rank() == 0
     assert not {"RANK", "NODE_RANK"} & os.environ.keys()  # processes that are started now inherit what there is
-    environment({"LOCAL_RANK": "1", "NODE_RANK": "0", **PLACE})  # Lightning has started this one for an earlier stage
-    assert lightnings(two).creates_processes_externally and lightnings(two).local_rank() == 1
     environment({**STEP, "SLURM_PROCID": "5", "SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_NODELIST": "a[3-4]"})
     step = lightnings(two)
     assert isinstance(step, SLURMEnvironment) and not step.auto_requeue
     assert (step.world_size(), step.global_rank(), step.node_rank(), step.local_rank()) == (8, 5, 1, 1)
     assert step.main_address == "a3"
     assert isinstance(lightnings(two.model_copy(update={"devices": 1})), LightningEnvironment)
+    monkeypatch.delenv("SLURM_STEP_ID")
+    environment({"LOCAL_RANK": "1", "NODE_RANK": "0", **PLACE})  # Lightning has started this one for an earlier stage
+    assert lightnings(two).creates_processes_externally and lightnings(two).local_rank() == 1
 
 
 def test_the_death_of_another_process_is_said_in_plain_letters(capsys):
