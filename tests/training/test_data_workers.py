@@ -169,3 +169,14 @@ def test_limits_of_the_system_are_named(error):
     assert found is not None and "4 processes that load data" in found.message and "ulimit -n" in found.hint
     assert loading.failure_of_loading(error, 0) is None
     assert loading.failure_of_loading(OSError(28, "No space left"), 4) is None
+
+
+def test_a_batch_of_a_process_that_is_gone_is_its_end(monkeypatch):
+    def gone(pickled: bytes) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(loading.pickle, "loads", gone)
+    with pytest.raises(RuntimeError) as error:
+        loading._opened(b"", True)
+    found = loading.failure_of_loading(error.value, 2)
+    assert found is not None and "has ended before its work was done" in found.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toy_recipes
@@ -136,7 +137,7 @@ def test_a_number_without_a_launcher_is_no_silent_success(tmp_path, environment,
     assert done.returncode == 2 and "RANK is 1" in done.stderr and not (tmp_path / "runs").exists()
 
 
-def test_lightning_gets_the_environment_of_the_launch_and_guesses_nothing(environment):
+def test_lightning_gets_the_environment_of_the_launch_and_guesses_nothing(environment, monkeypatch):
     from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
     from videopolicy.training.processes import environment as lightnings
@@ -145,12 +146,31 @@ def test_lightning_gets_the_environment_of_the_launch_and_guesses_nothing(enviro
     environment({**ALLOCATION, **FIRST})
     alone = lightnings(two)
     assert isinstance(alone, LightningEnvironment) and not alone.creates_processes_externally
-    environment({"LOCAL_RANK": "0", "GROUP_RANK": "1", "RANK": "0"})
+    environment({"LOCAL_RANK": "0", "NODE_RANK": "1", "GROUP_RANK": "1", "RANK": "0"})
     assert not lightnings(two).creates_processes_externally and lightnings(two).node_rank() == 0
-    assert "RANK" not in os.environ  # processes that are started now must not all be the first
+    assert not {"RANK", "NODE_RANK"} & os.environ.keys()  # processes that are started now inherit what there is
     environment({**STEP, "SLURM_PROCID": "5", "SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_NODELIST": "a[3-4]"})
     step = lightnings(two)
     assert isinstance(step, SLURMEnvironment) and not step.auto_requeue
     assert (step.world_size(), step.global_rank(), step.node_rank(), step.local_rank()) == (8, 5, 1, 1)
     assert step.main_address == "a3"
     assert isinstance(lightnings(two.model_copy(update={"devices": 1})), LightningEnvironment)
+    monkeypatch.delenv("SLURM_STEP_ID")
+    environment({"LOCAL_RANK": "1", "NODE_RANK": "0", **PLACE})  # Lightning has started this one for an earlier stage
+    assert lightnings(two).creates_processes_externally and lightnings(two).local_rank() == 1
+
+
+def test_the_death_of_another_process_is_said_in_plain_letters(capsys):
+    from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+
+    from videopolicy.training.processes import say_when_a_process_dies
+
+    dead = SimpleNamespace(pid=17, returncode=-9, poll=lambda: None, send_signal=lambda signal: None)
+    observer = _ChildProcessObserver(0, [dead])
+    observer._terminate_all = lambda: None
+    for _ in range(2):  # a stage each
+        say_when_a_process_dies()
+    observer._run()
+    said = capsys.readouterr().err
+    assert said.count("Child process with PID 17 terminated with code -9.\n") == 1 and said.isascii()
+    assert "The same command goes on" in said

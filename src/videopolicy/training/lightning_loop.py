@@ -39,7 +39,7 @@ from videopolicy.training.distributed import launch
 from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import average_with, learning_rate_factor, make_optimizer
-from videopolicy.training.processes import environment
+from videopolicy.training.processes import environment, say_when_a_process_dies
 from videopolicy.training.remarks import Remarks
 from videopolicy.training.session import idle_accelerators
 from videopolicy.types import Batch
@@ -355,5 +355,6 @@ def _quieten() -> None:
     """Keep what Lightning says about itself out of our output; its real errors still come through."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    say_when_a_process_dies()
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", message=r".*num_workers.*|.*does not have many workers.*")

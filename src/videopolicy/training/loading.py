@@ -25,6 +25,7 @@ from videopolicy.seeds import Order
 from videopolicy.types import Batch
 
 SHARED_MEMORY = "/dev/shm"
+_WORKER = "DataLoader worker"  # how torch's messages about one that has ended begin
 _OF_THE_SYSTEM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What it says when it starts no more processes or opens no more files."""
 
@@ -70,7 +71,10 @@ class Packed:
 
 
 def _opened(pickled: bytes, shared: bool) -> Parcel:
-    return Parcel(pickle.loads(pickled), shared)
+    try:
+        return Parcel(pickle.loads(pickled), shared)
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # nobody hands the shared memory over any more
+        raise RuntimeError(f"{_WORKER} ended before its batch was taken ({error})") from error
 
 
 class Steps(IterableDataset):
@@ -155,7 +159,7 @@ def failure_of_loading(error: BaseException, workers: int) -> VpolicyError | Non
         workers: Number of these processes.
     """
     text = str(error)
-    ended = isinstance(error, RuntimeError) and text.startswith("DataLoader worker")
+    ended = isinstance(error, RuntimeError) and text.startswith(_WORKER)
     files = isinstance(error, RuntimeError) and "ancdata" in text  # descriptors of shared memory that were not taken
     if not workers or not (ended or files or (isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM)):
         return None

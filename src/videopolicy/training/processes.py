@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
@@ -15,19 +17,24 @@ from lightning.pytorch.plugins.environments import (
 from videopolicy.recipes.recipe import Stage
 from videopolicy.training.distributed import launch
 
+_NUMBERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+_OBSERVER = "lightning.fabric.strategies.launchers.subprocess_script"
+"""Logs that one of the processes that Lightning has started is dead, before it kills all others, this one included."""
 
-class _OwnProcesses(LightningEnvironment):
-    """Lightning starts the other processes, unless it has started them for an earlier stage.
 
-    What is left of other launchers' variables is not taken for a start.
-    """
+def say_when_a_process_dies() -> None:
+    """Let the user know why training ends without any error of this process; Lightning says so to its own log only."""
+    logger = logging.getLogger(_OBSERVER)
+    logger.setLevel(logging.INFO)
+    logger.addFilter(_said)
 
-    @property
-    def creates_processes_externally(self) -> bool:
-        return bool(os.environ.get("LOCAL_RANK") and os.environ.get("MASTER_PORT"))
 
-    def node_rank(self) -> int:
-        return super().node_rank() if self.creates_processes_externally else 0
+def _said(record: logging.LogRecord) -> bool:
+    if record.levelno == logging.INFO:
+        what = record.getMessage().partition(". ")[0]
+        print(f"vpolicy: Processes that train together end, because one of them has ended: {what}.", file=sys.stderr)
+        print("The same command goes on from the last checkpoint.", file=sys.stderr, flush=True)
+    return record.levelno > logging.INFO
 
 
 class _Srun(SLURMEnvironment):
@@ -44,12 +51,18 @@ class _Srun(SLURMEnvironment):
 
 
 def environment(stage: Stage) -> ClusterEnvironment:
-    """Which process is which. Lightning would guess, and take the variables of an allocation for a start."""
+    """Which process is which. Lightning would guess, and take the variables of an allocation for a start.
+
+    Without a launcher Lightning starts the other processes of a stage, unless it has done so for an earlier stage; they
+    inherit the environment, in which nothing of another launcher may be left then.
+    """
     by = launch().by if stage.devices > 1 else ""
     if by == "torchrun":
         return TorchElasticEnvironment()
     if by == "srun":
         return _Srun()
-    if by == "" and stage.devices > 1:
-        os.environ.pop("RANK", None)  # the processes that are started now would inherit it
-    return _OwnProcesses()
+    started = os.environ.get("LOCAL_RANK") and os.environ.get("MASTER_PORT")
+    if stage.devices > 1 and not started:
+        for name in _NUMBERS:
+            os.environ.pop(name, None)
+    return LightningEnvironment()
