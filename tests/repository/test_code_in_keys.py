@@ -54,9 +54,11 @@ HARMLESS = {
     "training.weight_files": "names of files",
 }
 HARMLESS_WHEN_COLLECTING = {
+    "components.building": "only says what is wrong",
     "components.sources": "makes keys",
     "components.kinds": "the request and the benchmark's options enter keys as they were read",
     "console.progress": "shows progress",
+    "contracts.checked": "only says what is wrong",
     "errors": "only says what is wrong",
     "simulators.environments": "what it makes environments from enters keys",
     "simulators.workers": "carries questions and answers",
