@@ -66,11 +66,13 @@ HARMLESS = {
     "training.weight_files": "names of files",
 }
 HARMLESS_WHEN_COLLECTING = {
+    "components.building": "only says what is wrong",
     "components.sources": "makes keys",
     "components.kinds": "the request and the benchmark's options enter keys as they were read",
     "console.progress": "shows progress",
     "console.terminal": "shows progress",
     "console.text": "shows progress",
+    "contracts.checked": "only says what is wrong",
     "errors": "only says what is wrong",
     "paths": "finds files",
     "simulators.answers": "lets an answer through as it is, or not at all",

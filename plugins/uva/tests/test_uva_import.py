@@ -292,6 +292,19 @@ class TestRefusals:
         with pytest.raises(WeightsError, match=r"lacks decoder\.conv_in\.weight"):
             importer.convert(files.checkpoint_of(without))
 
+    @pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+    def test_what_training_wraps_around_a_model_says_nothing_about_it(self, prefix: str) -> None:
+        state = files.state_of(official.PUSHT)
+        plain, wrapped = (
+            UvaImporter().convert(files.checkpoint_of({f"{start}{name}": value for name, value in state.items()}))
+            for start in ("", prefix)
+        )
+        ensure_complete(wrapped, "latest.ckpt")
+        assert {part: sorted(held) for part, held in wrapped.parts.items()} == {
+            part: sorted(held) for part, held in plain.parts.items()
+        }
+        assert wrapped.options == plain.options
+
     def test_the_weights_that_were_asked_for(self) -> None:
         averaged = files.state_of(official.PUSHT)
         trained = {f"module.{name}": value for name, value in averaged.items()}

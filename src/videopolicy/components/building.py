@@ -6,14 +6,11 @@ import importlib
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 from videopolicy.errors import PluginError
 from videopolicy.spaces import Spaces
 from videopolicy.types import FeatureLayout, Window
-
-if TYPE_CHECKING:
-    from videopolicy.components.kinds import Component
 
 _CONTRACTS = {
     "text": ("text", "TextEncoder"),
@@ -25,6 +22,15 @@ _CONTRACTS = {
     "dataset": ("dataset", "Dataset"),
 }
 """By kind: the module below `videopolicy.contracts`, and the class of what is built."""
+
+
+class Named(Protocol):
+    """What messages need of a component."""
+
+    kind: ClassVar[str]
+
+    @property
+    def type(self) -> str: ...
 
 
 def checked_build(build: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,7 +58,7 @@ def plugin_of(cls: type) -> str:
     return package
 
 
-def title(component: Component) -> str:
+def title(component: Named) -> str:
     """What a component is called in messages."""
     return f"{component.kind} '{component.type}' of {plugin_of(type(component))}"
 
@@ -97,7 +103,7 @@ def _ensure_equal(component: Any, method: str, name: str, found: object, declare
         )
 
 
-def _differs(component: Component, method: str, got: str, expected: str) -> PluginError:
+def _differs(component: Named, method: str, got: str, expected: str) -> PluginError:
     return PluginError(
         f"{title(component)}: `{method}` returned {got}; expected {expected}.",
         f"Correct it there; `vpolicy check {component.type}` shows it, too.",
