@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.support.wait import WebDriverWait
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -42,6 +43,8 @@ class Browser:
         self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
 
     def wait_for(self, script: str) -> None:
+        from selenium.webdriver.support.wait import WebDriverWait
+
         WebDriverWait(self.driver, 30, 0.1).until(lambda _: self.run(script), script)
 
     def requests_beyond(self, own: str) -> list[str]:
@@ -57,6 +60,8 @@ class Browser:
 def browser_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if not (BROWSER and DRIVER):
         pytest.skip("no chromium and chromedriver: apt-get install chromium chromium-driver")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
     options = ChromeOptions()
     options.binary_location = BROWSER
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):

@@ -48,7 +48,7 @@ from videopolicy.errors import (
     did_you_mean,
     listing,
 )
-from videopolicy.spaces import ActionSpace, Camera, Spaces, StateSpace
+from videopolicy.spaces import ActionSpace, Camera, DeclaredSpaces, Spaces, StateSpace
 from videopolicy.types import (
     Batch,
     Branch,
@@ -132,6 +132,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "DatasetComponent",
+    "DeclaredSpaces",
     "DecoderComponent",
     "DemonstrationRequest",
     "Denoised",

@@ -50,6 +50,12 @@ class SimulationError(VpolicyError):
     """A simulator's environment cannot be made, or its worker died, hung or answered nonsense."""
 
 
+class EvaluationStoppedError(SimulationError):
+    """Episodes in a row ended in errors of the simulator: the machine is to blame, and the rest was not tried."""
+
+    exit_code = 3
+
+
 class StorageError(VpolicyError):
     """A folder cannot be written, or the disk is full."""
 

@@ -14,6 +14,7 @@ from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.data.preparation import open_data, prepare_data
+from videopolicy.data.remarks import remarks_on
 from videopolicy.errors import StorageError
 from videopolicy.evaluation.identity import run_identity
 from videopolicy.executors.engine import Executor, LocalExecutor
@@ -21,13 +22,14 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
 from videopolicy.storage import surroundings
-from videopolicy.storage.files import locked, written_whole
+from videopolicy.storage.files import ensure_no_link_out, locked, written_whole
 from videopolicy.storage.identity import code_behind
 from videopolicy.storage.provenance import Provenance, RunIdentity
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 from videopolicy.training.distributed import ensure_processes_fit, rank, wait_for
 from videopolicy.training.inputs import ensure_inputs
+from videopolicy.training.tracking import ensure_trackers
 
 if TYPE_CHECKING:
     from videopolicy.training.planning import PlannedStage
@@ -58,11 +60,13 @@ def run(
     if rank() > 0:
         _join(recipe, store)
         return folder.path
+    ensure_no_link_out(folder.path)
     with locked(folder.path, f"run '{recipe.name}'"), MemoryMonitor() as memory:
         _ensure_same_run(folder, run_identity(recipe))
         record = _Record(folder, recipe, memory, reporter)
         code_behind(recipe.components(), recipe.registry)  # read now: what is edited while it runs is the next run's
         ensure_inputs(recipe)
+        ensure_trackers(recipe.tracking)
         # These need torch: everything that can be found wrong without it has been.
         from videopolicy.training.planning import needed, plan
         from videopolicy.training.session import Session
@@ -76,7 +80,7 @@ def run(
         _claim(folder, recipe, [one.key for one in planned])
         artifacts = [*needed(planned), *([store.folder("datasets", collected.key)] if collected else [])]
         store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
-        record.update()
+        record.update(data_remarks=remarks_on(dataset) if dataset else ())
         for facts in executor.train(session, planned, dataset):
             record.provenance = record.provenance.with_stage(facts)
             _write_curves(folder, planned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -87,13 +88,70 @@ class Spaces(_Declaration):
                     f"camera '{camera.name}' is {camera.height}x{camera.width} in {ours} "
                     f"and {twin.height}x{twin.width} in {theirs}"
                 )
-        for field in ("names", "control", "rotation", "gripper", "rate"):
-            mine, yours = getattr(self.actions, field), getattr(other.actions, field)
-            if mine != yours:
-                found.append(f"action {field} is {mine!r} in {ours} and {yours!r} in {theirs}")
+        found += [text for _, text in _differences(self.actions, other.actions, ours, theirs)]
         if self.state is not None and (other.state is None or other.state.names != self.state.names):
             found.append(
                 f"the state is {list(self.state.names)} in {ours} "
                 f"and {list(other.state.names) if other.state else 'absent'} in {theirs}"
             )
         return found
+
+    def misfits(self, said: DeclaredSpaces, ours: str, theirs: str) -> list[tuple[str, str]]:
+        """Say how what is known of the other side before it is opened fails to fit these spaces.
+
+        Args:
+            said: What is known.
+            ours, theirs: How to call the two sides in the messages.
+
+        Returns:
+            Of every difference the part, such as ``cameras`` or ``actions.rate``, and one sentence.
+        """
+        found = []
+        if said.cameras is not None:
+            names = ", ".join(said.cameras)
+            found += [
+                ("cameras", f"{ours} uses camera '{camera.name}', {theirs} has {names or 'none'}")
+                for camera in self.cameras
+                if camera.name not in said.cameras
+            ]
+        if said.actions is not None:
+            found += [
+                (f"actions.{field}", text) for field, text in _differences(self.actions, said.actions, ours, theirs)
+            ]
+        if self.state is not None and said.state is not None and self.state.names != said.state.names:
+            text = f"the state is {list(self.state.names)} in {ours} and {list(said.state.names)} in {theirs}"
+            found.append(("state", text))
+        return found
+
+
+class DeclaredSpaces(_Declaration):
+    """What is known of a dataset's spaces before it is opened; None where only the files say it.
+
+    Args:
+        cameras: Their names.
+        actions: What they mean.
+        state: Names of its dimensions.
+    """
+
+    cameras: tuple[str, ...] | None = None
+    actions: ActionSpace | None = None
+    state: StateSpace | None = None
+
+
+def _differences(mine: ActionSpace, yours: ActionSpace, ours: str, theirs: str) -> list[tuple[str, str]]:
+    """Field and sentence for all in which two action spaces differ."""
+    found = [
+        (field, f"action {field} is {getattr(mine, field)!r} in {ours} and {getattr(yours, field)!r} in {theirs}")
+        for field in ("names", "control", "rotation", "gripper", "rate")
+        if getattr(mine, field) != getattr(yours, field)
+    ]
+    for field in ("low", "high"):
+        here, there = getattr(mine, field), getattr(yours, field)
+        # Bounds that went through single precision are still the same ones.
+        if len(here) == len(there) and not all(map(_close, here, there)):
+            found.append((field, f"action {field} is {list(here)} in {ours} and {list(there)} in {theirs}"))
+    return found
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)

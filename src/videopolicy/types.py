@@ -165,11 +165,12 @@ class Branch:
     step_embedding: Tensor | None = None
     last_weight: float | None = None
 
-    def weights(self, actions: int) -> Tensor:
-        """The weight of every action of a chunk ``(H,)``."""
+    def weights(self, actions: int, device: torch.device | None = None) -> Tensor:
+        """The weight of every action of a chunk ``(H,)``, made where it is needed."""
         import torch
 
-        return torch.linspace(self.weight, self.weight if self.last_weight is None else self.last_weight, actions)
+        last = self.weight if self.last_weight is None else self.last_weight
+        return torch.linspace(self.weight, last, actions, device=device)
 
 
 def weighted_sum(branches: Sequence[Branch], predictions: Iterable[Tensor]) -> Tensor:
@@ -177,7 +178,8 @@ def weighted_sum(branches: Sequence[Branch], predictions: Iterable[Tensor]) -> T
     import torch
 
     weighted = [
-        branch.weights(one.shape[-2]).to(one)[:, None] * one for branch, one in zip(branches, predictions, strict=True)
+        branch.weights(one.shape[-2], one.device).to(one.dtype)[:, None] * one
+        for branch, one in zip(branches, predictions, strict=True)
     ]
     return torch.stack(weighted).sum(dim=0)
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from videopolicy.errors import WeightsError, listing
+from videopolicy.paths import ensure_regular, expanded
 
 HUB_TIMEOUT = 10.0
 """Seconds until a hub that does not answer counts as unreachable."""
@@ -47,10 +48,12 @@ def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
         WeightsError: There is no such folder and the hub cannot give it; says what to download and where
             to put it.
     """
-    folder = Path(weights).expanduser()
+    folder = expanded(weights)
     if folder.is_dir():
+        for found in (found for pattern in files for found in folder.glob(pattern)):
+            ensure_regular(found, WeightsError, "Put the file itself there.")
         return folder
-    if folder.is_absolute() or weights.startswith((".", "~")) or weights.count("/") > 1:
+    if folder.is_absolute() or weights.startswith((".", "~", "$")) or weights.count("/") > 1:
         raise WeightsError(
             f"{what} cannot be loaded: the folder {weights} does not exist.",
             f"Put the files there ({', '.join(files)}), or name a hub id such as owner/name.",
@@ -109,3 +112,8 @@ def ensure_no_differences(source: str, missing: Iterable[str], unexpected: Itera
             f"({listing(missing)}), {len(unexpected)} are unexpected ({listing(unexpected)}).",
             "Name weights of this architecture, or change the architecture's options in the recipe.",
         )
+
+
+def beginnings(names: Iterable[str], depth: int = 2) -> str:
+    """How names begin, for messages: those of another model, or of a model inside a wrapper, differ there."""
+    return listing({".".join(name.split(".")[:depth]) for name in names}, 4)

@@ -68,10 +68,22 @@ def test_every_part_of_a_real_policy_is_told_apart_and_put_back(pretrained, no_n
     assert no_network == []
 
 
+def test_a_method_that_was_replaced_before_is_put_back(whole):
+    subject = Subject(load_recipe(whole), Settings("cpu"), None)
+    captured = subject.policy.act
+    subject.policy.__dict__["act"] = captured
+    with split(subject.policy, ticking()):
+        assert subject.policy.act is not captured
+    assert subject.policy.__dict__["act"] is captured
+
+
 def test_operations_of_a_linear_policy_are_exact(whole):
     subject = Subject(load_recipe(whole), Settings("cpu"), None)
     inputs, outputs = 3, 5 * 2  # mean colours of one camera to five actions of two numbers
     assert operations(subject) == {OTHER: 2 * inputs * outputs}
+    casting = Subject(load_recipe(whole), Settings("cpu", "bfloat16"), None)
+    assert operations(casting) == {OTHER: 2 * inputs * outputs}
+    assert all(parameter.requires_grad for parameter in casting.policy.parameters())
     assert parameters_by_part(subject.policy) == {"policy.linear": inputs * outputs + outputs}
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from rich.console import Console
 
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.compare.page.films import films_folder, make_films, scenes
 from videopolicy.compare.page.page import write_page
 from videopolicy.console.progress import Reporter
+from videopolicy.console.terminal import Terminal
 from videopolicy.results.records import EpisodeRecord, summarise
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
@@ -132,6 +132,6 @@ class Elsewhere(ToyBenchmark):
 def test_without_the_simulator_it_is_said_how_to_get_it(filmed, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VPOLICY_HOME", str(tmp_path / "home"))
     folder = tmp_path / "films"
-    make_films(filmed[0], folder, Reporter(console=Console(width=500)), 1, Elsewhere(task_names=("red",)))
+    make_films(filmed[0], folder, Reporter(console=Terminal(width=500)), 1, Elsewhere(task_names=("red",)))
     assert "vpolicy env create toy" in capsys.readouterr().out
     assert not folder.exists()

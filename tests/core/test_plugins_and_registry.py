@@ -9,10 +9,11 @@ from typing import Literal
 
 import pytest
 
+from tests.support.command import vpolicy
 from videopolicy.components import plugins
-from videopolicy.components.kinds import Component, DecoderComponent
+from videopolicy.components.kinds import Component, DecoderComponent, TextComponent
 from videopolicy.components.plugins import Plugin, file_plugin, installed_plugins
-from videopolicy.components.registry import Registry
+from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import PluginError
 from videopolicy.testing import toys
 
@@ -173,3 +174,118 @@ def test_a_file_that_cannot_be_used_is_explained(tmp_path: Path, text: str | Non
         file_plugin(path)
     assert str(path) in str(caught.value)
     assert caught.value.hint
+
+
+def test_two_packages_may_call_their_plugin_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, one=PROVIDES.format(name="first"), two=PROVIDES.format(name="second"))
+    points = [EntryPoint("same", name, "vpolicy")._for(_Package(name)) for name in ("one", "two")]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    found = installed_plugins()
+    assert [plugin.distribution for plugin in found] == ["one 1.0", "two 1.0"]
+    registry = Registry(found)
+    assert registry.names("decoder") == ["first", "second"]
+    assert {entry.plugin.distribution for entry in registry.extended([]).entries()} == {"one 1.0", "two 1.0"}
+
+
+class _Package:
+    """As much of an installed package as is asked for."""
+
+    version = "1.0"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def test_a_name_that_two_packages_provide_harms_only_who_wants_it() -> None:
+    other = Plugin("others", "others 2.0", [OtherDecoder, OtherText])
+    registry = Registry()
+    for plugin in (TOYS, other):
+        registry.add(plugin, strict=False)
+    assert registry.get("policy", "toy") is toys.ToyPolicy and registry.get("text", "mine") is OtherText
+    for asked in (registry, registry.extended([])):
+        with pytest.raises(PluginError, match=r"a decoder named 'toy': toys \(toys 1\.0\) and others \(others 2\.0\)"):
+            asked.get("decoder", "toy")
+    assert "Two plugins provide a decoder named 'toy'" in other.trouble
+
+
+class OtherText(TextComponent):
+    type: Literal["mine"] = "mine"
+
+
+BROKEN = {
+    "unmarked": (PROVIDES.replace("@hookimpl\n", ""), "defines vpolicy_components without @hookimpl"),
+    "misnamed": (PROVIDES.replace("def vpolicy_components", "def vpolicy_component"), "marks vpolicy_component with"),
+    "near": (
+        PROVIDES.replace("@hookimpl\ndef vpolicy_components", "def vpolicy_component"),
+        "defines vpolicy_component without @hookimpl",
+    ),
+    "asking": (PROVIDES.replace("components()", "components(names)"), "names"),
+    "nothing": ("x = 1", "provides no component"),
+    "text": (PROVIDES.replace("[Mine]", "['Mine']"), "returns 'Mine', which is no component class"),
+    "object": (PROVIDES.replace("[Mine]", "[Mine()]"), "which is no component class"),
+    "none": (PROVIDES.replace("return [Mine]", "return 3"), "TypeError"),
+    "ends": ("raise SystemExit(3)", "SystemExit(3)"),
+    "missing": ("import a_module_that_is_not_there", "ModuleNotFoundError"),
+    "kindless": (
+        PROVIDES.replace("(DecoderComponent)", "(Component)"),
+        "no known kind",
+    ),
+    "nameless": (PROVIDES.replace('    type: Literal["{name}"] = "{name}"\n', ""), "no single name"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_package_is_named_once_and_ends_nothing_else(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, says = BROKEN[name]
+    text = "from videopolicy.components.kinds import Component\n" + text
+    install(monkeypatch, tmp_path, **{f"broken_{name}": text.format(name="mine")}, fine=PROVIDES.format(name="fine"))
+    current_registry.cache_clear()
+    try:
+        listed = vpolicy(tmp_path, "plugins")
+        assert listed.returncode == 0 and "fine" in listed.stdout
+        told = " ".join(listed.stdout.split())
+        assert says in told and told.count(f"Plugin broken_{name} (unknown)") == 1
+        assert current_registry().names("decoder") == ["fine"]
+        other = vpolicy(tmp_path, "env", "list")
+        assert (other.returncode, other.stderr.count(f"Plugin broken_{name} (unknown)")) == (0, 1)
+        wanted = vpolicy(tmp_path, "check", "mine")
+        assert (wanted.returncode, wanted.stderr.count(f"Plugin broken_{name} (unknown)")) == (2, 1)
+    finally:
+        current_registry.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["unmarked", "misnamed", "near", "asking", "text", "none", "ends"])
+def test_a_file_with_such_a_hook_is_told_so(name: str, tmp_path: Path) -> None:
+    text, says = BROKEN[name]
+    (tmp_path / "mine.py").write_text(text.format(name="mine"))
+    with pytest.raises(PluginError) as caught:
+        file_plugin(tmp_path / "mine.py")
+    assert says in str(caught.value) and "mine.py" in str(caught.value)
+
+
+def test_check_takes_a_file_and_a_name_that_is_also_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr("videopolicy.testing.running.run_contract", lambda *call: asked.append(call[:3]) or 0)
+    (tmp_path / "mine.py").write_text(PROVIDES.format(name="mine"))
+    assert vpolicy(tmp_path, "check", "mine.py", "horizon=3").returncode == 0
+    assert vpolicy(tmp_path, "check", "./mine.py", "mine").returncode == 0
+    (tmp_path / "modular").mkdir()
+    (tmp_path / "metaworld").mkdir()
+    assert vpolicy(tmp_path, "check", "metaworld").returncode == 0
+    assert asked == [("decoder", "mine", {"horizon": 3}), ("decoder", "mine", {}), ("benchmark", "metaworld", {})]
+    wrong = vpolicy(tmp_path, "check", "mine.py", "mime")
+    assert wrong.returncode == 2 and "Did you mean 'mine'?" in wrong.stderr
+    assert vpolicy(tmp_path, "check", "other.py").returncode == 2
+    (tmp_path / "elsewhere").mkdir()
+    folder = vpolicy(tmp_path, "check", "elsewhere")
+    assert folder.returncode == 2 and "elsewhere is a folder, not a file." in folder.stderr
+
+
+def test_misspelled_options_of_check_get_near_names(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PROVIDES.format(name="mine"))
+    for what in (("mine.py", "horzon=3"), ("word-text", "widht=3")):
+        result = vpolicy(tmp_path, "check", *what)
+        near = "horizon" if what[0] == "mine.py" else "width"
+        assert result.returncode == 2 and f"Did you mean '{near}'?" in result.stderr

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from videopolicy import ActionSpace, Camera, Spaces, StateSpace
+from videopolicy import ActionSpace, Camera, DeclaredSpaces, Spaces, StateSpace
 from videopolicy.testing import toy_spaces
 
 OURS = toy_spaces(32)
@@ -42,6 +43,10 @@ def test_equal_spaces_and_further_cameras_fit() -> None:
             changed(gripper="positive_opens"),
             "action gripper is 'positive_closes' in the policy and 'positive_opens' in the benchmark",
         ),
+        (
+            changed(high=(2.0, 1.0, 1.0, 1.0)),
+            "action high is [1.0, 1.0, 1.0, 1.0] in the policy and [2.0, 1.0, 1.0, 1.0] in the benchmark",
+        ),
         (changed(rate=20.0), "action rate is 10.0 in the policy and 20.0 in the benchmark"),
         (
             OURS.model_copy(update={"state": None}),
@@ -55,6 +60,28 @@ def test_equal_spaces_and_further_cameras_fit() -> None:
 )
 def test_every_difference_is_one_sentence(other: Spaces, sentence: str) -> None:
     assert OURS.mismatches(other, "the policy", "the benchmark") == [sentence]
+
+
+def test_bounds_in_single_precision_are_the_same() -> None:
+    rounded = tuple(float(np.float32(low * 0.1)) for low in OURS.actions.low)
+    ours = changed(low=tuple(low * 0.1 for low in OURS.actions.low))
+    assert ours.actions.low != rounded and ours.mismatches(changed(low=rounded), "the policy", "the benchmark") == []
+
+
+def test_what_is_known_of_a_dataset_is_compared_part_by_part() -> None:
+    def found(**said: object) -> list[tuple[str, str]]:
+        return OURS.misfits(DeclaredSpaces(**said), "the benchmark", "the data")
+
+    names = tuple(camera.name for camera in OURS.cameras)
+    assert found() == found(cameras=(*names, "top"), actions=OURS.actions, state=OURS.state) == []
+    assert found(cameras=("top", names[0])) == [
+        ("cameras", "the benchmark uses camera 'wrist', the data has top, front")
+    ]
+    both = changed(rate=20.0, gripper="none").actions
+    assert [part for part, _ in found(actions=both)] == ["actions.gripper", "actions.rate"]
+    assert found(state=StateSpace(names=("elbow",)))[0][0] == "state"
+    blind = OURS.model_copy(update={"state": None})
+    assert blind.misfits(DeclaredSpaces(state=OURS.state), "the benchmark", "the data") == []
 
 
 def test_spaces_survive_json_and_refuse_unknown_fields() -> None:

@@ -6,9 +6,9 @@ import io
 import re
 
 import pytest
-from rich.console import Console
 
 from videopolicy.cli.show import renderables, show
+from videopolicy.console.terminal import Terminal
 from videopolicy.errors import VpolicyError
 from videopolicy.report.contents import read_run
 from videopolicy.report.page import write_report
@@ -16,7 +16,7 @@ from videopolicy.results.records import EpisodeLog
 
 
 def printed(run) -> str:
-    console = Console(file=io.StringIO(), width=80, highlight=False)
+    console = Terminal(file=io.StringIO(), width=80)
     for part in renderables(run):
         console.print(part)
     return console.file.getvalue()

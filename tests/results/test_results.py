@@ -92,6 +92,57 @@ def test_a_repeated_episode_counts_once_and_is_named(log):
     assert summarise([episode(0), episode(0, success=False)])["trained"].mean.episodes == 1
 
 
+def test_an_error_is_replaced_by_the_next_try_and_a_failure_never(log):
+    log.append(episode(0))
+    log.append(episode(1, success=False, steps=0, error="the simulator died"))
+    log.append(episode(2, success=False))
+    with log.path.open("a") as file:
+        file.write("no record\n")
+    assert log.finished == {("trained", "push", 0), ("trained", "push", 2)}
+    log.append(episode(1, success=False, steps=0, error="it died again"))
+    assert [record.error for record in log.read()] == [None, None, "it died again"]
+    again = EpisodeLog(log.path)
+    again.append(episode(1))
+    assert again.finished == again.done and len(again.done) == 3
+    lines = again.path.read_text().splitlines()
+    assert [line[:9] for line in lines] == ['{"policy"', '{"policy"', "no record", '{"policy"']
+    assert again.read() == [episode(0), episode(2, success=False), episode(1)]
+    assert summarise(again.read())["trained"].mean.errors == 0
+    # What was finished stays, whatever comes after it.
+    again.append(episode(2, error="the simulator died"))
+    assert [record.key[2] for record in again.read() if record.error is None] == [0, 2, 1]
+
+
+def test_of_several_lines_the_first_finished_one_counts(log):
+    """Such as in two logs that somebody has put one behind the other."""
+    tries = [
+        episode(0, success=False, error="a"),
+        episode(0, success=False, error="b"),
+        episode(0),
+        episode(0, steps=9),
+    ]
+    log.path.parent.mkdir()
+    log.path.write_text("".join(record.model_dump_json() + "\n" for record in tries))
+    assert log.contents().records == [episode(0)]
+    assert log.contents().problems == [f"{log.path}:4: repeats trained push episode 0 of line 3, skipped"]
+    mean = summarise(tries)["trained"].mean
+    assert (mean.episodes, mean.errors, mean.value) == (1, 0, 1.0)
+
+
+def test_a_kill_while_an_error_is_replaced_loses_nothing(log, monkeypatch):
+    log.append(episode(0))
+    log.append(episode(1, error="the simulator died"))
+    before = log.path.read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        log.append(episode(1))
+    assert log.path.read_bytes() == before
+
+
 def test_a_log_that_cannot_be_written_says_which(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"file/episodes\.jsonl") as caught:

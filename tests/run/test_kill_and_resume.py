@@ -96,7 +96,8 @@ def test_another_seed_is_refused_in_the_same_folder(uninterrupted: Any) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, runner_in: Any) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 2), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_says_how_to_go_on(tmp_path: Path, runner_in: Any, number: int, code: int) -> None:
     runner = runner_in(tmp_path / "interrupted")
     process = runner.start()
     deadline = time.monotonic() + 200
@@ -104,7 +105,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, runner_in: Any) -> None:
         assert process.poll() is None and time.monotonic() < deadline, runner.output()
         time.sleep(0.01)
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 2, runner.output()
+        process.send_signal(number)
+    assert process.wait(60) == code, runner.output()
     assert "Run the same command again to go on." in runner.output()
     assert "Traceback" not in runner.output()

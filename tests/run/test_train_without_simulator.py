@@ -111,6 +111,10 @@ def test_it_trains_on_videos_of_all_tasks_and_actions_of_some(vpolicy, tmp_path:
         task: record(tmp_path / f"single_stage/kitchen_drawer/{task}/2024-05-03/demo_gentex_im256_randcams.hdf5", task)
         for task in TASKS
     }
+    with h5py.File(next(tmp_path.glob("**/OpenDrawer/**/*.hdf5")), "a") as file:
+        file["data/demo_0"].attrs["ep_meta"] = json.dumps({"lang": ["open", "the", "drawer"]})
+        file["data/demo_1/actions"][0, 0] = 3.0
+    seen["OpenDrawer"][6, 0] = 3.0
     refused = vpolicy_here(tmp_path, "run", "small.yaml", VPOLICY_HOME=str(tmp_path / "home"))
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "RoboCasa's simulator is not part of this version" in refused.stderr
@@ -126,6 +130,12 @@ def test_it_trains_on_videos_of_all_tasks_and_actions_of_some(vpolicy, tmp_path:
     with (run / "train.csv").open() as handle:
         losses = [float(row["value"]) for row in csv.DictReader(handle) if row["name"].startswith("loss")]
     assert losses and all(map(math.isfinite, losses))  # actions that nobody sees are NaN
+    said = json.loads((run / "provenance.json").read_text())["data_remarks"]
+    assert [remark in done.stderr + done.stdout for remark in said] == [True, True]
+    assert (
+        "1 episodes are not stored as plain text (words joined by blanks)" in said[0] and "'open the drawer'" in said[0]
+    )
+    assert "'x' from -0." in said[1] and "to 3 where -1 to 1 is declared" in said[1]
     stages = {json.loads(path.read_text())["name"]: path.parent for path in tmp_path.glob("home/stages/*/done.json")}
     scale = load_normalizer(stages["action"]).action_scale.numpy()
     low, high = seen["OpenDrawer"].min(0), seen["OpenDrawer"].max(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -110,6 +111,33 @@ def test_without_requirements_it_is_the_cores_own(spec, monkeypatch, tmp_path):
     monkeypatch.delenv("VPOLICY_THING_PYTHON", raising=False)
     own = spec.model_copy(update={"requirements": None})
     assert environments.interpreter(own, tmp_path) == Path(sys.executable)
+
+
+def test_variables_of_a_worker(spec, monkeypatch, tmp_path):
+    for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OTHER"):
+        monkeypatch.setenv(name, "of the shell")
+    found = environments.worker_variables(spec, tmp_path)
+    assert (found["OTHER"], found["OMP_NUM_THREADS"], found["PYTHONPATH"]) == ("of the shell", "1", str(tmp_path))
+    assert "LD_LIBRARY_PATH" not in found
+    monkeypatch.setenv("VPOLICY_SIMULATOR_LD_LIBRARY_PATH", "drivers")
+    monkeypatch.setenv("VPOLICY_SIMULATOR_PYTHONPATH", "more")
+    declared = spec.model_copy(update={"variables": {"PYTHONPATH": "declared", "OMP_NUM_THREADS": "2"}})
+    found = environments.worker_variables(declared, tmp_path)
+    assert (found["LD_LIBRARY_PATH"], found["OMP_NUM_THREADS"]) == ("drivers", "2")
+    assert found["PYTHONPATH"] == os.pathsep.join([str(tmp_path), "declared", "more"])
+
+
+@pytest.mark.parametrize("value", ["glfw", "off", "osmesa"])
+def test_a_way_to_render_that_does_not_work_is_named_last(spec, monkeypatch, value):
+    spec.module.write_text("def check_rendering():\n    raise RuntimeError('no backend works')\n")
+    monkeypatch.setenv("MUJOCO_GL", value)
+    with pytest.raises(SimulationError) as caught:
+        environments.check_rendering(spec, Path(sys.executable))
+    assert f"Unset MUJOCO_GL (it is {value})" in str(caught.value).splitlines()[-1]
+    declared = spec.model_copy(update={"variables": {"MUJOCO_GL": "egl"}})
+    with pytest.raises(SimulationError) as caught:
+        environments.check_rendering(declared, Path(sys.executable))
+    assert "apt-get install libegl1" in str(caught.value).splitlines()[-1]
 
 
 def test_rendering_is_tried_and_refusal_explained(spec, tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import psutil
 import pytest
 
 from videopolicy.errors import SimulationError
+from videopolicy.simulators import sockets
 from videopolicy.simulators import workers as simulation
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
@@ -155,6 +158,73 @@ def test_what_keeps_a_simulator_from_starting_is_said(tmp_path):
     ):
         pool.call(0, "hello")
     assert "VPOLICY_TOY_PYTHON" in caught.value.hint
+
+
+@pytest.fixture
+def far_away(tmp_path, monkeypatch):
+    """A folder for temporary files whose name is too long for a socket's."""
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_long_folder_for_temporary_files_has_no_sockets_in_it(tmp_path, far_away):
+    with pool_of(ToyBenchmark(), 1, tmp_path) as pool:
+        assert pool.call(0, "reset", task="red", episode=0)["initial_state"]
+        assert list(far_away.iterdir()) == []
+        place = pool._folder.ready()
+    assert not place.exists()
+
+
+def test_without_a_place_for_sockets_there_is_one_message(tmp_path, far_away, monkeypatch):
+    monkeypatch.setattr(sockets, "_OTHERS", (str(tmp_path / "nowhere"),))
+    with (
+        pool_of(ToyBenchmark(), 1, tmp_path) as pool,
+        pytest.raises(SimulationError, match=r"no place for the sockets .*is too long; .*nowhere") as caught,
+    ):
+        pool.call(0, "hello")
+    assert "Set TMPDIR to a folder with a short name" in caught.value.hint
+
+
+def test_a_cleaned_folder_for_temporary_files_is_made_again(tmp_path):
+    with pool_of(ToyBenchmark(), 2, tmp_path / "logs") as pool:
+        pool.call(0, "reset", task="red", episode=0)
+        shutil.rmtree(pool._folder.ready())
+        shutil.rmtree(tmp_path / "logs")
+        assert pool.call(0, "step", actions=STILL, frames=[])["steps"] == 5
+        assert pool.call(1, "reset", task="red", episode=0)["initial_state"]
+        pool._workers[0].process.kill()
+        with pytest.raises(SimulationError, match="SIGKILL"):
+            pool.call(0, "step", actions=STILL, frames=[])
+        assert pool.call(0, "reset", task="red", episode=0)["initial_state"]
+
+
+def test_paths_of_the_shell_reach_a_simulator_only_on_purpose(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise ImportError('this numpy is of another Python')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pool_of(ToyBenchmark(), 1, tmp_path) as pool:
+        assert pool.call(0, "hello")["simulator"] == "toy"
+    monkeypatch.setenv("VPOLICY_SIMULATOR_PYTHONPATH", str(tmp_path))
+    with pool_of(ToyBenchmark(), 1, tmp_path) as pool, pytest.raises(SimulationError, match="of another Python"):
+        pool.call(0, "hello")
+
+
+def test_a_simulator_that_does_not_start_says_what_the_shell_has_to_do_with_it(tmp_path, monkeypatch):
+    module = tmp_path / "simulator.py"
+    module.write_text("raise RuntimeError('no rendering backend works')\n")
+    spec = ToyBenchmark().launch().model_copy(update={"module": module})
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
+    with WorkerPool(spec, PYTHON, 1, tmp_path) as pool, pytest.raises(SimulationError) as caught:
+        pool.call(0, "hello")
+    assert caught.value.hint.endswith(
+        "Unset MUJOCO_GL (it is glfw), or set it to egl or osmesa: it chooses how to render."
+    )
+    monkeypatch.delenv("MUJOCO_GL")
+    with WorkerPool(spec, PYTHON, 1, tmp_path) as pool, pytest.raises(SimulationError) as caught:
+        pool.call(0, "hello")
+    assert "set VPOLICY_SIMULATOR_LD_LIBRARY_PATH if the simulator needs it" in caught.value.hint
 
 
 CORE = """

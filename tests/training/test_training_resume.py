@@ -6,61 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from regression import KilledError, Lines, Regression, statistics
 from torch import nn
 
-from videopolicy import Batch, Learner, Observation, VpolicyError, Window
+from videopolicy import Batch, VpolicyError
 from videopolicy.console.progress import Reporter
-from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.recipes.recipe import Normalization, Stage
 from videopolicy.seeds import Order, derived_seed
 from videopolicy.training import lightning_loop as training
 from videopolicy.training.curves import read_curves
 from videopolicy.training.normalization import Normalizer
-
-
-class Regression(Learner):
-    """Learns ``actions = 2 state`` with dropout and input noise, so that every random draw shows in the weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(5)
-        self.network = nn.Sequential(nn.Linear(3, 32), nn.Dropout(0.1), nn.ReLU(), nn.Linear(32, 2))
-        self.frozen = nn.Linear(3, 3).requires_grad_(False)
-
-    @property
-    def window(self) -> Window:
-        return Window(horizon=1)
-
-    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
-        state = batch.observation.state[:, 0]
-        predicted = self.network(state + 0.1 * torch.randn_like(state))
-        return {"action": ((predicted - batch.actions[:, 0]) ** 2).mean()}
-
-
-class Lines:
-    """101 windows: a number that no batch size divides."""
-
-    def __init__(self) -> None:
-        self.state = torch.randn(101, 3, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self) -> int:
-        return len(self.state)
-
-    def batch(self, indices) -> Batch:
-        state = self.state[list(indices)][:, None]
-        mask = torch.ones(len(state), 1, dtype=torch.bool)
-        return Batch(Observation({}, [""] * len(state), state), actions=2 * state[..., :2], action_mask=mask)
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-def statistics() -> Statistics:
-    def unit(size: int) -> FieldStatistics:
-        return FieldStatistics([-1.0] * size, [1.0] * size, [0.0] * size, [1.0] * size)
-
-    return Statistics(unit(2), unit(3))
+from videopolicy.training.optimization import average_with
 
 
 def train(folder: Path, killed_after: int | None = None, **options) -> Regression:
@@ -160,7 +116,7 @@ def test_the_averages_decay_warms_up_as_diffusers_has_it():
     weights = [torch.full((1,), float(step**2)) for step in range(12)]
     learned = nn.Parameter(weights[0].clone())
     theirs = EMAModel([learned], decay=0.9, use_ema_warmup=True, inv_gamma=1, power=0.75, update_after_step=1)
-    average = training._average(decay=0.9, warmup=0.75)
+    average = average_with(decay=0.9, warmup=0.75)
     ours = weights[0].clone()
     for updates, current in enumerate(weights):
         learned.data.copy_(current)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -104,7 +105,7 @@ class Place:
         self.shares = folder / "shares"
         self.shares.mkdir(exist_ok=True)
 
-    def start(self, *command: str) -> subprocess.Popen:
+    def start(self, *command: str, **more: str) -> subprocess.Popen:
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
         variables = {name: value for name, value in os.environ.items() if name not in names}
         variables |= {
@@ -113,6 +114,7 @@ class Place:
             "PYTHONPATH": str(self.folder),
             "SHARES": str(self.shares),
             "CUDA_VISIBLE_DEVICES": "",
+            **more,
         }
         with (self.folder / "output.txt").open("a") as output:
             return subprocess.Popen(
@@ -133,6 +135,12 @@ class Place:
         return torch.cat(
             [value.flatten() for _, value in sorted(load_file(self.stage(name) / "weights.safetensors").items())]
         )
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -190,6 +198,41 @@ def test_lightning_starts_the_second_process_itself_and_a_killed_stage_goes_on(t
     assert len(pieces) == 2 and pieces[0] == "from-000000000"
     assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
     assert torch.allclose(place.weights("second"), two.weights("second"), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_tasks_of_srun_train_together(two, tmp_path):
+    """The variables of ``srun --ntasks 2``, which sets no number of tasks a node, within an allocation of 8."""
+    place = Place(tmp_path / "srun", tmp_path / "srun-home")
+    step = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "train.sh",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_NNODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_NODEID": "0",
+        "MASTER_PORT": str(free_port()),
+    }
+    tasks = [place.start(*RUN, **step, SLURM_PROCID=number, SLURM_LOCALID=number) for number in ("0", "1")]
+    assert [task.wait(500) for task in tasks] == [0, 0], place.output()
+    assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
+    assert place.output().count("evaluate trained: success") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_allocation_and_stray_numbers_keep_lightning_from_nothing(two, tmp_path):
+    """A batch script in an allocation of 8 tasks, numbered 0: one process, which starts the other."""
+    place = Place(tmp_path / "allocation", tmp_path / "allocation-home")
+    allocation = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}
+    process = place.start(*RUN, **allocation, SLURM_NODEID="0", RANK="0", LOCAL_RANK="0", NODE_RANK="1")
+    assert process.wait(500) == 0, place.output()
+    assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
+    assert "2 processes train on processors" in place.output()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import socket
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from vpolicy_worker.wire import ConnectionClosedError, pack, receive, send, unpack
+from vpolicy_worker.wire import ConnectionClosedError, MalformedMessageError, pack, receive, send, unpack
 
 
 def test_messages_survive_a_socket():
@@ -47,6 +48,26 @@ def test_a_lost_connection_is_noticed_in_the_middle_of_a_message():
     ours.close()
     with pytest.raises(ConnectionClosedError):
         receive(theirs)
+
+
+def test_nothing_is_allocated_because_a_length_was_announced():
+    ours, theirs = socket.socketpair()
+    ours.sendall((2**33).to_bytes(8, "big") + b"only a part")
+    ours.close()
+    tracemalloc.start()
+    with pytest.raises(ConnectionClosedError):
+        receive(theirs)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_more_than_was_agreed_is_not_read():
+    ours, theirs = socket.socketpair()
+    send(ours, {"pixels": np.zeros(1000, np.uint8)})
+    with pytest.raises(
+        MalformedMessageError, match=r"a message of 10\d\d bytes was announced, at most 1000 were agreed"
+    ):
+        receive(theirs, 1000)
 
 
 def test_arrays_come_back_as_they_were_packed():

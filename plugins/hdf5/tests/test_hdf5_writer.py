@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -204,3 +205,77 @@ def test_a_damaged_list_of_a_collection_is_made_again_or_named(
         (tmp_path / "data" / "dataset.json").write_text(text)
         with pytest.raises(DataError, match=r"dataset\.json is damaged"):
             HDF5Writer(tmp_path / "data", SPACES).present()
+
+
+def _no_space(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _no_space_in_hdf5(*arguments: object, **options: object) -> None:
+    raise RuntimeError("Can't decrement id ref count (file write failed: errno = 28, error message = 'No space')")
+
+
+@pytest.mark.parametrize("broken", [(Path, "write_bytes", _no_space), (os, "posix_fallocate", _no_space)])
+def test_a_full_disk_is_said_in_the_words_of_everybody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: tuple
+) -> None:
+    writer = HDF5Writer(tmp_path / "data", SPACES)
+    writer.add(episode("close", 0))
+    with monkeypatch.context() as patched:
+        patched.setattr(*broken)
+        with pytest.raises(StorageError, match=r"cannot be written: No space left on device\.") as caught:
+            if broken[1] == "write_bytes":
+                writer.add(episode("close", 1))
+            else:
+                writer.finish({"close": [0]})
+        assert caught.value.hint.startswith("Free some space")
+    assert writer.present() == {"close": {0: True}}
+    assert not list((tmp_path / "data").glob("*.hdf5"))
+    assert writer.finish({"close": [0]}) == tmp_path / "data"
+
+
+def test_a_disk_that_fills_inside_of_hdf5_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = HDF5Writer(tmp_path / "data", SPACES)
+    writer.add(episode("close", 0))
+    with monkeypatch.context() as patched:
+        patched.setattr(h5py.Group, "copy", _no_space_in_hdf5)
+        with pytest.raises(StorageError, match=r"close\.hdf5 cannot be written: No space left on device\."):
+            writer.finish({"close": [0]})
+    assert writer.finish({"close": [0]}) == tmp_path / "data"
+
+
+def test_attempts_are_written_without_hdf5_touching_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, opened = HDF5Writer(tmp_path / "data", SPACES), h5py.File
+    drivers = []
+
+    def spied(*arguments: object, **options: object) -> h5py.File:
+        drivers.append((options.get("driver"), options.get("backing_store")))
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(h5py, "File", spied)
+    writer.add(episode("close", 0))
+    assert drivers == [("core", False)]
+
+
+def test_a_damaged_attempt_and_a_damaged_end_are_named(tmp_path: Path) -> None:
+    writer = HDF5Writer(tmp_path / "data", SPACES)
+    for attempt in range(2):
+        writer.add(episode("close", attempt))
+    (writer.parts / "close" / "notes.hdf5").touch()  # somebody else's
+    assert writer.present() == {"close": {0: True, 1: True}}
+    part = writer.parts / "close" / "000001.hdf5"
+    whole = part.read_bytes()
+    for damage in (whole[:-200], b"", b"text"):
+        part.write_bytes(damage)
+        with pytest.raises(DataError, match=r"000001\.hdf5 cannot be read") as caught:
+            writer.finish({"close": [0, 1]})
+        assert "this attempt is then made anew" in caught.value.hint
+    part.unlink()
+    writer.add(episode("close", 1))
+    writer.finish({"close": [0, 1]})
+    marker = tmp_path / "data" / "dataset.json"
+    for text in ("", "{", "[]", '{"attempts": 3, "chosen": {}}'):
+        marker.write_text(text)
+        for call in (writer.present, lambda: writer.finish({"close": [0, 1]})):
+            with pytest.raises(DataError, match=r"dataset\.json is damaged"):
+                call()

@@ -9,6 +9,7 @@ from typing import Literal
 
 from videopolicy.compare.comparison import compare
 from videopolicy.compare.model import Comparison, Entry
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.recipes.ablation import LoadedAblation, Variant
 from videopolicy.results.intervals import Interval
 from videopolicy.results.records import EpisodeLog
@@ -90,11 +91,15 @@ class Outcome:
 def measured(variants: Sequence[Variant], runs: Path) -> list[Comparison]:
     """Compare the rows that have finished episodes, those of one protocol with each other."""
     groups: dict[str, list[Path]] = {}
+    benchmarks: dict[str, BenchmarkComponent] = {}
     for variant in variants:
         folder = runs / variant.recipe.name
         if EpisodeLog(RunFolder(folder).episodes_file).done:
-            groups.setdefault(digest(protocol_of(variant.recipe.benchmark)), []).append(folder)
-    return [compare(folders, policies=("trained",)) for folders in groups.values()]
+            key = digest(protocol_of(variant.recipe.benchmark))
+            groups.setdefault(key, []).append(folder)
+            benchmarks.setdefault(key, variant.recipe.benchmark)
+    # The file's own benchmark: what a folder names is not run.
+    return [compare(folders, benchmarks[key], policies=("trained",)) for key, folders in groups.items()]
 
 
 def outcome(

@@ -200,5 +200,5 @@ def _row(variant: Variant, runs: Path, keys: tuple[str, ...], pace: float | None
         for task in tasks
         for episode in range(recipe.eval.episodes)
     }
-    missing = len(wanted - EpisodeLog(RunFolder(folder).episodes_file).done)
+    missing = len(wanted - EpisodeLog(RunFolder(folder).episodes_file).finished)
     return RowPlan(variant.row.name, folder, keys, len(wanted), missing, None if pace is None else pace * missing)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from videopolicy.ablate.grid import cells, notes
 from videopolicy.ablate.outcome import Outcome
 from videopolicy.compare import Format
-from videopolicy.compare.formats import deliver, latex_table, markdown_table
+from videopolicy.compare.formats import csv_table, deliver, latex_table, markdown_table, markdown_text
 from videopolicy.compare.model import Comparison
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
+from videopolicy.console.terminal import Terminal
+from videopolicy.console.text import say
 from videopolicy.errors import VpolicyError
 
 
 def write(
-    outcome: Outcome, comparisons: Sequence[Comparison], form: Format, output: Path | None, reporter: Reporter
+    outcome: Outcome,
+    comparisons: Sequence[Comparison],
+    form: Format,
+    output: Path | None,
+    reporter: Reporter,
+    benchmark: BenchmarkComponent | None = None,
 ) -> None:
     """Write the table to the terminal or a file.
 
@@ -29,6 +37,7 @@ def write(
         form: The format. ``html`` is the page of a comparison of the rows, with films.
         output: The file; None for the terminal (``html`` needs a file, by default one beside the runs).
         reporter: Shows progress while films are made.
+        benchmark: Of the rows; by default their run folders are asked for it.
 
     Raises:
         VpolicyError: There is no page, since nothing was run or the rows are under several protocols.
@@ -41,14 +50,12 @@ def write(
         from videopolicy.compare.page.filmed import write_filmed_page
 
         path = output or outcome.rows[0].run.parent / f"{outcome.title.replace(' ', '-')}.html"
-        print(write_filmed_page(comparisons[0], path, reporter))
+        say(write_filmed_page(comparisons[0], path, reporter, benchmark=benchmark))
         return
     if form == "table" and output is None:
-        from rich.console import Console
-
         from videopolicy.ablate.tables import outcome_table
 
-        Console(highlight=False).print(outcome_table(outcome))
+        Terminal().print(outcome_table(outcome))
         return
     deliver(_text(outcome, form), output)
 
@@ -58,26 +65,24 @@ def _text(outcome: Outcome, form: Format) -> str:
     if form == "json":
         return json.dumps(asdict(outcome), indent=2, default=str) + "\n"
     if form == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["row", "run", "metric", "paper", "measured", "ours", "low", "high", "n", "errors", "verdict"])
+        lines: list[Sequence[Any]] = [
+            ["row", "run", "metric", "paper", "measured", "ours", "low", "high", "n", "errors", "verdict"]
+        ]
         for row in outcome.rows:
             low, high = row.interval or ("", "")
             numbers = [_plain(row.paper), outcome.measured, _plain(row.ours), low, high, row.episodes, row.errors]
-            writer.writerow([row.name, row.run, outcome.metric, *numbers, row.verdict])
-        return buffer.getvalue()
+            lines.append([row.name, row.run, outcome.metric, *numbers, row.verdict])
+        return csv_table(lines)
     if form == "table":
-        from rich.console import Console
-
         from videopolicy.ablate.tables import outcome_table
 
         file = io.StringIO()
-        Console(file=file, width=100, highlight=False).print(outcome_table(outcome))
+        Terminal(file=file, width=100).print(outcome_table(outcome))
         return file.getvalue()
     if form == "latex":
         return latex_table(header, rows, caption=outcome.source, notes=notes(outcome))
-    lines = [f"**{outcome.source}**", "", markdown_table(header, rows), "", *(f"- {note}" for note in notes(outcome))]
-    return "\n".join(lines) + "\n"
+    said = [f"- {markdown_text(note)}" for note in notes(outcome)]
+    return "\n".join([f"**{markdown_text(outcome.source)}**", "", markdown_table(header, rows), "", *said]) + "\n"
 
 
 def _plain(value: float | None) -> float | str:

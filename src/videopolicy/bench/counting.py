@@ -45,8 +45,14 @@ def operations(subject: Subject, plan: int = 0) -> dict[str, int]:
     """
     counter = FlopCounterMode(display=False)
     account = Account(lambda: float(counter.get_total_flops()))
-    with _every_operation_visible(), counter, split(subject.policy, account):
-        subject.act_on_device(subject.observation(1, plan))
+    learns = [parameter for parameter in subject.policy.parameters() if parameter.requires_grad]
+    subject.policy.requires_grad_(False)  # the counter follows the gradients of whatever could have some
+    try:
+        with _every_operation_visible(), counter, split(subject.policy, account):
+            subject.act_on_device(subject.observation(1, plan))
+    finally:
+        for parameter in learns:
+            parameter.requires_grad_(True)
     return {part: round(count) for part, count in account.spent.items()}
 
 

@@ -54,7 +54,8 @@ def time_stage(recipe: Recipe, stage: Stage, settings: Settings, reporter: Repor
     """
     learner = build(recipe, stage.target, settings)
     step = _step(recipe, stage, learner, settings)
-    timing = timed(f"train {stage.name}", step, settings.torch_device, reporter, settings.warmup, settings.calls)
+    warmup, calls, seconds = settings.warmup, settings.calls, settings.seconds
+    timing = timed(f"train {stage.name}", step, settings.torch_device, reporter, warmup, calls, seconds=seconds)
     return timing, peak_memory(step, settings.torch_device)
 
 
@@ -68,9 +69,10 @@ def _step(recipe: Recipe, stage: Stage, learner: Learner, settings: Settings) ->
         batch = with_features(batch, learner.eval().frozen_features(batch.observation, rows).half().float())
     if stage.precision == "bf16-true":
         learner.to(torch.bfloat16)
-    chosen = _AUTOCAST.get(stage.precision, "float32") if settings.dtype == "float32" else settings.dtype
+    chosen = _AUTOCAST.get(stage.precision, "tf32") if settings.dtype == "float32" else settings.dtype
     numbers = replace(settings, dtype=chosen)
-    scaler = torch.amp.GradScaler(device.type, enabled=DTYPES[chosen] == torch.float16)
+    # A scale that overflows would skip the optimiser's part of the step.
+    scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=DTYPES[chosen] == torch.float16)
     optimizer = make_optimizer(learner, stage.optimizer)
     learner.train()
 

@@ -129,12 +129,16 @@ def split(policy: Policy, account: Account) -> Iterator[None]:
 
 @contextmanager
 def _replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Hide a method of one instance behind another function."""
+    """Hide a method of one instance, which may have been replaced before, behind another function."""
+    before = module.__dict__.get(name)
     module.__dict__[name] = function
     try:
         yield
     finally:
-        del module.__dict__[name]
+        if before is None:
+            del module.__dict__[name]
+        else:
+            module.__dict__[name] = before
 
 
 def is_part(module: nn.Module) -> bool:

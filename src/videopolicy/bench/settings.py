@@ -11,7 +11,7 @@ import torch
 
 from videopolicy.errors import VpolicyError, did_you_mean, listing
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICES = ("cpu", "cuda")
 
 
@@ -21,11 +21,14 @@ class Settings:
 
     Args:
         device: ``cpu`` or ``cuda``; None takes the accelerator where there is one.
-        dtype: Numbers in which matrix products and convolutions are computed (autocast); weights stay float32.
+        dtype: Numbers in which matrix products and convolutions are computed; weights stay float32. ``tf32`` is what
+            training and evaluation compute with on an accelerator that has it, ``float32`` is exact, the others are
+            autocast.
         compile: Whether ``torch.compile`` is applied to the policy's modules.
         threads: Processor threads; None leaves torch's own number.
         batch_sizes: Rows of a forward pass for which throughput is measured. Latency is always that of one row.
         warmup, calls: Calls that are not timed and calls that are; None adapts both to how long one takes.
+        seconds: What adapting aims at for one figure.
         training: Whether a training step of every stage is measured.
         meta: Count parameters and operations from shapes alone; nothing is allocated and nothing timed.
 
@@ -42,6 +45,7 @@ class Settings:
     calls: int | None = None
     training: bool = True
     meta: bool = False
+    seconds: float = 5.0
 
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, DTYPES)
@@ -66,8 +70,13 @@ class Settings:
     def numbers(self) -> Iterator[None]:
         """Computes in ``dtype`` inside."""
         kind = "cpu" if self.meta else self.torch_device.type
-        with torch.autocast(kind, DTYPES[self.dtype], enabled=self.dtype != "float32"):
+        with tensor_float_32(self.dtype != "float32"), torch.autocast(kind, DTYPES[self.dtype], enabled=self.casts):
             yield
+
+    @property
+    def casts(self) -> bool:
+        """Whether weights and inputs of matrix products and convolutions are cast."""
+        return DTYPES[self.dtype] != torch.float32
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -78,6 +87,19 @@ class Settings:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def tensor_float_32(allowed: bool) -> Iterator[None]:
+    """Inside, whether an accelerator may round the factors of float32 products and convolutions to 10 bits."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def _one_of(what: str, value: str, known: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from videopolicy.bench.settings import Settings
 from videopolicy.console.progress import Reporter
@@ -93,8 +94,9 @@ def _stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[PlannedStage
 def build(recipe: Recipe, target: str, settings: Settings, trained: Trained | None = None) -> Learner:
     """A learner of the recipe on the device: with random weights, as trained, or as shapes alone."""
     with ExitStack() as stack:
-        if settings.meta:
-            stack.enter_context(torch.device("meta"))
+        if settings.torch_device.type != "cpu" and trained is None:
+            # Random weights are drawn where they are needed: an accelerator takes a moment for billions of them.
+            stack.enter_context(settings.torch_device)
         if trained is None:
             stack.enter_context(random_weights())
         learner = build_learner(recipe, target, recipe.seed)
@@ -115,7 +117,11 @@ class Subject:
     def __init__(self, recipe: Recipe, settings: Settings, trained: Trained | None) -> None:
         self.settings = settings
         self.spaces = recipe.benchmark.spaces()
-        self.policy = cast(Policy, build(recipe, "policy", settings, trained)).eval().requires_grad_(False)
+        policy = cast(Policy, build(recipe, "policy", settings, trained)).eval()
+        if trained is None and not settings.meta:
+            _fill(policy)
+        # Autocast remembers the cast of a weight only where the weight could learn; nothing here does.
+        self.policy = policy.requires_grad_(settings.casts)
         normalizer = load_normalizer(trained.stages[-1].folder) if trained else None
         self.normalizer = (normalizer or unit_normalizer(recipe, self.spaces)).to(settings.torch_device)
         self.actor = PolicyActor(self.policy, self.normalizer, self.spaces.actions, settings.torch_device)
@@ -182,6 +188,15 @@ def _frame(like: torch.Tensor, step: int) -> torch.Tensor:
     """The same random bytes ``(B, 3, height, width)`` whenever a step of the environment is asked for."""
     generator = torch.Generator().manual_seed(2**32 + step)
     return torch.randint(0, 256, (len(like), *like.shape[2:]), dtype=like.dtype, generator=generator)
+
+
+@torch.no_grad()
+def _fill(module: nn.Module) -> None:
+    """Give weights that training begins with at zero small random values: behind a zero everything looks the same,
+    and products of zeros take less time than others."""
+    for parameter in module.parameters():
+        if not parameter.any():
+            parameter.normal_(std=0.02)
 
 
 def unit_normalizer(recipe: Recipe, spaces: Spaces) -> Normalizer:

@@ -12,8 +12,6 @@ import torch
 from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import Reporter
 
-SECONDS = 5.0
-"""How long adaptive timing aims to take for one figure."""
 FEWEST, MOST = 5, 100
 """Timed calls, when their number adapts; calls of over ten seconds are timed thrice."""
 SLOW = 10.0
@@ -54,6 +52,7 @@ def timed(
     warmup: int | None = None,
     calls: int | None = None,
     before: Callable[[], object] | None = None,
+    seconds: float = 5.0,
 ) -> Timing:
     """Time a call often enough for a median.
 
@@ -63,9 +62,10 @@ def timed(
         device: Where it works.
         reporter: Shows progress.
         warmup, calls: Numbers of calls; None adapts: warm-up until a call is no longer much faster than the one
-            before it, then about five seconds of calls, between 5 and 100 of them (3 where one takes over ten
+            before it, then about ``seconds`` of calls, between 5 and 100 of them (3 where one takes over ten
             seconds).
         before: Called before every call, untimed.
+        seconds: How long adaptive timing aims to take.
     """
 
     def once() -> float:
@@ -84,7 +84,7 @@ def timed(
             progress.advance()
     if calls is None:
         expected = first[-1] if first else once()
-        calls = 3 if expected > SLOW else int(min(max(SECONDS / expected, FEWEST), MOST))
+        calls = 3 if expected > SLOW else int(min(max(seconds / expected, FEWEST), MOST))
     found = []
     with reporter.activity(name, calls) as progress:
         for _ in range(calls):
@@ -113,9 +113,15 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int:
     return memory.peak_bytes
 
 
-def peak_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product, the best of several: what the device can do."""
-    size = 8192 if device.type == "cuda" else 1024
+def peak_rate(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
+    """Floating-point operations a second of a large matrix product, the best of several: what the device can do.
+
+    Args:
+        device: Where.
+        dtype: Of the factors.
+        size: Of the square factors; None: as large as the kind of device needs.
+    """
+    size = size or (8192 if device.type == "cuda" else 1024)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(8):

@@ -9,6 +9,7 @@ import typer
 
 from videopolicy.cli import scaling
 from videopolicy.compare import Format
+from videopolicy.console.text import say
 
 
 def ablate(
@@ -47,23 +48,24 @@ def ablate(
     loaded = load_ablation(file, base, overrides or [])
     variants = loaded.variants
     store = Store()
-    from rich.console import Console
+    from videopolicy.console.terminal import Terminal
 
     if dry_run:
         from videopolicy.ablate.planning import make_plan
         from videopolicy.ablate.tables import plan_tables
 
         for part in plan_tables(make_plan(variants, runs, store, Reporter(quiet))):
-            Console(highlight=False).print(part)
+            Terminal().print(part)
         for remark in loaded.left_out:
-            print(remark)
+            say(remark)
         return
     failed: dict[str, VpolicyError] = {}
     if not no_run:
         from videopolicy.ablate.running import run_rows
         from videopolicy.executors.choosing import executor_from
-        from videopolicy.training.distributed import rank
+        from videopolicy.training.distributed import ensure_launched, rank
 
+        ensure_launched()
         engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
         failed = run_rows(variants, runs, store, engine, Reporter(quiet or rank() > 0))
         if rank() > 0:  # started by Lightning to share the training
@@ -73,7 +75,8 @@ def ablate(
 
     title = file.stem if base is None else f"{file.stem} on {base.stem}"
     comparison = measured(variants, runs)
-    write(outcome(title, loaded, runs, comparison, base is not None), comparison, form, output, Reporter(quiet))
+    found = outcome(title, loaded, runs, comparison, base is not None)
+    write(found, comparison, form, output, Reporter(quiet), variants[0].recipe.benchmark)
     if failed:
         name, error = next(iter(failed.items()))
         raise VpolicyError(

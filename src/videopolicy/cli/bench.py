@@ -17,7 +17,7 @@ def bench(
         list[str] | None, typer.Argument(help="Values to change, such as policy.decoder.horizon=8.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16 (autocast).")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, tf32, or bfloat16 and float16 (autocast).")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     threads: Annotated[int | None, typer.Option(help="Processor threads.", show_default="torch's own")] = None,
     batch_sizes: Annotated[str, typer.Option(help="Rows of a forward pass, for throughput.")] = "1,4,16",
@@ -41,7 +41,6 @@ def bench(
 
     loaded = load_recipe(recipe, overrides or [])
     varied = None if vary is None else parse_variation(vary)
-    from rich.console import Console
     from rich.text import Text
 
     from videopolicy.bench import Settings, sweep
@@ -49,6 +48,7 @@ def bench(
     from videopolicy.bench.settings import parse_sizes
     from videopolicy.bench.tables import bench_tables, sweep_tables
     from videopolicy.console.progress import Reporter
+    from videopolicy.console.terminal import Terminal
 
     sizes = parse_sizes(batch_sizes)
     settings = Settings(device, dtype, compiled, threads, sizes, warmup, calls, not no_training, meta)
@@ -60,7 +60,7 @@ def bench(
     else:
         result = sweep(recipe, overrides or [], *varied, settings, reporter, run)
         parts = sweep_tables(result)
-    console = Console(highlight=False)
+    console = Terminal()
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))
     if json_file is not None:

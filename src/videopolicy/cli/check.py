@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from videopolicy.console.text import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from videopolicy.components.registry import Registry
 
 
 def check(
     what: Annotated[
-        str, typer.Argument(help="A recipe or ablation file, or the name of a component.", show_default=False)
+        str,
+        typer.Argument(help="A recipe or ablation, a Python file, or the name of a component.", show_default=False),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="For a recipe, values to change; for a component, its options.")
+        list[str] | None,
+        typer.Argument(
+            help="For a recipe, values to change; for a component, its options; for a Python file, also names of the "
+            "components to check."
+        ),
     ] = None,
 ) -> None:
-    """Check a recipe or an ablation without running it, or run the conformance tests on an installed component."""
-    if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
-        _check_recipe(Path(what), overrides or [])
+    """Check a recipe or an ablation without running it, or run the conformance tests on components."""
+    from videopolicy.paths import expanded, kind_of
+
+    path = expanded(what)
+    if path.suffix == ".py":
+        _check_file(path, overrides or [])
+    elif path.suffix in (".yaml", ".yml") or (not _is_component(what) and (path.is_file() or kind_of(path))):
+        _check_recipe(path, overrides or [])
     else:
-        _check_component(what, overrides or [])
+        _check_components(what, overrides or [])
+
+
+def _is_component(name: str) -> bool:
+    """Whether a component has this name: a file or folder that is called like it, such as its own, is not meant."""
+    from videopolicy.components.registry import current_registry
+
+    return any(entry.component.name() == name for entry in current_registry().entries())
 
 
 def _check_recipe(path: Path, overrides: list[str]) -> None:
@@ -35,40 +59,57 @@ def _check_recipe(path: Path, overrides: list[str]) -> None:
     window = recipe.policy.window()
     stages = ", ".join(f"{stage.name} ({stage.target}, {stage.steps} steps)" for stage in recipe.train)
     tasks = recipe.benchmark.tasks()
-    print(f"{path} is valid.")
-    print(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
-    print(f"  data       {recipe.data.type if recipe.data else 'none: the weights come with their scaling'}")
+    say(f"{path} is valid.")
+    say(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
+    say(f"  data       {recipe.data.type if recipe.data else 'none: the weights come with their scaling'}")
     parts = [part.type for part in recipe.components() if part not in (recipe.benchmark, recipe.data)]
-    print(f"  policy     {' + '.join(parts)}")
-    print(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
-    print(f"  train      {stages}")
+    say(f"  policy     {' + '.join(parts)}")
+    say(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
+    say(f"  train      {stages}")
 
 
 def _check_ablation(path: Path, overrides: list[str]) -> None:
     """All rows of an ablation; ``base=RECIPE`` among the overrides puts them on another recipe."""
+    from videopolicy.paths import expanded
     from videopolicy.recipes.ablation import load_ablation
 
-    bases = [text.removeprefix("base=") for text in overrides if text.startswith("base=")]
+    bases = [expanded(text.removeprefix("base=")) for text in overrides if text.startswith("base=")]
     rest = [text for text in overrides if not text.startswith("base=")]
-    loaded = load_ablation(path, Path(bases[-1]) if bases else None, rest)
+    loaded = load_ablation(path, bases[-1] if bases else None, rest)
     ablation, variants = loaded.ablation, loaded.variants
     recipe = bases[-1] if bases else ablation.base or "recipes of their own"
-    print(f"{path} is valid: {len(variants)} rows on {recipe} ({ablation.source}).")
+    say(f"{path} is valid: {len(variants)} rows on {recipe} ({ablation.source}).")
     for variant in variants:
         stages = ", ".join(f"{stage.name} ({stage.steps} steps)" for stage in variant.recipe.train)
         number = None if bases else variant.row.published  # measured with the paper's own recipe
-        print(f"  {variant.row.name}: {stages}" + (f"; {ablation.metric} {number.value:g} published" if number else ""))
+        say(f"  {variant.row.name}: {stages}" + (f"; {ablation.metric} {number.value:g} published" if number else ""))
     for remark in loaded.left_out:
-        print(f"  {remark}")
+        say(f"  {remark}")
 
 
-def _check_component(name: str, options: list[str]) -> None:
-    import yaml
+def _check_file(path: Path, words: list[str]) -> None:
+    """The components that a Python file provides, or those of them that are named."""
+    from videopolicy.components.plugins import file_plugin
+    from videopolicy.components.registry import current_registry
+    from videopolicy.errors import PluginError, did_you_mean, listing
 
+    plugin = file_plugin(path)
+    registry = current_registry().extended([plugin])
+    found = {component.name(): component.kind for component in plugin.components}
+    names = [word for word in words if "=" not in word]
+    for name in names:
+        if name not in found:
+            raise PluginError(
+                f"{path} has no component named '{name}'.{did_you_mean(name, found)}", f"It has {listing(found)}."
+            )
+    options = [word for word in words if "=" in word]
+    _run_contracts([(found[name], name) for name in names or found], options, registry)
+
+
+def _check_components(name: str, options: list[str]) -> None:
     from videopolicy.components.kinds import KINDS
     from videopolicy.components.registry import current_registry
     from videopolicy.errors import PluginError, did_you_mean, listing
-    from videopolicy.recipes.source import Source, override
 
     registry = current_registry()
     kinds = [kind for kind in KINDS if name in registry.names(kind)]
@@ -79,13 +120,23 @@ def _check_component(name: str, options: list[str]) -> None:
             f"Installed: {listing(known)}.",
             "Give a recipe file or one of these names.",
         )
+    _run_contracts([(kind, name) for kind in kinds], options, registry)
+
+
+def _run_contracts(components: Sequence[tuple[str, str]], options: list[str], registry: Registry) -> None:
+    """Check components, given by kind and name, each against its contract."""
+    import yaml
+
+    from videopolicy.recipes.source import Source, override
+
     source = Source({})
     for text in options:
         override(source, text)
     from videopolicy.testing import run_contract
 
-    for kind in kinds:
-        print(f"{kind} '{name}' {yaml.safe_dump(source.data, default_flow_style=True).strip()}")
-        code = run_contract(kind, name, source.data)
-        if code:
-            raise typer.Exit(code)
+    worst = 0
+    for kind, name in components:
+        say(f"{kind} '{name}' {yaml.safe_dump(source.data, default_flow_style=True).strip()}")
+        worst = worst or run_contract(kind, name, source.data, registry)
+    if worst:
+        raise typer.Exit(worst)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from videopolicy.compare import Format
+from videopolicy.console.text import say
 
 if TYPE_CHECKING:
     from videopolicy.compare.model import Comparison
@@ -39,6 +40,7 @@ def compare(
     films: Annotated[
         bool, typer.Option("--films/--no-films", help="html: film episodes of all methods side by side.")
     ] = True,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the Python files that a run's recipe names.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare the runs on a benchmark, with published numbers beside them."""
@@ -57,7 +59,7 @@ def compare(
     # reading them.
     gc.disable()
     try:
-        comparison = compute(chosen, benchmark, policies, protocol, like)
+        comparison = compute(chosen, benchmark, policies, protocol, like, trust)
     finally:
         gc.freeze()
         gc.enable()
@@ -65,14 +67,13 @@ def compare(
         from videopolicy.compare.page.filmed import write_filmed_page
         from videopolicy.console.progress import Reporter
 
-        print(write_filmed_page(comparison, output or Path("comparison.html"), Reporter(quiet), films))
+        say(write_filmed_page(comparison, output or Path("comparison.html"), Reporter(quiet), films, trust))
         return
     if form == "table" and output is None:
-        from rich.console import Console
-
         from videopolicy.compare.tables import comparison_tables
+        from videopolicy.console.terminal import Terminal
 
-        console = Console(highlight=False)
+        console = Terminal()
         console.print(comparison_tables(comparison, by, console))
         return
     text = _text(comparison, form, by)
@@ -94,10 +95,9 @@ def _text(comparison: Comparison, form: Format, by: Literal["task", "tier"]) -> 
         return formats.json_text(comparison)
     import io
 
-    from rich.console import Console
-
     from videopolicy.compare.tables import comparison_tables
+    from videopolicy.console.terminal import Terminal
 
-    console = Console(file=io.StringIO(), width=100, highlight=False)
+    console = Terminal(file=io.StringIO(), width=100)
     console.print(comparison_tables(comparison, by, console))
     return console.file.getvalue()  # type: ignore[attr-defined]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
+from videopolicy.console.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from videopolicy.console.progress import Reporter
     from videopolicy.contracts.dataset import Dataset
 
-app = typer.Typer(no_args_is_help=True)
+app = Verbs(no_args_is_help=True)
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and results only.")]
 
 
@@ -44,7 +46,7 @@ def collect(
     dataset, facts = prepare_data(loaded, Store(), Reporter(quiet))
     assert facts is not None  # of demonstrations
     splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
-    print(f"{sum(facts.episodes.values())} episodes ({splits}) in {Store().folder('datasets', facts.key)}")
+    say(f"{sum(facts.episodes.values())} episodes ({splits}) in {Store().folder('datasets', facts.key)}")
 
 
 @app.command()
@@ -59,10 +61,11 @@ def info(
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset holds. Every frame is read, so damage is found."""
-    from rich.console import Console
     from rich.table import Table
 
     from videopolicy.console.progress import Reporter
+    from videopolicy.console.terminal import Terminal
+    from videopolicy.data.remarks import remarks_on
 
     reporter = Reporter(quiet)
     dataset = _open(path, type_, options or [], reporter, verify)
@@ -73,7 +76,7 @@ def info(
     for split, instruction, lengths in _episodes(dataset, reporter):
         counts = (len(lengths), sum(lengths), min(lengths), max(lengths))
         table.add_row(split, instruction, *(str(count) for count in counts))
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(f"cameras      {', '.join(f'{c.name} {c.height}x{c.width}' for c in spaces.cameras)}")
     console.print(
         f"actions      {', '.join(spaces.actions.names)} ({spaces.actions.control}, {spaces.actions.rate:g} Hz)"
@@ -84,15 +87,19 @@ def info(
         + (", and all is what it was when it was recorded or first opened" if verify else "")
     )
     console.print(table)
+    for remark in remarks_on(dataset):
+        say(f"note: {remark}")
 
 
 def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify: bool) -> Dataset:
     from videopolicy.data.preparation import open_existing
     from videopolicy.errors import DataError, PluginError, listing
+    from videopolicy.paths import input_paths
     from videopolicy.storage.store import Store
 
     if not path.exists():
         raise DataError(f"{path} does not exist.", "Name the folder or file of a dataset.")
+    input_paths(path)
     fitting = _fitting(path, name, options)
     opened: list[Dataset] = []
     refused: dict[str, DataError] = {}

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
+from videopolicy.console.text import say
 
 if TYPE_CHECKING:
     from videopolicy.components.kinds import BenchmarkComponent
 
-app = typer.Typer(no_args_is_help=True)
+app = Verbs(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of a benchmark.", show_default=False)]
 
 
@@ -21,10 +23,10 @@ def list_environments() -> None:
     """List the benchmarks and the environments that their simulators run in."""
     import os
 
-    from rich.console import Console
     from rich.table import Table
 
     from videopolicy.components.registry import current_registry
+    from videopolicy.console.terminal import Terminal
     from videopolicy.errors import SimulationError
     from videopolicy.simulators.environments import environment_folder, is_ready, override_variable
 
@@ -44,7 +46,7 @@ def list_environments() -> None:
             table.add_row(name, f"given by {override_variable(spec)}", given)
         else:
             table.add_row(name, "needs none", "the interpreter that runs vpolicy")
-    Console().print(table)
+    Terminal().print(table)
 
 
 @app.command()
@@ -54,7 +56,7 @@ def create(name: Name) -> None:
     from videopolicy.simulators.environments import interpreter
 
     spec = _benchmark(name).launch()
-    print(f"The simulator of '{name}' runs with {interpreter(spec, say=print)}")
+    say(f"The simulator of '{name}' runs with {interpreter(spec, say=say)}")
 
 
 @app.command()
@@ -69,21 +71,21 @@ def check(name: Name) -> None:
 
     benchmark = _benchmark(name)
     spec = benchmark.launch()
-    python = interpreter(spec, say=print)
-    print(f"interpreter  {python}")
-    print(f"rendering    {check_rendering(spec, python)}")
+    python = interpreter(spec, say=say)
+    say(f"interpreter  {python}")
+    say(f"rendering    {check_rendering(spec, python)}")
     task = benchmark.tasks()[0]
     spaces = benchmark.spaces()
     with temporary_folder() as logs, WorkerPool(spec, python, 1, logs, spaces) as pool:
         hello = pool.call(0, "hello")
-        print("versions     " + ", ".join(f"{package} {version}" for package, version in hello["versions"].items()))
-        print("spaces       as declared: " + ", ".join(f"{c.name} {c.height}x{c.width}" for c in spaces.cameras))
+        say("versions     " + ", ".join(f"{package} {version}" for package, version in hello["versions"].items()))
+        say("spaces       as declared: " + ", ".join(f"{c.name} {c.height}x{c.width}" for c in spaces.cameras))
         begun = pool.call(0, "reset", task=task.name, episode=0)
         images = begun["observation"]["images"]
         brightness = ", ".join(f"{camera} {image.mean():.0f}" for camera, image in images.items())
-        print(f"reset        {task.name}, mean brightness {brightness}")
+        say(f"reset        {task.name}, mean brightness {brightness}")
         actions = np.zeros((5, spaces.actions.dim), np.float32)
-        print(f"step         {pool.call(0, 'step', actions=actions, frames=[5])['steps']} steps of doing nothing")
+        say(f"step         {pool.call(0, 'step', actions=actions, frames=[5])['steps']} steps of doing nothing")
 
 
 def _benchmark(name: str) -> BenchmarkComponent:

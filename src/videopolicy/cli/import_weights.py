@@ -39,11 +39,12 @@ def import_weights(
     # These need torch: everything that can be refused without it has been.
     from videopolicy.importing import folder as folders
     from videopolicy.importing.reading import read_checkpoint
+    from videopolicy.importing.tensors import converted
 
     folders.ensure_unoccupied(output, force)
     reporter.line(f"read {checkpoint}")
     read = read_checkpoint(checkpoint, trust)
-    imported = importer.convert(read)
+    imported = converted(importer, read)
     folders.ensure_complete(imported, str(checkpoint))
     if loaded is not None:
         folders.ensure_same_policy(imported, loaded, str(checkpoint))
@@ -61,6 +62,7 @@ def _importer(name: str, options: list[str], registry: Registry) -> ImporterComp
 
     from videopolicy.components.kinds import ImporterComponent
     from videopolicy.errors import RecipeError
+    from videopolicy.recipes.explaining import explained
     from videopolicy.recipes.source import Source, override
 
     cls = registry.get("importer", name)
@@ -70,9 +72,9 @@ def _importer(name: str, options: list[str], registry: Registry) -> ImporterComp
     try:
         importer = cls.model_validate(source.data, context={"registry": registry})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        problems = "; ".join(explained(error, source, registry, cls))
         raise RecipeError(
-            f"These options do not fit importer '{name}': {problems}.", "Correct them; write them as name=value."
+            f"These options do not fit importer '{name}': {problems}", "Correct them; write them as name=value."
         ) from None
     assert isinstance(importer, ImporterComponent)
     return importer
@@ -102,13 +104,13 @@ def _scaling(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> t
 
 def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from videopolicy.console.terminal import Terminal
     from videopolicy.errors import listing
 
-    console = Console(highlight=False)
+    console = Terminal()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.add_column("part", overflow="fold")
     for column in ("tensors", "parameters"):
@@ -120,6 +122,7 @@ def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None) -> None:
     remarks = [f"dropped {len(names)}: {reason} ({listing(names, 1)})" for reason, names in facts["dropped"].items()]
     if facts["inert"]:
         remarks.append(f"not run: {listing(facts['inert'], 4)}")
+    remarks += facts["remarks"]
     if recipe is not None:
         remarks.append(f"names, shapes and options: those of recipe {recipe}")
     else:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
+import codecs
 import sys
-
-import typer
+from contextlib import suppress
 
 from videopolicy.cli import (
     ablate,
@@ -23,12 +22,16 @@ from videopolicy.cli import (
     store,
 )
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.machine_errors import hint_for
+from videopolicy.cli.verbs import Verbs
+from videopolicy.components.registry import troubles
+from videopolicy.console.text import clean, forgiving_streams, say
 from videopolicy.console.threads import wait_briefly
 from videopolicy.errors import VpolicyError
 
 wait_briefly()  # before torch is imported
 
-app = typer.Typer(
+app = Verbs(
     help="Video models as robot policies: train, evaluate and compare them from one recipe.",
     no_args_is_help=True,
     add_completion=False,
@@ -52,20 +55,43 @@ app.add_typer(store.app, name="store", help="List, verify and prune what runs ha
 
 def main() -> None:
     """Entry point of the ``vpolicy`` command."""
+    told = ""
     try:
-        app()
+        with forgiving_streams():
+            app()
     except VpolicyError as error:
+        told = error.message
         _say(error.message, error.hint)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        hint = hint_for(error)
+        if hint is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        _say(f"The disk cannot be written: {error.strerror}{where}.", "Make room and run the same command again.")
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror}.", hint)
         sys.exit(2)
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8" or codecs.lookup(error.encoding) != codecs.lookup(sys.getfilesystemencoding()):
+            raise
+        _say(
+            f"The surroundings' encoding, {error.encoding}, has no {clean(error.object[error.start : error.end])!r}, "
+            f"which is in the name {error.object!r}.",
+            "Set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8.",
+        )
+        sys.exit(2)
+    finally:
+        _name_broken_plugins(told)
+
+
+def _name_broken_plugins(told: str) -> None:
+    """Say once which packages are of no use, whatever was asked for: what they provide may be missed."""
+    if sys.argv[1:2] == ["plugins"]:  # which lists them
+        return
+    for trouble in troubles():
+        if trouble not in told:
+            _say(trouble, "")
 
 
 def _say(message: str, hint: str) -> None:
-    print(f"vpolicy: {message}", file=sys.stderr)
-    if hint:
-        print(hint, file=sys.stderr)
+    with suppress(OSError):  # the terminal may have gone
+        say(f"vpolicy: {message}\n{hint}".rstrip(), error=True)

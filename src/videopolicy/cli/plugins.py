@@ -5,10 +5,10 @@ from __future__ import annotations
 
 def plugins() -> None:
     """List the installed components, and plugins that could not be loaded."""
-    from rich.console import Console
     from rich.table import Table
 
     from videopolicy.components.registry import current_registry
+    from videopolicy.console.terminal import Terminal
 
     registry = current_registry()
     table = Table(box=None, pad_edge=False)
@@ -19,10 +19,8 @@ def plugins() -> None:
         table.add_row(
             entry.component.kind, entry.component.name(), entry.plugin.distribution, summary[0] if summary else ""
         )
-    console = Console()
+    console = Terminal()
     console.print(table)
     for plugin in registry.plugins:
-        if plugin.error is not None:
-            console.print(
-                f"Plugin {plugin.name} ({plugin.distribution}) could not be loaded: {plugin.error!r}", markup=False
-            )
+        if plugin.trouble:
+            console.print(plugin.trouble)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from videopolicy.console.text import say
+
 
 def quality(
     run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.", show_default=False)],
@@ -17,18 +19,25 @@ def quality(
     fvd_weights: Annotated[
         Path | None, typer.Option(help="I3D network, i3d_torchscript.pt: FVD too.", show_default=False)
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Run the code in the I3D network's file.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run the code in the I3D network's file and the Python files that the recipe names."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare a run's predicted videos with real ones on held-out episodes: PSNR, SSIM, LPIPS, FVD."""
     from videopolicy.errors import DataError, VpolicyError
     from videopolicy.recipes.recipe import load_recipe
+    from videopolicy.storage.files import ensure_no_link_out
     from videopolicy.storage.run_folder import RunFolder
     from videopolicy.storage.store import Store
 
     folder = RunFolder(run)
     folder.ensure_exists()
-    recipe, store = load_recipe(folder.recipe_file), Store()
+    ensure_no_link_out(run)
+    recipe, store = load_recipe(folder.recipe_file, trust=trust), Store()
     # These need torch: everything that can be refused without it has been.
     from videopolicy.bench.subject import trained_stages
     from videopolicy.console.progress import Reporter
@@ -56,4 +65,4 @@ def quality(
             f"Nothing was measured of {recipe.name}: its policy predicts no video, or no episode was held out.",
             "Hold some episodes out with data.validation=0.1, and run it again.",
         )
-    typer.echo(f"{recipe.name}: {described(found)}")
+    say(f"{recipe.name}: {described(found)}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from videopolicy.cli import scaling
+from videopolicy.console.text import say
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
     if dry_run:
         import yaml
 
-        print(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, width=100), end="")
+        say(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, width=100), end="")
         return
     from videopolicy.cli.show import show
     from videopolicy.console.progress import Reporter
@@ -45,4 +46,4 @@ def run(
     engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)
     folder = run_recipe(loaded, runs, Reporter(quiet or rank() > 0), executor=engine)
     if not quiet and rank() == 0:
-        show(folder)
+        show(folder, trust=True)  # its files have just been run

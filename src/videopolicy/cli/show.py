@@ -21,15 +21,18 @@ _LONG_NAME = 24
 """Names of rows up to here are never cut, so that published columns stay narrow instead."""
 
 
-def show(run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")]) -> None:
+def show(
+    run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")],
+    trust: Annotated[bool, typer.Option("--trust", help="Run the Python files that its recipe names.")] = False,
+) -> None:
     """Show success by task, training, published numbers, and what is missing."""
-    from rich.console import Console
     from rich.text import Text
 
+    from videopolicy.console.terminal import Terminal
     from videopolicy.report.contents import read_run
 
-    console = Console(highlight=False)
-    for part in renderables(read_run(run)):
+    console = Terminal()
+    for part in renderables(read_run(run, trust=trust)):
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
@@ -45,6 +48,8 @@ def renderables(run: RunContents) -> list[RenderableType]:
         found.append(Text("Success in %, [95 % interval], episodes.", "dim"))
     if run.stage_names:
         found += ["", _stages(run)]
+        stages = [stage for stage in map(run.stage, run.stage_names) if stage is not None]
+        found += [Text(f"{stage.name}: {remark}", "dim") for stage in stages for remark in stage.remarks]
     published = run.benchmark.published() if run.benchmark else ()
     for table in published_tables(of_this_benchmark(published)):
         found += ["", Text("Published, not measured here:"), _published(table)]
@@ -106,7 +111,7 @@ def _rate(rate: Rate) -> str:
 
     if rate.value is None:
         return "no episodes"
-    return f"{percent(rate.value)} \\[{span(rate.interval)}] {rate.episodes}"
+    return f"{percent(rate.value)} [{span(rate.interval)}] {rate.episodes}"
 
 
 def _stages(run: RunContents) -> Table:

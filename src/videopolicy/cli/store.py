@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.verbs import Verbs
+from videopolicy.console.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from videopolicy.storage.inventory import Artifact, Run
     from videopolicy.storage.store import Store
 
-app = typer.Typer(no_args_is_help=True)
+app = Verbs(no_args_is_help=True)
 Runs = Annotated[
     list[Path] | None, typer.Option("--runs", help="Folder of run folders; may be repeated.", show_default="runs")
 ]
@@ -27,13 +29,12 @@ Runs = Annotated[
 @interruptible
 def list_artifacts(runs: Runs = None) -> None:
     """List what is kept: what it is, how large, how old, and which runs need it."""
-    from rich.console import Console
-
+    from videopolicy.console.terminal import Terminal
     from videopolicy.storage.inventory import others
     from videopolicy.storage.leftovers import leftovers
 
     store, _, found = _look(runs)
-    console = Console(highlight=False)
+    console = Terminal()
     if found:
         console.print(_table(found))
     for left in leftovers(store, 1.0):
@@ -62,11 +63,11 @@ def verify(
         for artifact in finished:
             if wrong := list(problems(artifact)):
                 damaged.append(artifact)
-                print(f"{artifact.name}: {'; '.join(wrong)}")
+                say(f"{artifact.name}: {'; '.join(wrong)}")
             sound += verifiable(artifact) and not wrong
             progress.advance()
     unknown = len(finished) - sound - len(damaged)
-    print(f"undamaged: {sound}" + (f"; for {unknown} no hashes were recorded" if unknown else ""))
+    say(f"undamaged: {sound}" + (f"; for {unknown} no hashes were recorded" if unknown else ""))
     if damaged:
         users = listing({user for artifact in damaged for user in artifact.users})
         raise StorageError(
@@ -86,8 +87,7 @@ def prune(
     """Remove what no run needs, after showing it: a run needs what it is made of while its folder is there."""
     import sys
 
-    from rich.console import Console
-
+    from videopolicy.console.terminal import Terminal
     from videopolicy.errors import StorageError
     from videopolicy.storage import inventory
     from videopolicy.storage.leftovers import leftovers
@@ -99,7 +99,7 @@ def prune(
             "Restore that file; or remove it, or move its folder away, if that run is no longer wanted.",
         )
     going, left_over = inventory.unneeded(found, days), leftovers(store, days)
-    console = Console(highlight=False)
+    console = Terminal()
     places = ", ".join(sorted({str(run.folder.parent) for run in known}))
     console.print(f"known runs: {len(known)}{f', in {places}' if places else ''}", soft_wrap=True)
     if not going and not left_over:

@@ -27,6 +27,7 @@ def compare(
     policies: Sequence[str] = DEFAULT_POLICIES,
     protocol: str | None = None,
     like: str | None = None,
+    trust: bool = False,
 ) -> Comparison:
     """Compare runs on one benchmark.
 
@@ -37,6 +38,7 @@ def compare(
         policies: Which policies of every run.
         protocol: Beginning of the fingerprint of the table's protocol; by default that of most runs.
         like: Name or folder of the run whose protocol and tasks are the table's.
+        trust: Whether the Python files that the runs' recipes name may be run, where a benchmark is in one.
 
     Returns:
         The comparison; without a run on the benchmark, its published numbers alone.
@@ -51,7 +53,7 @@ def compare(
     component = benchmark if isinstance(benchmark, BenchmarkComponent) else None
     if component is None and not here:
         component = _installed(name)
-    selection = select(here, policies, protocol, like, component)
+    selection = select(here, policies, protocol, like, component, trust)
     component = selection.component
     tasks = {task.name: task for task in component.tasks()} if component else {}
     names = selection.tasks or tuple(tasks)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from tabulate import tabulate
 
 from videopolicy.compare.grid import By, sections
 from videopolicy.compare.model import Comparison, Entry
+from videopolicy.console.text import clean, say
 from videopolicy.results.records import Rate
-from videopolicy.storage.files import storage_errors
+from videopolicy.storage.files import write_text
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -30,50 +32,69 @@ _LINES_ABOVE_ROWS = 4
 """Of tabulate's ``latex_booktabs``: begin, rule, header, rule."""
 
 
+_FORMULA = re.compile(r"[\t\r]|\s*[=+\-@]")
+"""What a spreadsheet takes for the beginning of a formula; see OWASP, "CSV Injection"."""
+
+_MARKDOWN = re.compile(
+    r"[\\`|*~]|<(?=[A-Za-z/!?])"  # code, cells, emphasis, HTML
+    r"|(?<=\])[(\[:]|(?<=!)\["  # links and pictures
+    r"|&(?=#|\w+;)"  # characters by number or name
+    r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore inside a word is itself
+)
+
+
 def deliver(text: str, output: Path | None) -> None:
     """Write a text to a file, or to the terminal where there is none.
+
+    A file is replaced as a whole, and so is a link; only devices and pipes are written as they are.
 
     Raises:
         StorageError: The file cannot be written.
     """
     if output is None:
-        print(text, end="")
-        return
-    with storage_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+        say(text, end="")
+    elif output.is_fifo() or output.is_char_device() or output.is_relative_to("/dev"):
+        output.write_text(clean(text), encoding="utf-8")
+    else:
+        write_text(output, clean(text))
 
 
 def markdown(comparison: Comparison, by: By) -> str:
     """Tables with their notes, warnings last."""
     lines: list[str] = []
     for section in sections(comparison, by):
-        lines += [f"### {section.title}", "", markdown_table(section.header, section.rows), ""]
-        lines += [*(f"- {note}" for note in section.notes), ""] if section.notes else []
-    lines += [f"> {warning}" for warning in comparison.warnings]
+        lines += [f"### {markdown_text(section.title)}", "", markdown_table(section.header, section.rows), ""]
+        lines += [*(f"- {markdown_text(note)}" for note in section.notes), ""] if section.notes else []
+    lines += [f"> {markdown_text(warning)}" for warning in comparison.warnings]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A pipe table; the first column is aligned left."""
-    escaped = [[_escaped(cell) for cell in row] for row in (header, *rows)]
+    escaped = [[markdown_text(cell) for cell in row] for row in (header, *rows)]
     return _tabulated("pipe", *escaped)
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+def markdown_text(text: str) -> str:
+    """A text on one line of Markdown that shows as it is: no HTML, link, code or cell of a table begins in it."""
+    return _MARKDOWN.sub(r"\\\g<0>", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def latex(comparison: Comparison, by: By) -> str:
     """Tables for the packages booktabs and graphicx."""
     found = [latex_table(s.header, s.rows, s.title, s.notes) for s in sections(comparison, by)]
-    comments = "".join(f"% {warning}\n" for warning in comparison.warnings)
+    comments = "".join(f"% {_one_line(warning)}\n" for warning in comparison.warnings)
     return "% needs \\usepackage{booktabs,graphicx}\n" + comments + "\n".join(found)
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, notes: Sequence[str] = ()) -> str:
     """A floating table with rules of booktabs, shrunk where it is wider than the text; the caption has the notes."""
-    tabular = _tabulated("latex_booktabs", header, *rows).replace("\N{NO-BREAK SPACE}", "~").splitlines()
+    cells = ([_one_line(cell) for cell in row] for row in (header, *rows))
+    tabular = _tabulated("latex_booktabs", *cells).replace("\N{NO-BREAK SPACE}", "~").splitlines()
     above = [number for number, row in enumerate(rows) if row[0] == "mean"]
     for number in reversed(above):
         tabular.insert(_LINES_ABOVE_ROWS + number, r"\midrule")
@@ -95,26 +116,46 @@ def _tabulated(form: str, header: Sequence[str], *rows: Sequence[str]) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_ESCAPES.get(c, c) for c in text).replace("\N{NO-BREAK SPACE}", "~")
+    return "".join(_ESCAPES.get(c, c) for c in _one_line(text)).replace("\N{NO-BREAK SPACE}", "~")
 
 
 def csv_text(comparison: Comparison) -> str:
     """One line for every rate of every method, measured or published."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
+    rows: list[Sequence[Any]] = [
         ["method", "policy", "metric", "group", "value", "low", "high", "successes", "episodes", "errors", "source"]
-    )
+    ]
     for entry in comparison.entries:
         for rate in (*entry.tasks, *entry.tiers, entry.mean):
-            writer.writerow(_line(entry, rate))
+            rows.append(_line(entry, rate))
         for name, (value, interval) in entry.scores.items():
             numbers = [value, *interval, "", entry.mean.episodes, entry.mean.errors]
-            writer.writerow([entry.name, entry.policy, name, "mean", *numbers, "measured"])
+            rows.append([entry.name, entry.policy, name, "mean", *numbers, "measured"])
     for number in comparison.published:
         numbers = [number.value, "", "", "", number.episodes or "", ""]
-        writer.writerow([number.method, "", number.metric, number.group, *numbers, number.source])
+        rows.append([number.method, "", number.metric, number.group, *numbers, number.source])
+    return csv_table(rows)
+
+
+def csv_table(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV. Numbers stay numbers; a text that a spreadsheet would compute gets an apostrophe in front."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([_inert(cell) for cell in row] for row in rows)
     return buffer.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    if not isinstance(cell, str | Path):
+        return cell
+    text = str(cell)
+    return f"'{clean(text)}" if _FORMULA.match(text) and not _is_number(text) else clean(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(entry: Entry, rate: Rate) -> list[Any]:

@@ -152,19 +152,11 @@ def _without(section: Any, names: Sequence[str]) -> Any:
     return {k: v for k, v in section.items() if k not in names} if isinstance(section, dict) else section
 
 
-def benchmark_component(run: MeasuredRun) -> tuple[BenchmarkComponent | None, str]:
+def benchmark_component(run: MeasuredRun, trust: bool) -> tuple[BenchmarkComponent | None, str]:
     """The benchmark as a run's recipe configures it, or None and why it cannot be had here."""
-    from pydantic import ValidationError
+    from videopolicy.recipes.trust import recorded_benchmark
 
-    from videopolicy.components.plugins import file_plugin
-    from videopolicy.components.registry import current_registry
-
-    section, files = run.recipe.get("benchmark"), run.recipe.get("plugins") or []
     try:
-        registry = current_registry().extended([file_plugin(Path(file)) for file in files])
-        component = registry.get("benchmark", run.benchmark)
-        return component.model_validate(section, context={"registry": registry}), ""  # type: ignore[return-value]
+        return recorded_benchmark(run.recipe, RunFolder(run.path).recipe_file, trust), ""
     except VpolicyError as error:
-        return None, error.message
-    except ValidationError as error:
-        return None, f"{error.error_count()} of its options are unknown here"
+        return None, f"{error.message} {error.hint}".strip()

@@ -83,6 +83,7 @@ def select(
     protocol: str | None = None,
     like: str | None = None,
     component: BenchmarkComponent | None = None,
+    trust: bool = False,
 ) -> Selection:
     """Choose the table's protocol and tasks, and what can stand in it.
 
@@ -95,6 +96,7 @@ def select(
         protocol: Beginning of the fingerprint of the table's protocol.
         like: Name or folder of the run whose protocol and tasks are the table's.
         component: The benchmark, where it is at hand already.
+        trust: Whether Python files that recipes name may be run where it is not.
 
     Raises:
         VpolicyError: There is no such protocol or run.
@@ -125,7 +127,7 @@ def select(
     if more := frozenset().union(*(candidate.tasks for candidate in kept)) - tasks:
         warnings.append(f"Only tasks that every run has are compared; left out: {listing(more)}.")
     if component is None:
-        component, reason = _component(kept, tasks)
+        component, reason = _component(kept, tasks, trust)
         if component is None:
             warnings.append(f"Tiers and published numbers are left out: {reason}")
     order = [task.name for task in component.tasks()] if component else []
@@ -221,7 +223,7 @@ def _fields(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _component(kept: Sequence[Candidate], tasks: frozenset[str]) -> tuple[BenchmarkComponent | None, str]:
+def _component(kept: Sequence[Candidate], tasks: frozenset[str], trust: bool) -> tuple[BenchmarkComponent | None, str]:
     """The benchmark of the first run that configures just the table's tasks, or at least all of them."""
     tried: dict[str, BenchmarkComponent | None] = {}
     reason = "no run says its benchmark"
@@ -231,7 +233,7 @@ def _component(kept: Sequence[Candidate], tasks: frozenset[str]) -> tuple[Benchm
         key = digest([recipe.get("benchmark"), recipe.get("plugins")])
         if key in tried:
             continue
-        tried[key], problem = benchmark_component(candidate.run)
+        tried[key], problem = benchmark_component(candidate.run, trust)
         component = tried[key]
         if component is None:
             reason = problem

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from videopolicy.compare.grid import By, Section, left_out_tables, sections
 from videopolicy.compare.model import Comparison
+from videopolicy.console.terminal import Terminal
 
 _CELL = 16
 """Columns that a rate with its interval takes, with what parts it from the next."""
@@ -16,7 +17,7 @@ _LONG_NAME = 32
 """Names of rows up to this length are not broken."""
 
 
-def comparison_tables(comparison: Comparison, by: By, console: Console) -> RenderableType:
+def comparison_tables(comparison: Comparison, by: By, console: Terminal) -> RenderableType:
     """All tables one below the other; methods that do not fit beside each other continue below.
 
     Args:

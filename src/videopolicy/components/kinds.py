@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
+from videopolicy.components.building import checked_build
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
-from videopolicy.spaces import Spaces
+from videopolicy.paths import input_paths
+from videopolicy.spaces import DeclaredSpaces, Spaces
 from videopolicy.types import FeatureLayout, Window
 
 if TYPE_CHECKING:
@@ -45,8 +47,17 @@ class Component(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    _paths = field_validator("*")(input_paths)
+
     kind: ClassVar[str] = ""
     type: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        for name in ("build", "open"):
+            if name in cls.__dict__:
+                setattr(cls, name, checked_build(cls.__dict__[name]))
 
     @classmethod
     def name(cls) -> str:
@@ -192,6 +203,11 @@ class DatasetComponent(Component):
     def demonstrations(self) -> DemonstrationRequest | None:
         """What a benchmark must collect before this dataset can be opened; None when it exists already."""
         return None
+
+    def declared(self) -> DeclaredSpaces:
+        """What the options say of cameras, actions and state; a recipe in which it does not fit the benchmark is
+        wrong, which is found without the data."""
+        return DeclaredSpaces()
 
     def build(self, folder: Path | None) -> Dataset:
         """Open the dataset.

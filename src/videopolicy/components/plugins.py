@@ -5,6 +5,7 @@ A plugin that fails to import is kept with its exception, so that asking for one
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import sys
@@ -22,6 +23,7 @@ from videopolicy.components import hookspecs
 from videopolicy.components.kinds import Component
 from videopolicy.components.sources import code_hash, package_code, with_neighbours
 from videopolicy.errors import PluginError
+from videopolicy.paths import ensure_regular
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Plugin:
         name: The entry point's name, or the file's path.
         distribution: Name and version of the installed package, or ``file``.
         components: What it provides.
-        error: Why it could not be loaded, if it could not.
+        error: What is wrong with it, if anything is; most often, why it could not be loaded.
         source_hash: Hash of a single file's text; empty for installed packages.
         module: What was imported, of an installed package.
         installed: What that was installed from, if that is known.
@@ -41,10 +43,20 @@ class Plugin:
     name: str
     distribution: str
     components: list[type[Component]] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
     source_hash: str = ""
     module: ModuleType | None = None
     installed: Distribution | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, in a sentence; empty where nothing is."""
+        if self.error is None:
+            return ""
+        ours = isinstance(self.error, PluginError)
+        reason = " ".join(str(self.error).split()) if ours else f"{self.error!r}."
+        state = "cannot be used as a whole" if self.components else "could not be loaded"
+        return f"Plugin {self.name} ({self.distribution}) {state}: {reason}"
 
     @cached_property
     def code(self) -> str:
@@ -61,34 +73,57 @@ class Plugin:
 
 
 _CORE = "videopolicy"
+_HOOK = "vpolicy_components"
 
 
-def _components(manager: pluggy.PluginManager, module: Any) -> list[type[Component]]:
-    caller = manager.subset_hook_caller(
-        "vpolicy_components",
-        remove_plugins=[plugin for plugin in manager.get_plugins() if plugin is not module],
-    )
-    return [component for components in caller() for component in components]
+def _components(module: Any, name: str) -> list[type[Component]]:
+    """What a module's hook returns; nothing where it has none.
 
-
-def _manager() -> pluggy.PluginManager:
+    Raises:
+        PluginError: What is to be the hook is not marked, not called as it must be, or returns something else.
+    """
     manager = pluggy.PluginManager(hookspecs.ENTRY_POINT_GROUP)
     manager.add_hookspecs(hookspecs)
-    return manager
+    _ensure_named(module, name)
+    manager.register(module, name)
+    found = [component for components in manager.hook.vpolicy_components() for component in components]
+    for one in found:
+        if not (isinstance(one, type) and issubclass(one, Component)):
+            raise PluginError(f"{_HOOK} in {name} returns {one!r}, which is no component class.", "Return classes.")
+    return found
+
+
+def _ensure_named(module: Any, name: str) -> None:
+    """Check that no function was meant to be the hook and is none: nothing would say why its components are missing.
+
+    Raises:
+        PluginError: One is marked under another name, or has the name or nearly that and no mark.
+    """
+    for written, value in vars(module).items() if hasattr(module, "__dict__") else ():
+        marked = hasattr(value, f"{hookspecs.ENTRY_POINT_GROUP}_impl")
+        if marked and written != _HOOK:
+            raise PluginError(f"{name} marks {written} with @hookimpl, and there is no such hook.", f"Call it {_HOOK}.")
+        if not marked and callable(value) and difflib.get_close_matches(written, [_HOOK], cutoff=0.85):
+            put = "Put @videopolicy.hookimpl above it" + ("." if written == _HOOK else f", and call it {_HOOK}.")
+            raise PluginError(f"{name} defines {written} without @hookimpl, so it is never asked.", put)
 
 
 def installed_plugins() -> list[Plugin]:
     """Load every installed plugin, the core's own included, in order of name."""
-    manager, found = _manager(), []
+    found = []
     for point in sorted(entry_points(group=hookspecs.ENTRY_POINT_GROUP), key=lambda p: p.name):
-        distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-        plugin = Plugin(point.name, distribution, installed=point.dist)
+        plugin = Plugin(point.name, "unknown")
         try:
+            if point.dist:
+                plugin.distribution, plugin.installed = f"{point.dist.name} {point.dist.version}", point.dist
             loaded = point.load()
             plugin.module = sys.modules[point.module]
-            manager.register(loaded, point.name)
-            plugin.components = _components(manager, loaded)
-        except Exception as error:  # kept, and explained when one of its names is asked for
+            plugin.components = _components(loaded, point.name)
+            if not plugin.components:
+                raise PluginError(
+                    f"{point.value} provides no component.", f"Implement {_HOOK}() in it, marked with @hookimpl."
+                )
+        except (Exception, SystemExit) as error:  # kept, and explained when one of its names is asked for
             plugin.error = error
         found.append(plugin)
     return found
@@ -103,15 +138,21 @@ def file_plugin(path: Path) -> Plugin:
         PluginError: The file is missing, cannot be imported, or provides nothing.
     """
     path = path.resolve()
+    give = "Name a Python file, relative to the recipe's folder."
+    ensure_regular(path, PluginError, give)
     if not path.is_file():
-        raise PluginError(f"The plugin file {path} does not exist.", "Give a path relative to the recipe's folder.")
+        raise PluginError(f"The plugin file {path} does not exist.", give)
     text = path.read_bytes()
     # Edited, it is another module: what is hashed is what runs.
     name = f"vpolicy_file_{path.stem}_{hashlib.sha256(str(path).encode() + text).hexdigest()[:8]}"
     module = sys.modules.get(name) or _import_file(name, path)
-    manager = _manager()
-    manager.register(module, name)
-    components = _components(manager, module) or [
+    try:
+        from_hook = _components(module, path.name)
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{_HOOK} of {path} fails: {error!r}", "Correct the file.") from error
+    components = from_hook or [
         value
         for value in vars(module).values()
         if isinstance(value, type)
@@ -146,7 +187,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(f"The plugin file {path} cannot be imported: {error!r}", "Correct the file.") from error
     return module

@@ -29,33 +29,50 @@ class Registry:
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self.plugins: list[Plugin] = []
         self._entries: dict[tuple[str, str], RegisteredComponent] = {}
+        self._shared: dict[tuple[str, str], PluginError] = {}
         for plugin in plugins:
             self.add(plugin)
 
-    def add(self, plugin: Plugin) -> None:
-        """Register everything that a plugin provides; adding the same plugin again changes nothing."""
-        if any(known.name == plugin.name for known in self.plugins):
+    def add(self, plugin: Plugin, strict: bool = True) -> None:
+        """Register everything that a plugin provides; adding the same plugin again changes nothing.
+
+        Args:
+            plugin: The plugin. Another package may have called its own alike: both are registered.
+            strict: Whether what is wrong with it is raised. It is kept as its ``error`` otherwise, so that others go
+                on, and a name that two plugins provide can be had from neither.
+        """
+        if any((known.name, known.distribution) == (plugin.name, plugin.distribution) for known in self.plugins):
             return
         for component in plugin.components:
-            if component.kind not in KINDS:
-                raise PluginError(
-                    f"{component.__qualname__} from {plugin.name} is of no known kind.",
-                    f"Subclass one of {', '.join(kind.__name__ for kind in KINDS.values())}.",
-                )
-            key = (component.kind, component.name())
-            if key in self._entries and self._entries[key].component is not component:
-                other = self._entries[key].plugin
-                raise PluginError(
-                    f"Two plugins provide a {key[0]} named '{key[1]}': {other.name} ({other.distribution}) "
-                    f"and {plugin.name} ({plugin.distribution}).",
-                    "Uninstall one of them, or rename your component.",
-                )
-            self._entries[key] = RegisteredComponent(component, plugin)
+            try:
+                self._enter(component, plugin)
+            except PluginError as error:
+                if strict:
+                    raise
+                plugin.error = error
         self.plugins.append(plugin)
+
+    def _enter(self, component: type[Component], plugin: Plugin) -> None:
+        if component.kind not in KINDS:
+            raise PluginError(
+                f"{component.__qualname__} from {plugin.name} is of no known kind.",
+                f"Subclass one of {', '.join(kind.__name__ for kind in KINDS.values())}.",
+            )
+        key = (component.kind, component.name())
+        known = self._entries.setdefault(key, RegisteredComponent(component, plugin))
+        if known.component is not component:
+            other = known.plugin
+            self._shared[key] = PluginError(
+                f"Two plugins provide a {key[0]} named '{key[1]}': {other.name} ({other.distribution}) "
+                f"and {plugin.name} ({plugin.distribution}).",
+                "Uninstall one of them, or rename your component.",
+            )
+            raise self._shared[key]
 
     def extended(self, plugins: Iterable[Plugin]) -> Registry:
         """A copy with more plugins in it."""
-        copy = Registry(self.plugins)
+        copy = Registry()
+        copy.plugins, copy._entries, copy._shared = list(self.plugins), dict(self._entries), dict(self._shared)
         for plugin in plugins:
             copy.add(plugin)
         return copy
@@ -69,6 +86,8 @@ class Registry:
         """
         kinds = [kind, *(other for other in KINDS if other != kind and issubclass(KINDS[other], KINDS[kind]))]
         for one in kinds:
+            if (one, name) in self._shared:
+                raise self._shared[one, name]
             if (one, name) in self._entries:
                 return self._entries[one, name].component
         known = sorted({known for one in kinds for known in self.names(one)})
@@ -78,7 +97,7 @@ class Registry:
             message += f" ('{name}' is of kind {elsewhere[0]}.)"
         broken = [plugin for plugin in self.plugins if plugin.error]
         for plugin in broken:
-            message += f" Plugin {plugin.name} ({plugin.distribution}) could not be loaded: {plugin.error!r}."
+            message += f" {plugin.trouble}"
         raise PluginError(message, "Run `vpolicy plugins` to see what is installed.")
 
     def names(self, kind: str) -> list[str]:
@@ -88,7 +107,17 @@ class Registry:
         return [self._entries[key] for key in sorted(self._entries)]
 
 
+def troubles() -> list[str]:
+    """What is wrong with installed plugins, a sentence each; nothing where nobody has asked for one in this process."""
+    if not current_registry.cache_info().currsize:
+        return []
+    return [plugin.trouble for plugin in current_registry().plugins if plugin.trouble]
+
+
 @lru_cache(maxsize=1)
 def current_registry() -> Registry:
     """The installed plugins, loaded on first use."""
-    return Registry(installed_plugins())
+    registry = Registry()
+    for plugin in installed_plugins():
+        registry.add(plugin, strict=False)
+    return registry

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from videopolicy.console.terminal import Terminal
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -57,9 +59,9 @@ class Reporter:
         console: For tests; standard error by default, so that results can be piped.
     """
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(self, quiet: bool = False, console: Terminal | None = None) -> None:
         self.quiet = quiet
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Terminal(stderr=True)
 
     @contextmanager
     def activity(self, name: str, total: int, done: int = 0) -> Iterator[Activity]:
@@ -69,12 +71,12 @@ class Reporter:
             yield activity
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
             activity._bar = bar, bar.add_task(name, total=total, completed=done, text="")
@@ -83,11 +85,13 @@ class Reporter:
     def line(self, text: str) -> None:
         """Print one line."""
         if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
     """Such as ``8 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    if not math.isfinite(seconds):
+        return "?"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
+from videopolicy.contracts.checked import Check, described, ensure_kind, ensure_tensor, wrong
 from videopolicy.contracts.learner import Learner
 from videopolicy.types import Batch, FeatureLayout, Observation, RowGenerator
 
@@ -43,12 +44,81 @@ class Clip:
     mask: Tensor | None = None
 
 
+def _ensure_denoised(
+    part: VideoBackbone,
+    found: Any,
+    noisy: Tensor,
+    level: Tensor,
+    condition: Any,
+    taps: Sequence[str] = (),
+    predict: bool = True,
+    **_: Any,
+) -> object:
+    ensure_kind(part, "denoise", found, Denoised)
+    if predict:
+        ensure_tensor(part, "denoise", found.prediction, noisy.shape, "as `noisy`", noisy, "`prediction`")
+    if not isinstance(found.taps, dict) or not set(taps) <= set(found.taps):
+        got = f"the taps {sorted(found.taps)}" if isinstance(found.taps, dict) else f"as `taps` {described(found.taps)}"
+        wrong(part, "denoise", got, f"a dictionary of {sorted(taps)}")
+    specs = part.tap_specs if taps else {}
+    for name in taps:
+        axes = dict(specs[name].axes)
+        shape = (len(noisy), None, axes["frames"], specs[name].dim, axes["height"], axes["width"])
+        what = "rows, views, frames, channels, height, width"
+        ensure_tensor(part, "denoise", found.taps[name], shape, what, noisy, f"tap '{name}'")
+    if found.step_embedding is not None:
+        embedded = (len(noisy), None)
+        ensure_tensor(part, "denoise", found.step_embedding, embedded, "rows, width", noisy, "`step_embedding`")
+    return found
+
+
+def _ensure_latents(part: VideoBackbone, found: Any, frames: Tensor, *_: Any, **__: Any) -> object:
+    # How many frames there are is for a model's own calls to say: some encode the first one alone.
+    shape = (len(frames), *[None] * len(part.latent_shape))
+    ensure_tensor(part, "encode", found, shape, f"rows and latents such as {part.latent_shape}", frames)
+    return found
+
+
+def _ensure_frames(part: VideoBackbone, found: Any, latents: Tensor, *_: Any, **__: Any) -> object:
+    shape = (len(latents), None, None, 3, None, None)
+    ensure_tensor(part, "decode", found, shape, "rows, views, frames, colours, height, width", latents)
+    return found
+
+
+def _ensure_clip(part: VideoBackbone, found: Any, batch: Batch, *_: Any, **__: Any) -> object:
+    ensure_kind(part, "training_clip", found, Clip)
+    shape = (len(batch), *part.latent_shape)
+    ensure_tensor(part, "training_clip", found.latents, shape, "rows and `latent_shape`", field="`latents`")
+    return found
+
+
+def _ensure_error(part: VideoBackbone, found: Any, prediction: Tensor, *_: Any, **__: Any) -> object:
+    ensure_tensor(part, "error", found, (), "one scalar", prediction)
+    return found
+
+
+def _ensure_embedded(part: VideoBackbone, found: Any, level: Tensor, *_: Any, **__: Any) -> object:
+    if found is not None:
+        ensure_tensor(part, "embed_level", found, (len(level), None), "levels, width", level)
+    return found
+
+
 class VideoBackbone(Learner):
     """A video denoiser over clips of V views.
 
     What is denoised belongs to the model: views may be clips of their own, or frames of one clip with further
     frames between them. Frames and feature maps always come by view.
     """
+
+    _checks: ClassVar[Mapping[str, Check]] = {
+        **Learner._checks,
+        "denoise": _ensure_denoised,
+        "encode": _ensure_latents,
+        "decode": _ensure_frames,
+        "training_clip": _ensure_clip,
+        "error": _ensure_error,
+        "embed_level": _ensure_embedded,
+    }
 
     @property
     @abstractmethod

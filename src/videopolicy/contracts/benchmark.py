@@ -40,7 +40,8 @@ class WorkerSpec(BaseModel):
         module: Python file that defines the simulator.
         simulator: Name of the class in it, a ``vpolicy_worker.Simulator``.
         config: Keyword arguments of that class; plain data.
-        variables: Environment variables of the worker.
+        variables: Environment variables of the worker. ``PYTHONPATH`` and ``LD_LIBRARY_PATH`` of the shell do not reach
+            it, other variables do.
         timeout: Seconds that one call may take before the worker counts as hung.
         start_timeout: Seconds that starting may take.
     """

@@ -80,6 +80,11 @@ class Dataset(ABC):
     def splits(self) -> dict[str, int]:
         """Number of episodes of every split; ``train`` is always there."""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was guessed or changed when the data were read, one sentence each: it is said and recorded."""
+        return ()
+
     @abstractmethod
     def fingerprint(self, actions: bool = True) -> str:
         """Hash of the recorded content and of how it is cut into windows.

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from videopolicy.contracts.checked import Check, Part, ensure_decoder_loss, ensure_tensor
 from videopolicy.contracts.extractor import FeatureStream
 from videopolicy.types import RowGenerator
 
 
-class ActionDecoder(nn.Module, ABC):
+def _ensure_chunks(part: Any, found: Any, stream: FeatureStream, generator: RowGenerator) -> object:
+    horizon, actions = part._origin.actions if part._origin and part._origin.actions else (None, None)
+    like = next(part.parameters(), None)
+    ensure_tensor(part, "sample", found, (len(generator), horizon, actions), "rows, horizon, actions", like)
+    return found
+
+
+class ActionDecoder(Part, nn.Module, ABC):
     """Owns its sampling of levels and its denoising loop."""
+
+    _checks: ClassVar[Mapping[str, Check]] = {"loss": ensure_decoder_loss, "sample": _ensure_chunks}
 
     @abstractmethod
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:

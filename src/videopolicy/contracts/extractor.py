@@ -3,22 +3,73 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from videopolicy.contracts.checked import (
+    Check,
+    Part,
+    described,
+    ensure_frozen_features,
+    ensure_kind,
+    ensure_tensor,
+    wrong,
+)
 from videopolicy.types import Batch, Branch, FeatureLayout, Observation, RowGenerator, Window
 
 
-class FeatureStream(ABC):
+def _ensure_branches(part: FeatureStream, found: Any, method: str) -> None:
+    if not isinstance(found, list | tuple) or not found:
+        got = "no branch" if isinstance(found, list | tuple) else described(found)
+        wrong(part, method, got, "a list of at least one videopolicy.Branch")
+    rows, layout = len(part.observation), part.layout
+    like = next(iter(part.observation.images.values()), None)
+    for branch in found:
+        ensure_kind(part, method, branch, Branch)
+        for name in ("weight", "last_weight"):
+            weight = getattr(branch, name)
+            if not isinstance(weight, int | float) and (name == "weight" or weight is not None):
+                wrong(part, method, f"a branch whose {name} is {described(weight)}", "a number")
+        shape = (rows, layout.tokens, layout.dim)
+        ensure_tensor(part, method, branch.tokens, shape, f"rows, {layout}", like, "`tokens`")
+        if layout.step_embedding:
+            embedded = (rows, layout.step_embedding)
+            ensure_tensor(part, method, branch.step_embedding, embedded, "rows, width", like, "`step_embedding`")
+
+
+def _ensure_at(part: FeatureStream, found: Any, *_: Any, **__: Any) -> object:
+    _ensure_branches(part, found, "at")
+    return found
+
+
+def _ensure_descent(part: FeatureStream, found: Any, *_: Any, **__: Any) -> Iterator[Any]:
+    for step in found:
+        if not isinstance(step, tuple) or len(step) != 3:
+            wrong(part, "descend", described(step), "triples of the level, the next level and branches")
+        _ensure_branches(part, step[2], "descend")
+        yield step
+
+
+def _ensure_stream(part: FeatureExtractor, found: Any, *_: Any, **__: Any) -> object:
+    ensure_kind(part, "stream", found, FeatureStream)
+    if found.layout != part.layout:
+        wrong(part, "stream", f"features of {found.layout}", f"{part.layout}, as its `layout` says")
+    found._origin = part._origin
+    return found
+
+
+class FeatureStream(Part, ABC):
     """Features of one batch of observations.
 
     Args:
         observation: What the features are of; decoders read the instructions and the state from it.
         layout: How the tokens unfold.
     """
+
+    _checks: ClassVar[Mapping[str, Check]] = {"at": _ensure_at, "descend": _ensure_descent}
 
     def __init__(self, observation: Observation, layout: FeatureLayout) -> None:
         self.observation = observation
@@ -62,8 +113,10 @@ class StaticStream(FeatureStream):
             yield level, following, self.branches
 
 
-class FeatureExtractor(nn.Module, ABC):
+class FeatureExtractor(Part, nn.Module, ABC):
     """Turns observations into a stream of features."""
+
+    _checks: ClassVar[Mapping[str, Check]] = {"stream": _ensure_stream, "frozen_features": ensure_frozen_features}
 
     @property
     @abstractmethod

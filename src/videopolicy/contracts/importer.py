@@ -24,19 +24,23 @@ class Checkpoint:
         content: As stored; usually nested mappings with tensors on the CPU, mapped from the file where possible.
         inert: Classes and functions that the file names and that were neither imported nor run. Objects of them
             are empty in ``content``.
+        remarks: What was changed or skipped of the state dicts that were asked for, one sentence each.
     """
 
     path: Path
     content: Any
     inert: tuple[str, ...] = ()
+    remarks: list[str] = field(default_factory=list, compare=False)
 
     def tensors(self, *keys: str) -> dict[str, Tensor]:
         """The tensors, by name, of the mapping that lies under these keys one inside the other.
 
+        They are dense, and their names are the model's own: see `videopolicy.contracts.state_dicts`.
+
         Raises:
-            WeightsError: There is no such mapping, or it holds no tensors.
+            WeightsError: There is no such mapping, it holds no tensors, or some that no weights can be.
         """
-        from torch import Tensor
+        from videopolicy.contracts.state_dicts import read_state
 
         node, where = self.content, str(self.path)
         for key in keys:
@@ -46,17 +50,14 @@ class Checkpoint:
                     "Name a checkpoint of the method that this importer reads.",
                 )
             node, where = node[key], f"{where}: {key}"
-        found = (
-            {name: value.detach() for name, value in node.items() if isinstance(value, Tensor)}
-            if (isinstance(node, Mapping))
-            else {}
-        )
-        if not found:
+        state = read_state(node, where) if isinstance(node, Mapping) else None
+        if state is None or not state.tensors:
             raise WeightsError(
                 f"{where} holds no weights; its entries are {_entries(node)}.",
                 "Name a file with a state dict: names and tensors.",
             )
-        return found
+        self.remarks.extend(remark for remark in state.remarks if remark not in self.remarks)
+        return state.tensors
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from videopolicy.contracts.checked import Check, Part, ensure_frozen_features, ensure_losses
 from videopolicy.types import Batch, Window
 
 
-class Learner(nn.Module, ABC):
+class Learner(Part, nn.Module, ABC):
     """A module that says what data it needs and how wrong it is.
 
     A stage of training optimises one learner: a whole policy, or a part of it such as its video model.
     """
+
+    _checks: ClassVar[Mapping[str, Check]] = {"loss": ensure_losses, "frozen_features": ensure_frozen_features}
 
     @property
     @abstractmethod

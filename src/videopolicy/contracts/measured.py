@@ -19,3 +19,15 @@ class MeasuredParts(Protocol):
 
     measured_parts: ClassVar[Mapping[str, MeasuredPart]]
     """Part by name of the method."""
+
+
+@runtime_checkable
+class GraphMethods(Protocol):
+    """A module that says which of its methods can be captured as a CUDA graph.
+
+    They are functions of tensors of fixed shapes, compute on one device and never wait for it. Video models' `denoise`
+    is known, and so are modules whose ``forward`` is called; this is for methods that are called by other names.
+    """
+
+    graph_methods: ClassVar[tuple[str, ...]]
+    """Names of the methods."""

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from videopolicy.contracts.checked import Check, ensure_tensor
 from videopolicy.contracts.learner import Learner
 from videopolicy.types import Observation, RowGenerator
 
 
+def _ensure_chunks(part: Any, found: Any, observation: Observation, *_: Any, **__: Any) -> object:
+    horizon, actions = part._origin.actions if part._origin and part._origin.actions else (part.window.horizon, None)
+    like = next(iter(observation.images.values()), None)
+    ensure_tensor(part, "act", found, (len(observation), horizon, actions), "rows, horizon, actions", like)
+    return found
+
+
 class Policy(Learner):
     """Chooses actions. Chunk execution, normalisation and recording are wrappers around this, not features of it."""
+
+    _checks: ClassVar[Mapping[str, Check]] = {**Learner._checks, "act": _ensure_chunks}
 
     @abstractmethod
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:

@@ -81,14 +81,14 @@ def collect(
             plans[name].known.update(attempts)
     total = request.episodes_per_task * len(plans)
     done = sum(len(plan.chosen()) for plan in plans.values())
-    steps = 0
+    steps, longest = 0, max(plan.task.max_steps for plan in plans.values())
     if done < total:
+        spec, count = benchmark.launch(), min(workers, total - done)
         with (
-            WorkerPool(benchmark.launch(), python, min(workers, total - done), log_folder, benchmark.spaces()) as pool,
+            WorkerPool(spec, python, count, log_folder, benchmark.spaces(), longest) as pool,
             reporter.activity("collect demonstrations", total, done) as progress,
         ):
-            pool.start()
-            pool.call(0, "hello")  # whatever keeps the simulator from starting is an error, not a failed attempt
+            pool.ensure_started()  # whatever keeps the simulator from starting is an error, not a failed attempt
             for plan, attempt, answer in _attempts(pool, plans, request.action_noise):
                 episode = _episode(plan.task, attempt, answer)
                 writer.add(episode)
@@ -141,11 +141,16 @@ class _Plan:
 def _attempts(
     pool: WorkerPool, plans: dict[str, _Plan], noise: float
 ) -> Iterator[tuple[_Plan, int, dict[str, Any] | None]]:
-    """Keep all workers busy; yield (plan, attempt, answer), the answer None where workers died on the attempt."""
+    """Keep all workers busy; yield (plan, attempt, answer), the answer None where workers died on the attempt.
+
+    That is the attempt's fault once another one has been answered afterwards. Until then the machine may be to blame,
+    and where it is, the attempt stays untried: it must not become a failed one for good.
+    """
     running: dict[int, tuple[_Plan, int]] = {}
     last: dict[int, str] = {}
     tries: defaultdict[tuple[str, int], int] = defaultdict(int)
     errors = 0
+    died: list[tuple[_Plan, int]] = []
     while True:
         for index in range(len(pool)):
             if index not in running and (plan := _choose(plans, last.get(index))) is not None:
@@ -156,19 +161,23 @@ def _attempts(
                 tries[plan.task.name, attempt] += 1
                 pool.send(index, "demonstrate", task=plan.task.name, attempt=attempt, action_noise=noise)
         if not running:
+            yield from ((plan, attempt, None) for plan, attempt in died)
             return
         for index, answer in pool.wait():
             plan, attempt = running.pop(index)
             plan.running.remove(attempt)
             if not isinstance(answer, SimulationError):
                 errors = 0
+                yield from ((plan, attempt, None) for plan, attempt in died)
+                died = []
                 yield plan, attempt, answer
                 continue
             errors += 1
             if errors >= ERRORS_IN_A_ROW:
                 raise answer
             if tries[plan.task.name, attempt] >= TRIES_PER_ATTEMPT:
-                yield plan, attempt, None
+                plan.known[attempt] = False
+                died.append((plan, attempt))
 
 
 def _choose(plans: dict[str, _Plan], last: str | None) -> _Plan | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from videopolicy.components.kinds import DatasetComponent, DemonstrationRequest
 from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.data.remarks import remarks_on
 from videopolicy.errors import DataError, listing
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.simulators.environments import interpreter, worker_code
@@ -52,6 +53,8 @@ def prepare_data(recipe: Recipe, store: Store, reporter: Reporter) -> PreparedDa
             "The dataset does not fit the benchmark: " + "; ".join(mismatches) + ".",
             "Name other data, or change the benchmark's cameras, sizes or conventions to those of the data.",
         )
+    for remark in remarks_on(dataset):
+        reporter.line(f"data: {remark}")
     return PreparedData(dataset, facts)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
+from videopolicy.contracts.checked import values_checked, wrong
 from videopolicy.contracts.policy import Policy
 from videopolicy.spaces import ActionSpace
 from videopolicy.training.normalization import Normalizer
@@ -46,9 +47,26 @@ class PolicyActor:
 
     @torch.inference_mode()
     def act(self, observation: Observation, generator: RowGenerator) -> np.ndarray:
+        """See `Actor.act`.
+
+        Raises:
+            PluginError: An action is NaN or infinite; the part from which that comes is named.
+        """
         seen = self.normalizer.observation(observation.to(self.device))
-        actions = self.normalizer.physical(self.policy.act(seen, generator))
-        return np.clip(actions.float().cpu().numpy(), self.low, self.high)
+        chosen = self.policy.act(seen, generator)
+        actions = self.normalizer.physical(chosen).float().cpu().numpy()
+        if not np.isfinite(actions).all():
+            with values_checked():
+                self.policy.act(seen, generator)
+            finite = bool(torch.isfinite(chosen).all())
+            wrong(
+                "the scaling of actions" if finite else self.policy,
+                "physical" if finite else "act",
+                "NaN or infinity",
+                "numbers",
+                "Look at the statistics of the data." if finite else "Look for a division by zero in it.",
+            )
+        return np.clip(actions, self.low, self.high)
 
 
 class RandomActor:

@@ -12,7 +12,7 @@ from typing import cast
 from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.policy import Policy
 from videopolicy.evaluation.acting import Actor, PolicyActor, RandomActor
-from videopolicy.evaluation.rollout import Rollout
+from videopolicy.evaluation.rollout import Rollout, stopped
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
@@ -35,20 +35,23 @@ def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, p
 
     Returns:
         What it took; None when nothing was missing.
+
+    Raises:
+        EvaluationStoppedError: Simulators fail one after the other. What was finished is kept.
     """
     recipe, reporter = session.recipe, session.reporter
     log = EpisodeLog(folder.episodes_file)
     tasks = recipe.benchmark.tasks()
     policies = ("trained", *recipe.eval.baselines)
     wanted = {(policy, task.name, e) for policy in policies for task in tasks for e in range(recipe.eval.episodes)}
-    if wanted <= log.done:
+    if wanted <= log.finished:
         reporter.line(f"evaluate: done earlier ({len(wanted)} episodes)")
         return None
     started = time.monotonic()
     chunk_seconds: dict[str, list[float]] = {}
     with simulators(recipe, python, folder.logs) as pool:
         for name in policies:
-            if {one for one in wanted if one[0] == name} <= log.done:
+            if {one for one in wanted if one[0] == name} <= log.finished:
                 continue
             rollout = make_rollout(name, session, planned, pool, folder)
             rollout.run(tasks)
@@ -66,8 +69,7 @@ def simulators(recipe: Recipe, python: Path, logs: Path) -> Iterator[WorkerPool]
     """
     spaces = recipe.benchmark.spaces()
     with WorkerPool(recipe.benchmark.launch(), python, recipe.eval.workers, logs, spaces) as pool:
-        pool.start()
-        pool.call(0, "hello")
+        pool.ensure_started()
         yield pool
 
 
@@ -100,14 +102,21 @@ def make_rollout(
 
 
 def report_success(policy: str, recipe: Recipe, log: EpisodeLog, reporter: Reporter) -> None:
-    """Say how a finished row has done."""
-    mean = summarise(log.read(), recipe.benchmark)[policy].mean
+    """Say how a finished row has done.
+
+    Raises:
+        EvaluationStoppedError: None of its episodes has been finished, so that nothing is known.
+    """
+    records = log.read()
+    mean = summarise(records, recipe.benchmark)[policy].mean
+    if mean.value is None:
+        errors = [record.error for record in records if record.policy == policy and record.error is not None]
+        raise stopped(f"all {mean.errors} episodes", policy, errors[-1])
     low, high = mean.interval
+    again = "; the same command tries them again" if mean.errors else ""
     reporter.line(
         f"evaluate {policy}: success {mean.value:.2f} (95% interval {low:.2f} to {high:.2f}, "
-        f"n = {mean.episodes}, {mean.errors} errors)"
-        if mean.value is not None
-        else f"evaluate {policy}: all {mean.errors} episodes ended in errors"
+        f"n = {mean.episodes}, {mean.errors} errors{again})"
     )
 
 

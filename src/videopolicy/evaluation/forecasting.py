@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from videopolicy.contracts.checked import described, wrong
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
 from videopolicy.types import Batch, RowGenerator, Window
@@ -56,9 +58,20 @@ class Forecaster:
         Args:
             batch: Observations and actions, scaled, on the model's device.
             seeds: Of the noise of every row.
+
+        Raises:
+            PluginError: The model returns something else than it declares.
         """
         noise = RowGenerator.from_seeds(list(seeds))
-        return self.model.predict_video(batch.observation, noise, actions=batch.actions).cpu()
+        clip = self.model.predict_video(batch.observation, noise, actions=batch.actions)
+        leading = (len(batch), len(self.cameras), len(self.offsets), 3)
+        if not (
+            isinstance(clip, Tensor) and clip.dtype == torch.uint8 and clip.ndim == 6 and clip.shape[:4] == leading
+        ):
+            sizes = ", ".join(map(str, leading))
+            expected = f"a tensor of shape ({sizes}, height, width) and type uint8: rows, views, frames, colours"
+            wrong(self.model, "predict_video", described(clip), expected)
+        return clip.cpu()
 
     def real(self, images: Mapping[str, Tensor], clip: Tensor) -> Tensor:
         """Real frames of the predicted cameras as ``(B, V, K, 3, H, W)`` uint8 at the size of a predicted clip.

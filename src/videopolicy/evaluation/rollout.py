@@ -7,6 +7,7 @@ workers nor the episodes that happen to share a batch can reach it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ import torch
 
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.benchmark import Task
-from videopolicy.errors import SimulationError
+from videopolicy.errors import EvaluationStoppedError, SimulationError
 from videopolicy.evaluation.acting import Actor, History, Seen, last_actions, stack_observations
 from videopolicy.recipes.recipe import Evaluation
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
@@ -27,6 +28,11 @@ from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.files import written_whole
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.types import RowGenerator, Window
+
+TRIES = 2
+"""How often an episode is begun before the error of its simulator is recorded."""
+ERRORS_IN_A_ROW = 3
+"""Episodes that end in errors one after the other, with none finished between them, after which evaluation stops."""
 
 
 @dataclass
@@ -56,7 +62,7 @@ class _Live:
     initial_state: str
     started: float
     steps: int = 0
-    score: float = 0.0
+    score: float = -math.inf
     actions: list[np.ndarray] = field(default_factory=list)
 
 
@@ -93,11 +99,14 @@ class Rollout:
     """Wall time of every forward pass of the batch."""
 
     def run(self, tasks: Sequence[Task], only: Collection[tuple[str, int]] | None = None) -> None:
-        """Run every episode that the log does not have yet.
+        """Run every episode that the log does not have yet, those that ended in an error of the simulator included.
 
         Args:
             tasks: All tasks of the benchmark: an episode's number follows from its place among them.
             only: Task and episode of those that are wanted; None for all.
+
+        Raises:
+            EvaluationStoppedError: Episodes in a row ended in errors.
         """
         jobs = [
             Job(index * self.settings.episodes + episode, task, episode)
@@ -105,13 +114,14 @@ class Rollout:
             for episode in range(self.settings.episodes)
             if only is None or (task.name, episode) in only
         ]
-        done = self.log.done
+        done = self.log.finished
         waiting = deque(job for job in jobs if (self.policy, job.task.name, job.episode) not in done)
         if not waiting:
             return
         live: dict[int, _Live] = {}
         starting: dict[int, Job] = {}
         successes = 0
+        errors: list[str] = []  # since the last episode that was finished
         with self.reporter.activity(f"evaluate {self.policy}", len(jobs), len(jobs) - len(waiting)) as progress:
             while waiting or live or starting:
                 self._start(waiting, live, starting)
@@ -121,6 +131,9 @@ class Rollout:
                         self.log.append(record)
                         successes += record.success
                         progress.advance(1, f"{successes} solved")
+                        errors = [] if record.error is None else [*errors, record.error]
+                if len(errors) >= ERRORS_IN_A_ROW:
+                    raise stopped(f"{len(errors)} episodes in a row", self.policy, errors[-1])
                 self._decide(live)
 
     def _start(self, waiting: deque[Job], live: dict[int, _Live], starting: dict[int, Job]) -> None:
@@ -156,9 +169,11 @@ class Rollout:
         waiting: deque[Job],
     ) -> EpisodeRecord | None:
         job = starting.pop(index) if index in starting else live[index].job
+        if index in live and not isinstance(answer, SimulationError):
+            answer = _ended_in_time(live[index], answer)
         if isinstance(answer, SimulationError):
             live.pop(index, None)
-            if job.attempts < 2:
+            if job.attempts < TRIES:
                 waiting.appendleft(job)
                 self.reporter.line(f"{answer.message.splitlines()[0]} {job.task.name} {job.episode} is tried again.")
                 return None
@@ -233,3 +248,29 @@ class Rollout:
             return None
         executed = np.concatenate([np.zeros((0, self.action_dim), np.float32), *episode.actions])
         return last_actions(executed, self.window.past_actions)
+
+
+def stopped(which: str, policy: str, last: str) -> EvaluationStoppedError:
+    """What ends an evaluation whose simulators fail.
+
+    Args:
+        which: Episodes that ended in errors.
+        policy: What was evaluated.
+        last: The last of these errors.
+    """
+    return EvaluationStoppedError(
+        f"The evaluation of '{policy}' stopped: {which} ended in errors of the simulator, the last one so:\n{last}",
+        "Mend what these lines name and run the same command again: finished episodes are kept, those that ended in "
+        "errors are tried again.",
+    )
+
+
+def _ended_in_time(episode: _Live, answer: Any) -> Any:
+    """The answer to a chunk; an error where the episode has had all its steps and goes on."""
+    limit = episode.job.task.max_steps
+    if answer["success"] or answer["done"] or episode.steps + answer["steps"] < limit:
+        return answer
+    return SimulationError(
+        f"The simulator does not end an episode of '{episode.job.task.name}' after its {limit} steps.",
+        "Let its `step` say `done` at the limit that the benchmark declares.",
+    )

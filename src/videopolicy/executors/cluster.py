@@ -78,11 +78,13 @@ class ClusterExecutor(ABC):
             first = failed[0]
             assert first.error is not None
             others = f"\nThe same happened to, among others: {failed[-1].unit.title}." if len(failed) > 1 else ""
-            raise ExecutionError(
+            error = ExecutionError(
                 f"{len(failed)} of {len(units)} units failed. {first.unit.title}: {first.error.message}{others}",
                 f"{first.error.hint} Logs are in {logs}. Run the same command again to go on; what was finished is "
                 "kept.",
             )
+            error.exit_code = first.error.exit_code
+            raise error
 
     def train_ahead(self, recipes: Sequence[Recipe], store: Store, reporter: Reporter) -> None:
         """Train all stages of all recipes: what they share once, and all that is ready at the same time."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 
+from videopolicy.errors import EvaluationStoppedError
 from videopolicy.evaluation.evaluate import facts_of, report_success
 from videopolicy.evaluation.identity import run_identity
 from videopolicy.executors.sender import Sender
@@ -37,10 +38,11 @@ def evaluate_in_units(
 
     Raises:
         ExecutionError: Units have failed for good; the episodes of all others are in the log.
+        EvaluationStoppedError: Some have stopped on the way, because their simulators failed one after the other.
     """
     recipe, reporter = session.recipe, session.reporter
     log = EpisodeLog(folder.episodes_file)
-    done = log.done
+    done = log.finished
     units = list(_units(sender.shards, session, planned, done))
     total = len(("trained", *recipe.eval.baselines)) * len(recipe.benchmark.tasks()) * recipe.eval.episodes
     if not units:
@@ -50,6 +52,7 @@ def evaluate_in_units(
     chunk_seconds: dict[str, list[float]] = {unit.policy: [] for unit in units}
     missing = sum(len(unit.episodes) for unit in units)
     solved = 0
+    stopped: EvaluationStoppedError | None = None
     reporter.line(f"evaluate: {missing} episodes in {len(units)} units ({sender.name})")
     with reporter.activity("evaluate", total, total - missing) as progress:
         for outcome in sender.succeeded(units, folder.logs / "units", reporter):
@@ -61,10 +64,14 @@ def evaluate_in_units(
             for record in (EpisodeRecord(**fields) for fields in shard.records):
                 if record.key not in done:
                     log.append(record)
-                    done.add(record.key)
                     solved += record.success
+                    if record.error is None:
+                        done.add(record.key)
+            stopped = stopped or shard.stopped
             chunk_seconds[unit.policy] += shard.chunk_seconds
             progress.advance(len(shard.records), f"{solved} solved")
+    if stopped is not None:
+        raise stopped
     for policy in chunk_seconds:
         report_success(policy, recipe, log, reporter)
     facts = facts_of(session, time.monotonic() - started, chunk_seconds)

@@ -104,7 +104,7 @@ class SlurmExecutor(ClusterExecutor):
     def _queue() -> set[str] | None:
         """Ids of all jobs of the user; unlike ``sacct``, which submitit asks, this needs no accounting."""
         command = ["squeue", "--me", "--array", "--noheader", "--format=%F_%K %A"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         return set(done.stdout.split()) if done.returncode == 0 else None
 
     @staticmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from videopolicy.console.progress import Reporter
+from videopolicy.console.text import say
 from videopolicy.console.threads import wait_briefly
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.units import StageUnit, Workplace
@@ -21,7 +22,7 @@ def main() -> None:
     try:
         unit.run(Reporter())
     except VpolicyError as error:
-        print(error, file=sys.stderr)
+        say(error, error=True)
         sys.exit(error.exit_code)
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from videopolicy.console.progress import Reporter
-from videopolicy.errors import StorageError, VpolicyError
+from videopolicy.console.terminal import Terminal
+from videopolicy.errors import EvaluationStoppedError, StorageError, VpolicyError
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.identity import code_behind, digest
@@ -167,6 +167,7 @@ class EvaluationUnit(Unit):
         Raises:
             StorageError: The trained stages are not on this node, or it has other code than the driver.
             SimulationError: The simulator cannot start here.
+            EvaluationStoppedError: It fails with every episode.
         """
         from videopolicy.evaluation.evaluate import make_rollout, simulators
         from videopolicy.results.records import EpisodeLog
@@ -190,15 +191,23 @@ class EvaluationUnit(Unit):
             )
         ensure_inputs(recipe)
         python = interpreter(recipe.benchmark.launch(), root=store.root, say=reporter.line)
+        stopped: EvaluationStoppedError | None = None
         with temporary_folder() as path:
             folder = RunFolder(path)
             with simulators(recipe, python, folder.logs) as pool:
                 rollout = make_rollout(self.policy, Session.here(recipe, store, reporter), planned, pool, folder)
-                rollout.run(recipe.benchmark.tasks(), {(self.task, episode) for episode in self.episodes})
+                try:
+                    rollout.run(recipe.benchmark.tasks(), {(self.task, episode) for episode in self.episodes})
+                except EvaluationStoppedError as error:
+                    if not rollout.log.finished:
+                        raise
+                    stopped = error
             kept = {path.name: path.read_bytes() for path in folder.trajectories.glob("*/*.npy")}
-            logs = "".join(path.read_text(errors="replace") for path in sorted(folder.logs.glob("*.log")))
+            logs = "".join(
+                path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.logs.glob("*.log"))
+            )
             records = [record.model_dump() for record in EpisodeLog(folder.episodes_file).read()]
-        return Shard(records, kept, rollout.chunk_seconds, logs)
+        return Shard(records, kept, rollout.chunk_seconds, logs, stopped)
 
 
 @dataclass(frozen=True)
@@ -210,12 +219,14 @@ class Shard:
         trajectories: Files with the executed actions, by name.
         chunk_seconds: Wall time of every forward pass.
         logs: What the simulators have printed.
+        stopped: Why the other episodes were not tried; None where all were.
     """
 
     records: list[dict[str, Any]]
     trajectories: dict[str, bytes]
     chunk_seconds: list[float]
     logs: str
+    stopped: EvaluationStoppedError | None = None
 
 
 @dataclass(frozen=True)
@@ -279,7 +290,9 @@ class StageUnit(Unit):
             fields = {"workplace": vars(self.workplace), "recipe": self.recipe, "name": self.name, "key": self.key}
             path.write_text(yaml.safe_dump(fields), encoding="utf-8")
             command = [sys.executable, "-m", "videopolicy.executors.stage_process", str(path)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+            )
         for line in done.stdout.splitlines():
             reporter.line(line)
         if done.returncode:
@@ -318,7 +331,7 @@ def perform(unit: Unit, reporter: Reporter | None = None) -> Outcome:
         Its result, or why there is none: an error is a result too, which no engine needs to try again.
     """
     said = io.StringIO()
-    reporter = reporter or Reporter(console=Console(file=said, width=120, highlight=False))
+    reporter = reporter or Reporter(console=Terminal(file=said, width=120))
     reporter.line(f"{unit.title} on {socket.gethostname()}")
     try:
         with unit.workplace.entered():

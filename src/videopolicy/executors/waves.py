@@ -85,4 +85,5 @@ def train_planned(
 
 def _summary(facts: StageFacts) -> str:
     losses = "".join(f", loss {name} {value:.3f}" for name, value in facts.final_losses.items())
-    return f"train {facts.name}: {facts.steps} steps in {facts.seconds or 0.0:.0f} s{losses}"
+    remarks = "".join(f"; {remark}" for remark in facts.remarks)
+    return f"train {facts.name}: {facts.steps} steps in {facts.seconds or 0.0:.0f} s{losses}{remarks}"

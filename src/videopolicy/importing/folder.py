@@ -18,6 +18,7 @@ from torch import Tensor
 from videopolicy.contracts.dataset import Statistics
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import RecipeError, StorageError, WeightsError
+from videopolicy.importing.tensors import disjoint, ensure_same_kinds
 from videopolicy.recipes.recipe import Normalization, Recipe
 from videopolicy.storage.files import file_digest, storage_errors, write_json
 from videopolicy.training.checkpoints import ensure_fit, save_normalization
@@ -82,8 +83,16 @@ def ensure_same_policy(imported: Imported, recipe: Recipe, source: str) -> None:
         )
     with torch.device("meta"):
         module = build_learner(recipe, imported.target, recipe.seed)
-    shapes = {name: tuple(value.shape) for part in imported.parts.values() for name, value in part.items()}
-    ensure_fit(module, source, shapes, imported.left_out)
+    found = {name: value for part in imported.parts.values() for name, value in part.items()}
+    ensure_fit(module, source, {name: tuple(value.shape) for name, value in found.items()}, imported.left_out)
+    ensure_same_kinds(module.state_dict(), found, source)
+    scaled, actions = imported.statistics, recipe.benchmark.spaces().actions.dim
+    if imported.target == "policy" and scaled is not None and len(scaled.actions.mean) != actions:
+        raise WeightsError(
+            f"{source} scales actions of {len(scaled.actions.mean)} dimensions, and those of benchmark "
+            f"'{recipe.benchmark.type}' have {actions}.",
+            "Name a recipe of the benchmark that the policy was trained on.",
+        )
 
 
 def _at(written: Any, path: str) -> Any:
@@ -132,6 +141,7 @@ def write_imported(
         "left_out": imported.left_out,
         "not_carried": imported.not_carried,
         "inert": checkpoint.inert,
+        "remarks": checkpoint.remarks,
     }
     with _all_or_nothing(folder) as draft:
         if imported.target:
@@ -149,14 +159,8 @@ def write_imported(
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    seen: set[int] = set()
-    for name, value in tensors.items():
-        value = value.contiguous()
-        # A file holds no two tensors in one place; whoever loads them ties them again.
-        tensors[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
     try:
-        save_file(tensors, path, metadata={"format": "pt"})
+        save_file(disjoint(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:
         if "os error 28" not in str(error):
             raise

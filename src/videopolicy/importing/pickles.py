@@ -29,6 +29,9 @@ class _InertType(type):
 class Inert(metaclass=_InertType):
     """Stands for a class or function that was not imported, and for every object of it."""
 
+    stands_for = ""
+    """The dotted name of that class or function."""
+
     def __new__(cls, *_: Any, **__: Any) -> Any:
         return cls
 
@@ -39,9 +42,26 @@ class Inert(metaclass=_InertType):
     __setstate__ = append = extend = add = _ignore
 
 
-_REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+class _Bytes:
+    """Stands for the class of storages without a type, of which torch asks the size of one element."""
+
+    __slots__ = ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.uint8
+
+
+def _parameter(data: Any, requires_grad: bool, hooks: Any, state: Any) -> Any:
+    """A parameter without the attributes that somebody has given it."""
+    return _utils._rebuild_parameter(data, requires_grad, hooks)
+
+
+_REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
 _PERMITTED: dict[tuple[str, str], Any] = {
     **{("torch._utils", name): getattr(_utils, name) for name in _REBUILD},
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch.storage", "UntypedStorage"): _Bytes(),
     ("torch", "Size"): torch.Size,
     ("collections", "OrderedDict"): OrderedDict,
     ("builtins", "set"): set,
@@ -59,7 +79,11 @@ def inert_pickle(met: set[str]) -> Any:
 
     def inert(name: str) -> type[Inert]:
         met.add(name)
-        return Inert
+
+        class Named(Inert):
+            stands_for = name
+
+        return Named
 
     unpickler = restricted_unpickler(_PERMITTED, inert)
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from videopolicy.contracts.importer import Checkpoint
 from videopolicy.errors import WeightsError, listing
 from videopolicy.importing.pickles import inert_pickle
+from videopolicy.paths import ensure_regular
 
 _HEAD = 512
 _ZIP = b"PK\x03\x04"
@@ -77,6 +78,7 @@ def _head(path: Path) -> bytes:
     if path.is_dir():
         files = [file.name for file in path.iterdir() if file.is_file()]
         raise WeightsError(f"{path} is a folder.", f"Name the checkpoint itself; there are {listing(files)}.")
+    ensure_regular(path, WeightsError, "Give the path of a downloaded file.")
     try:
         with path.open("rb") as handle:
             head = handle.read(_HEAD)

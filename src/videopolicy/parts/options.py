@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from videopolicy.paths import input_paths
 
 
 class Options(BaseModel):
@@ -14,3 +16,5 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    _paths = field_validator("*")(input_paths)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from videopolicy.errors import WeightsError, listing
 from videopolicy.importing.reading import read_checkpoint
+from videopolicy.paths import ensure_regular
 from videopolicy.storage.files import file_digest
 
 SMALLEST_IMAGE = 32
@@ -113,7 +114,9 @@ def fvd_network(path: Path, trust: bool, device: torch.device) -> VideoFeatures:
 
 
 def _digest(path: Path) -> str:
+    give = "Give the path of a downloaded file."
+    ensure_regular(path, WeightsError, give)
     try:
         return file_digest(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Give the path of a downloaded file.") from None
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.", give) from None

@@ -10,12 +10,15 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from videopolicy.errors import RecipeError
+from videopolicy.paths import input_paths
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.recipes.source import Source, read_recipe
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    _paths = field_validator("*")(input_paths)
 
 
 class PublishedValue(_Section):

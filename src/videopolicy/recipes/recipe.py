@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from videopolicy.components.fields import AnyBenchmark, AnyDataset, AnyPolicy
-from videopolicy.components.kinds import KINDS, Component, DatasetComponent, LearnerComponent
-from videopolicy.components.plugins import file_plugin
+from videopolicy.components.kinds import Component, DatasetComponent, LearnerComponent
 from videopolicy.components.registry import Registry, current_registry
-from videopolicy.errors import PluginError, RecipeError, did_you_mean, listing
-from videopolicy.recipes.source import Location, Source, override, read_recipe
+from videopolicy.errors import RecipeError, did_you_mean, listing
+from videopolicy.paths import input_paths
+from videopolicy.recipes.explaining import explained
+from videopolicy.recipes.source import Location, override, read_recipe
+from videopolicy.recipes.trust import with_plugin_files
+from videopolicy.storage.plain_yaml import Place
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    _paths = field_validator("*")(input_paths)
 
 
 class Normalization(_Section):
@@ -61,7 +65,8 @@ class Stage(_Section):
             are taken as they are.
         batch_size: Windows per optimiser step and device; must be given where there are steps.
         optimizer, schedule: How the weights move.
-        precision: Lightning's name of the numerical precision.
+        precision: Lightning's name of the numerical precision. On a processor ``16-mixed`` becomes ``bf16-mixed``,
+            which is said and recorded; ``32-true`` multiplies matrices in TF32 where an accelerator has it.
         gradient_clip: Largest norm of the gradient; None for no clipping.
         accumulate: Batches per optimiser step.
         ema_decay: Decay of an exponential moving average of the weights, which then replaces them; None for none.
@@ -73,7 +78,7 @@ class Stage(_Section):
         data_workers: Processes that load data; 0 loads in the training process.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)
     target: str = "policy"
     steps: int = Field(ge=0)
     batch_size: int = Field(1, ge=1)
@@ -123,7 +128,7 @@ class Recipe(_Section):
         tracking: Where training curves go besides the CSV files.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
     seed: int = Field(0, ge=0)
     plugins: tuple[Path, ...] = ()
     benchmark: AnyBenchmark
@@ -140,6 +145,13 @@ class Recipe(_Section):
     def registry(self) -> Registry:
         """Where this recipe's components were looked up, its own plugin files included."""
         return self._registry
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder_inside(cls, name: str) -> str:
+        if name in (".", ".."):
+            raise ValueError(f"'{name}' is no folder of its own: a run would be written over others")
+        return name
 
     def required_data(self) -> DatasetComponent:
         """The data, for what cannot do without.
@@ -174,6 +186,10 @@ class Recipe(_Section):
             if name not in known:
                 text = f"no action or state is called '{name}'.{did_you_mean(name, known)} Known: {listing(known, 24)}"
                 found.append((("normalization", "unscaled"), text))
+        if self.data is not None:
+            ours = f"benchmark '{self.benchmark.type}'"
+            misfits = spaces.misfits(self.data.declared(), ours, "the data section")
+            found += [(("data", *part.split(".")), text) for part, text in misfits]
         found += [(("policy",), text) for text in self.policy.check(spaces)]
         horizon = self.policy.window().horizon
         if self.eval.execute > horizon:
@@ -229,21 +245,31 @@ class Recipe(_Section):
 
 
 def _step_problems(stage: Stage) -> list[tuple[str, str]]:
-    """What a stage misses for its number of steps: field and sentence."""
+    """What a stage misses for its number of steps, and options without effect: field and sentence."""
     if stage.steps and "batch_size" not in stage.model_fields_set:
         return [("batch_size", "this field is required")]
     if not stage.steps and stage.init_from is None:
         return [("steps", "0 steps take weights as they are: init_from must name their folder")]
+    if stage.ema_warmup is not None and stage.ema_decay is None:
+        return [("ema_warmup", "it has no effect without ema_decay")]
+    if stage.schedule.type == "constant" and stage.schedule.final:
+        return [("schedule", "final has no effect on a constant learning rate; set type: cosine")]
     return []
 
 
-def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registry: Registry | None = None) -> Recipe:
+def load_recipe(
+    path: Path,
+    overrides: list[str] | tuple[str, ...] = (),
+    registry: Registry | None = None,
+    trust: bool = True,
+) -> Recipe:
     """Read, complete and check a recipe; no weight is allocated.
 
     Args:
         path: YAML file.
         overrides: Assignments such as ``train.video.steps=100``, applied in order.
         registry: Where components are looked up; the installed plugins by default.
+        trust: Whether the Python files that it names may be run.
 
     Raises:
         RecipeError: With the path in the recipe, the line in the file, and near names.
@@ -253,95 +279,21 @@ def load_recipe(path: Path, overrides: list[str] | tuple[str, ...] = (), registr
     source = read_recipe(path)
     for text in overrides:
         override(source, text)
-    source.data.setdefault("name", path.stem)
+    if "name" not in source.data:
+        source.data["name"] = path.stem
+        source.place.inner["name"] = Place(f"{path} (a run is called like its file unless `name` says otherwise)")
     registry = registry or current_registry()
     files = source.data.get("plugins") or []
     if isinstance(files, list) and all(isinstance(file, str) for file in files):
-        files = [(path.parent / file).resolve() for file in files]
-        registry = registry.extended([file_plugin(file) for file in files])
-        source.data["plugins"] = [str(file) for file in files]
+        registry, found = with_plugin_files(registry, files, path, trust)
+        source.data["plugins"] = [str(file) for file in found]
     try:
         recipe = Recipe.model_validate(source.data, context={"registry": registry})
     except ValidationError as error:
-        # A list with a bad item is also reported as too short: that says nothing new.
-        every = error.errors()
-        stated = [
-            d
-            for d in every
-            if d["type"] != "too_short" or not any(e["loc"][: len(d["loc"])] == d["loc"] and e is not d for e in every)
-        ]
-        lines = [_explain(details, source, registry) for details in stated]
+        lines = explained(error, source, registry, Recipe)
         raise RecipeError(
             f"{path} is not a valid recipe:\n" + "\n".join(f"  {line}" for line in lines),
             "Correct the recipe; `vpolicy check RECIPE` checks it without running it.",
         ) from None
     recipe._registry = registry
     return recipe
-
-
-def _explain(details: ErrorDetails, source: Source, registry: Registry) -> str:
-    written, model = _walk(details["loc"], source.data, registry)
-    path = ".".join(str(step) for step in written)
-    text = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
-    if details["type"] == "extra_forbidden":
-        fields = list(model.model_fields) if model else []
-        text = f"there is no such field.{did_you_mean(str(details['loc'][-1]), fields)} Known: {listing(fields)}."
-    elif details["type"] == "missing":
-        text = "this field is required"
-    elif not isinstance(details["input"], dict | list | BaseModel) and details["type"] != "value_error":
-        text += f" (it is {details['input']!r})"
-    origin = source.origin(written)
-    return f"{origin}: {path}: {text}" if path else f"{text}"
-
-
-def _walk(location: Location, data: Any, registry: Registry) -> tuple[Location, type[BaseModel] | None]:
-    """Follow a pydantic location through the written data.
-
-    Returns:
-        The location without the union tags that pydantic puts in, and the model around its last step.
-    """
-    written: Location = ()
-    model: type[BaseModel] | None = Recipe
-    node = data
-    for depth, step in enumerate(location):
-        inside = (isinstance(node, dict) and step in node) or (isinstance(node, list) and step in range(len(node)))
-        last = depth == len(location) - 1
-        if not inside and not last:
-            continue  # a union's tag
-        if inside or _is_field(model, step):
-            written = (*written, step)
-        if last:
-            break
-        node = node[step]
-        field = model.model_fields.get(str(step)) if model else None
-        if isinstance(step, str):
-            model = _model_of(field.annotation if field else None, node, registry)
-    return written, model
-
-
-def _is_field(model: type[BaseModel] | None, step: str | int) -> bool:
-    """Whether a step names a field of the model (a missing one is not in the data)."""
-    return model is not None and step in model.model_fields
-
-
-def _model_of(annotation: Any, node: Any, registry: Registry) -> type[BaseModel] | None:
-    """The model that validates ``node``: the component of its type, or the matching member of the annotation."""
-    candidates: list[Any] = [annotation]
-    models: list[type[BaseModel]] = []
-    while candidates:
-        candidate = candidates.pop()
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            models.append(candidate)
-        elif get_origin(candidate) is not None:
-            candidates += get_args(candidate)
-    name = node.get("type") if isinstance(node, dict) else None
-    for model in models:
-        if model in KINDS.values() and isinstance(name, str):
-            try:
-                return registry.get(model.kind, name)  # type: ignore[attr-defined]
-            except PluginError:
-                return None
-        field = model.model_fields.get("type")
-        if len(models) == 1 or (field is not None and field.default == name):
-            return model
-    return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from videopolicy.console.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +44,7 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]], name: str) -> str:
             long = len(values) >= _SMOOTH_FROM
             axes.plot(steps, values, color=color, alpha=0.3 if long else 1, linewidth=0.7 if long else 1.4)
             smooth = _moving_average(values) if long else values
-            axes.plot(steps, smooth, color=color, linewidth=1.5, label=loss)
+            axes.plot(steps, smooth, color=color, linewidth=1.5, label=plain(loss))
         lowest = min(value for rows in curves.values() for _, value in rows)
         highest = max(value for rows in curves.values() for _, value in rows)
         if lowest > 0:
@@ -58,6 +61,11 @@ def loss_curves(curves: dict[str, list[tuple[int, float]]], name: str) -> str:
             axes.legend(frameon=False, loc="upper right")
 
     return drawing((5.2, 2.7), name, draw)
+
+
+def plain(name: str) -> str:
+    """A name that matplotlib draws as it is: a dollar begins no formula."""
+    return clean(name).replace("$", r"\$")
 
 
 def drawing(size: tuple[float, float], name: str, draw: Callable[[Figure], None]) -> str:
@@ -89,7 +97,9 @@ def drawing(size: tuple[float, float], name: str, draw: Callable[[Figure], None]
         "xtick.labelcolor": INK,
         "ytick.labelcolor": INK,
     }
-    with rc_context(style):
+    with rc_context(style), warnings.catch_warnings():
+        # The browser draws the text, with fonts of its own.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)

@@ -20,6 +20,8 @@ from videopolicy.storage.run_folder import RunFolder, parse_recipe
 Found = TypeVar("Found")
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 """Per stage and metric rows of step and value, ascending."""
+_LARGEST_STEP = 2**53
+"""From here on a drawing cannot tell one step from the next."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ class RunContents:
         return found
 
 
-def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunContents:
+def read_run(path: Path, benchmark: BenchmarkComponent | None = None, trust: bool = False) -> RunContents:
     """Read a run folder.
 
     Args:
         path: The folder.
         benchmark: The recipe's benchmark; by default the resolved recipe is asked for it.
+        trust: Whether the Python files that it names may be run for that.
 
     Raises:
         StorageError: The folder is not a run folder.
@@ -95,9 +98,9 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunCont
     folder.ensure_exists()
     problems: list[str] = []
     text = readable(folder.recipe_text, problems) or ""
-    recipe = readable(lambda: parse_recipe(text, folder.recipe_file), problems) or {}
+    recipe = _sections(readable(lambda: parse_recipe(text, folder.recipe_file), problems) or {}, folder, problems)
     if benchmark is None and recipe:
-        benchmark = _benchmark(folder.recipe_file, problems)
+        benchmark = _benchmark(recipe, folder.recipe_file, trust, problems)
     contents = EpisodeLog(folder.episodes_file).contents()
     problems += contents.problems
     for file in (folder.quality_file, folder.videos / "videos.json", folder.videos / "predictions.json"):
@@ -115,6 +118,21 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None) -> RunCont
     )
 
 
+def _sections(recipe: dict[str, Any], folder: RunFolder, problems: list[str]) -> dict[str, Any]:
+    """The recipe without the sections that are no sections, of which one more problem tells."""
+    train, evaluation = recipe.get("train") or [], recipe.get("eval") or {}
+    fits = {
+        "train": isinstance(train, list)
+        and all(isinstance(stage, dict) and isinstance(stage.get("name"), str) for stage in train),
+        "eval": isinstance(evaluation, dict)
+        and isinstance(evaluation.get("episodes") or 0, int)
+        and isinstance(evaluation.get("baselines") or [], list),
+    }
+    wrong = [name for name, fitting in fits.items() if not fitting]
+    problems += [f"{folder.recipe_file}: `{name}` is not what a recipe has there" for name in wrong]
+    return {name: value for name, value in recipe.items() if name not in wrong}
+
+
 def readable(read: Callable[[], Found], problems: list[str]) -> Found | None:
     """What a reader of `RunFolder` gives; None, and one more problem, where its file is damaged."""
     try:
@@ -124,13 +142,14 @@ def readable(read: Callable[[], Found], problems: list[str]) -> Found | None:
         return None
 
 
-def _benchmark(path: Path, problems: list[str]) -> BenchmarkComponent | None:
-    from videopolicy.recipes.recipe import load_recipe
+def _benchmark(recipe: dict[str, Any], path: Path, trust: bool, problems: list[str]) -> BenchmarkComponent | None:
+    from videopolicy.recipes.trust import recorded_benchmark
 
     try:
-        return load_recipe(path).benchmark
+        return recorded_benchmark(recipe, path, trust)
     except VpolicyError as error:
-        problems.append(f"The recipe cannot be used here, so tiers and published numbers are left out: {error.message}")
+        reason = f"{error.message} {error.hint}".strip()
+        problems.append(f"The recipe cannot be used here, so tiers and published numbers are left out: {reason}")
         return None
 
 
@@ -138,7 +157,7 @@ def _curves(path: Path, problems: list[str]) -> Curves:
     """Read ``stage,step,name,value,seconds``; of a step that a resumed stage repeated, the last row counts."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
             for number, row in enumerate(csv.DictReader(file), start=2):
                 try:
                     step, value = int(row["step"]), float(row["value"])
@@ -146,8 +165,10 @@ def _curves(path: Path, problems: list[str]) -> Curves:
                 except (KeyError, TypeError, ValueError, AttributeError):
                     problems.append(f"{path}:{number}: not a row of stage,step,name,value,seconds, skipped")
                     continue
-                if math.isfinite(value):
+                if math.isfinite(value) and 0 <= step < _LARGEST_STEP:
                     found.setdefault(stage, {}).setdefault(name, {})[step] = value
     except FileNotFoundError:
         return {}
+    except csv.Error as error:
+        problems.append(f"{path}: {error}; what follows is left out")
     return {stage: {name: sorted(rows.items()) for name, rows in metrics.items()} for stage, metrics in found.items()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from videopolicy.errors import StorageError
 from videopolicy.storage.files import write_json
@@ -14,12 +17,105 @@ Index = dict[str, dict[str, Any]]
 """Facts by name; ``key`` among them identifies what the files show."""
 
 
+class FilmFacts(BaseModel):
+    """What an index says about the film of an episode.
+
+    Args:
+        task: Of the episode.
+        episode: Its number.
+        success: How it ended.
+        steps: Environment steps.
+        control_rate: Of the environment, in Hz.
+        differences: How the replay differs from the record.
+    """
+
+    task: str
+    episode: int
+    success: bool
+    steps: NonNegativeInt
+    control_rate: PositiveFloat
+    differences: str = ""
+
+
+class ComparedFilmFacts(FilmFacts):
+    """What the index of a comparison says about a film.
+
+    Args:
+        method: Whose film it is.
+        initial_state: Hash of the state in which the episode began.
+    """
+
+    method: str
+    initial_state: str
+
+
+class ForecastFacts(BaseModel):
+    """What an index says about a predicted future.
+
+    Args:
+        task: Of the episode.
+        episode: Its number.
+        success: How it ended.
+        now: Step from which the future was predicted.
+        shown: Offsets of the frames in the picture, in steps.
+        height: Of a frame, in pixels.
+        width: Of a frame, in pixels.
+        psnr: Of the prediction, in dB.
+        psnr_still: Of repeating the present frame, in dB.
+    """
+
+    task: str
+    episode: int
+    success: bool
+    now: int
+    shown: tuple[int, ...]
+    height: PositiveInt
+    width: PositiveInt
+    psnr: float
+    psnr_still: float
+
+
+Facts = TypeVar("Facts", FilmFacts, ComparedFilmFacts, ForecastFacts)
+
+
 def read_index(path: Path) -> Index:
     """Read an index; an absent or damaged one is empty."""
     try:
         return _read(path)
     except StorageError:
         return {}
+
+
+def showable(
+    path: Path, root: Path, model: type[Facts], files: Callable[[str], Sequence[str]], problems: list[str]
+) -> dict[str, Facts]:
+    """The entries of an index whose files can be put into a page.
+
+    Args:
+        path: The index, which may be from elsewhere; its files lie beside it.
+        root: Nothing outside this folder is shown, wherever names and links lead; it may be reached through links.
+        model: What is known of an entry.
+        files: Names of the files of one entry.
+        problems: Gets a sentence for every entry that is wrong; one whose files have not been made is none.
+    """
+    found: dict[str, Facts] = {}
+    for name, facts in read_index(path).items():
+        made = [path.parent / file for file in files(name)]
+        if any(os.path.lexists(file) and not _is_own(file, root) for file in made):
+            problems.append(f"{path}: '{name}' is left out, since it is no regular file in {root}")
+        elif all(file.exists() for file in made):
+            try:
+                found[name] = model.model_validate(facts)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                where = ".".join(map(str, first["loc"]))
+                problems.append(f"{path}: '{name}' is left out: {where}: {first['msg']}")
+    return found
+
+
+def _is_own(path: Path, root: Path) -> bool:
+    real = Path(os.path.realpath(path))
+    return real.is_relative_to(os.path.realpath(root)) and real.is_file()
 
 
 def damaged_index(path: Path) -> str:
@@ -56,12 +152,13 @@ def keep_current(
         say(f"{damage} What it lists is made again.")
     index, kept = read_index(path), {}
     for name, facts in index.items():
-        made = [path.with_name(file) for file in files(name)]
+        made = [path.parent / file for file in files(name)]
         if wanted.get(name) == facts.get("key") and all(file.exists() for file in made):
             kept[name] = facts
-        else:
-            for file in made:
-                file.unlink(missing_ok=True)
+            continue
+        for file in made:
+            if file.parent == path.parent and file.is_file():  # a name from elsewhere may be any path
+                file.unlink()
     if kept != index:
         write_json(path, kept)
     return kept

@@ -12,12 +12,12 @@ from videopolicy.console.progress import duration
 from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
 from videopolicy.report.contents import RunContents, read_run
-from videopolicy.report.made import read_index
+from videopolicy.report.made import FilmFacts, ForecastFacts, showable
 from videopolicy.report.media import data_uri
 from videopolicy.results.intervals import span
 from videopolicy.results.published import of_elsewhere, of_this_benchmark, published_tables, with_sign
 from videopolicy.results.records import PolicySummary, Rate
-from videopolicy.storage.files import write_text
+from videopolicy.storage.files import ensure_no_link_out, write_text
 
 POLICY_NOTES = {
     "trained": "after all stages of training",
@@ -27,23 +27,25 @@ POLICY_NOTES = {
 _NOT_LOSSES = ("lr", "learning_rate", "grad", "gradient")
 
 
-def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None) -> Path:
+def write_report(run_folder: Path, benchmark: BenchmarkComponent | None = None, trust: bool = False) -> Path:
     """Render ``report.html`` from whatever the run folder holds so far.
 
     Args:
         run_folder: The folder.
         benchmark: Of the run; by default the resolved recipe is asked for it.
+        trust: Whether the Python files that it names may be run for that.
 
     Returns:
         The file.
 
     Raises:
         VpolicyError: The folder is not a run folder.
-        StorageError: The file cannot be written.
+        StorageError: The file cannot be written, or a link leads out of the folder.
     """
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    run = read_run(run_folder, benchmark)
+    run = read_run(run_folder, benchmark, trust)
+    ensure_no_link_out(run_folder)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -129,26 +131,25 @@ def _films(run: RunContents) -> dict[str, dict[str, dict[str, Any] | None]]:
     """Per task the film of a success and of a failure, None where there is none."""
     folder = run.folder.videos
     found: dict[str, dict[str, dict[str, Any] | None]] = {}
-    for name, facts in read_index(folder / videos.INDEX).items():
-        if (folder / name).exists():
-            pair = found.setdefault(facts["task"], {"success": None, "failure": None})
-            source = data_uri((folder / name).read_bytes(), "video/mp4")
-            pair["success" if facts["success"] else "failure"] = {**facts, "source": source}
+    made = showable(folder / videos.INDEX, run.folder.path, FilmFacts, lambda name: [name], run.problems)
+    for name, facts in made.items():
+        pair = found.setdefault(facts.task, {"success": None, "failure": None})
+        source = data_uri((folder / name).read_bytes(), "video/mp4")
+        pair["success" if facts.success else "failure"] = {**facts.model_dump(), "source": source}
     return {task: found[task] for task in _in_order(run, found)}
 
 
 def _forecasts(run: RunContents) -> list[dict[str, Any]]:
     folder = run.folder.videos
-    index = read_index(folder / predictions.INDEX)
+    made = showable(folder / predictions.INDEX, run.folder.path, ForecastFacts, predictions.files_of, run.problems)
     found = []
-    for task in _in_order(run, index):
+    for task in _in_order(run, made):
         picture, film = (folder / name for name in predictions.files_of(task))
-        if picture.exists() and film.exists():
-            sources = {
-                "picture": data_uri(picture.read_bytes(), "image/png"),
-                "film": data_uri(film.read_bytes(), "video/mp4"),
-            }
-            found.append({**index[task], **sources})
+        sources = {
+            "picture": data_uri(picture.read_bytes(), "image/png"),
+            "film": data_uri(film.read_bytes(), "video/mp4"),
+        }
+        found.append({**made[task].model_dump(), **sources})
     return found
 
 

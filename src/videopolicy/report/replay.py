@@ -113,7 +113,8 @@ def replay(
     if not jobs:
         return
     spec = benchmark.launch()
-    with WorkerPool(spec, interpreter(spec), min(workers, len(jobs)), log_folder) as pool:
+    count = min(workers, len(jobs))
+    with WorkerPool(spec, interpreter(spec), count, log_folder, benchmark.spaces()) as pool:
         waiting = list(jobs)
         active: dict[int, Replay] = {}
 

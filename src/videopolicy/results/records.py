@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import StorageError
 from videopolicy.results.intervals import Interval, mean_over_tasks, wilson
+from videopolicy.storage.files import written_whole
 
 
 class EpisodeRecord(BaseModel):
@@ -45,7 +46,7 @@ class EpisodeRecord(BaseModel):
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What this is the episode of; there is at most one record for it."""
+        """What this is the episode of; at most one record counts for it."""
         return self.policy, self.task, self.episode
 
 
@@ -54,7 +55,8 @@ class LogContents:
     """What an episode log holds.
 
     Args:
-        records: The first record of every (policy, task, episode), in the order in which they were written.
+        records: One for every (policy, task, episode), in the order in which they were first written: the first that
+            did not end in an error of the simulator, else the last.
         problems: One sentence with file and line for every line that was skipped.
     """
 
@@ -63,10 +65,11 @@ class LogContents:
 
 
 class EpisodeLog:
-    """``episodes.jsonl``: one JSON object a line, only ever appended to, by one process.
+    """``episodes.jsonl``: one JSON object a line and one line an episode, appended to by one process.
 
     A line is written with a single write and forced to disk before the next episode, so a kill leaves at most
-    a torn last line. Reading ignores it; the next append removes it.
+    a torn last line. Reading ignores it; the next append removes it. Only a record of an error of the simulator is ever
+    replaced, by that of the next try of its episode, and then the whole file is.
 
     Args:
         path: The file; it is made by the first append.
@@ -74,29 +77,49 @@ class EpisodeLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._errors: set[tuple[str, str, int]] | None = None
 
     def append(self, record: EpisodeRecord) -> None:
-        """Add one record; it is on disk when this returns.
+        """Add one record, in the place of one of the same episode that ended in an error; it is on disk on return.
 
         Raises:
             StorageError: The file cannot be written; what it held before is kept.
         """
         line = record.model_dump_json().encode() + b"\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b", buffering=0) as file:
-                end = self._end_of_complete_lines(file.fileno())
-                file.truncate(end)
-                written = file.write(line)
-                if written != len(line):
-                    file.truncate(end)
-                    raise OSError("no space left on device")
-                os.fsync(file.fileno())
+            if self._errors is None:
+                self._errors = {one.key for one in self.read() if one.error is not None}
+            if record.key in self._errors:
+                self._replace(record.key, line)
+            else:
+                self._append(line)
         except OSError as error:
             raise StorageError(
                 f"The episode record cannot be written to {self.path}: {error.strerror or error}.",
                 "Make room or make the folder writable and run the same command again; finished episodes are kept.",
             ) from error
+        if record.error is not None:
+            self._errors.add(record.key)
+        else:
+            self._errors.discard(record.key)
+
+    def _append(self, line: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b", buffering=0) as file:
+            end = self._end_of_complete_lines(file.fileno())
+            file.truncate(end)
+            written = file.write(line)
+            if written != len(line):
+                file.truncate(end)
+                raise OSError("no space left on device")
+            os.fsync(file.fileno())
+
+    def _replace(self, key: tuple[str, str, int], line: bytes) -> None:
+        """Write the file anew without the errors of an episode; lines that are no records stay."""
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        kept = [one + b"\n" for one in lines if not _is_error_of(one, key)]
+        with written_whole(self.path) as part:
+            part.write_bytes(b"".join([*kept, line]))
 
     @staticmethod
     def _end_of_complete_lines(descriptor: int) -> int:
@@ -127,9 +150,10 @@ class EpisodeLog:
             except ValidationError as error:
                 problems.append(f"{self.path}:{number}: not an episode record, skipped ({_reason(error)})")
                 continue
-            if record.key in found:
+            earlier = found.get(record.key)
+            if earlier is not None and earlier[1].error is None:
                 which = f"{record.policy} {record.task} episode {record.episode}"
-                problems.append(f"{self.path}:{number}: repeats {which} of line {found[record.key][0]}, skipped")
+                problems.append(f"{self.path}:{number}: repeats {which} of line {earlier[0]}, skipped")
             else:
                 found[record.key] = (number, record)
         return LogContents([record for _, record in found.values()], problems)
@@ -140,8 +164,13 @@ class EpisodeLog:
 
     @property
     def done(self) -> set[tuple[str, str, int]]:
-        """The (policy, task, episode) that need not run again, those that ended in an error included."""
+        """The (policy, task, episode) that have a record, those that ended in an error included."""
         return {record.key for record in self.read()}
+
+    @property
+    def finished(self) -> set[tuple[str, str, int]]:
+        """Those that need not run again: a policy's failure is final, an error of the simulator is not."""
+        return {record.key for record in self.read() if record.error is None}
 
 
 _RECORDS = TypeAdapter(list[EpisodeRecord])
@@ -154,6 +183,14 @@ def _all_at_once(lines: list[bytes]) -> list[EpisodeRecord] | None:
     except ValidationError:
         return None
     return records if len({record.key for record in records}) == len(lines) else None
+
+
+def _is_error_of(line: bytes, key: tuple[str, str, int]) -> bool:
+    try:
+        record = EpisodeRecord.model_validate_json(line)
+    except ValidationError:
+        return False
+    return record.key == key and record.error is not None
 
 
 def _reason(error: ValidationError) -> str:
@@ -219,7 +256,7 @@ def summarise(
     """Add episodes up by policy.
 
     Args:
-        records: Episodes; a repeated (policy, task, episode) counts once, the first one.
+        records: Episodes; a repeated (policy, task, episode) counts once, as in `LogContents`.
         benchmark: Says which tasks count, their order and tiers, and further metrics. Without it the recorded
             tasks count in order of appearance.
 
@@ -228,7 +265,8 @@ def summarise(
     """
     unique: dict[tuple[str, str, int], EpisodeRecord] = {}
     for record in records:
-        unique.setdefault(record.key, record)
+        if record.key not in unique or unique[record.key].error is not None:
+            unique[record.key] = record
     if benchmark is None:
         tiers = {record.task: "" for record in unique.values()}
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,10 @@ from videopolicy.storage.temporary import temporary_folder
 
 _WORKER_NEEDS = ("numpy", "msgpack")
 _LAST_LINES = 12
+KEPT_BACK = {name: f"VPOLICY_SIMULATOR_{name}" for name in ("PYTHONPATH", "LD_LIBRARY_PATH")}
+"""Variables of the shell that are made for other programs, and those by which they reach a simulator on purpose."""
+_HEADLESS = ("egl", "osmesa")
+"""Values of MUJOCO_GL that need no display."""
 
 
 def override_variable(spec: WorkerSpec) -> str:
@@ -104,9 +109,49 @@ def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:
     link = folder / "vpolicy_worker"
     if not link.exists():
         link.symlink_to(Path(vpolicy_worker.__file__).parent)
-    search = [str(folder), os.environ.get("PYTHONPATH", "")]
-    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, search))}
-    return {**os.environ, **ours, **spec.variables}
+    # A log is a file, whatever the terminal's encoding.
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    shell = without_the_shells_paths()
+    search = [str(folder), spec.variables.get("PYTHONPATH", ""), shell.get("PYTHONPATH", "")]
+    return {**shell, **ours, **spec.variables, "PYTHONPATH": os.pathsep.join(filter(None, search))}
+
+
+def worker_command(spec: WorkerSpec, python: Path, socket: Path) -> list[str]:
+    """What starts a worker that connects to a socket."""
+    command = [str(python), "-m", "vpolicy_worker", "--connect", str(socket)]
+    command += ["--module", str(spec.module), "--simulator", spec.simulator]
+    return [*command, "--config", json.dumps(spec.config), "--timeout", str(spec.timeout)]
+
+
+def without_the_shells_paths() -> dict[str, str]:
+    """The environment of this process, with paths of libraries only where they are meant for simulators.
+
+    ``PYTHONPATH`` and ``LD_LIBRARY_PATH`` of a shell name libraries for the interpreter that runs the core. In another
+    one they hide its own. What a simulator needs is named by ``VPOLICY_SIMULATOR_PYTHONPATH`` and
+    ``VPOLICY_SIMULATOR_LD_LIBRARY_PATH``, or by its benchmark in `WorkerSpec.variables`.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in KEPT_BACK}
+    return kept | {name: os.environ[meant] for name, meant in KEPT_BACK.items() if os.environ.get(meant)}
+
+
+def advice(spec: WorkerSpec, said: str = "") -> str:
+    """What the shell's variables may have to do with a simulator that does not start.
+
+    Args:
+        spec: What was to be run.
+        said: What is known about the reason.
+
+    Returns:
+        Sentences that each begin with a space; empty where no variable comes into question.
+    """
+    chosen = "" if "MUJOCO_GL" in spec.variables else os.environ.get("MUJOCO_GL", "")
+    if chosen and (chosen.lower() not in _HEADLESS or "render" in said.lower()):
+        return f" Unset MUJOCO_GL (it is {chosen}), or set it to {' or '.join(_HEADLESS)}: it chooses how to render."
+    return "".join(
+        f" {name} of the shell was not passed on; set {meant} if the simulator needs it."
+        for name, meant in KEPT_BACK.items()
+        if os.environ.get(name) and not os.environ.get(meant) and name not in spec.variables
+    )
 
 
 def check_rendering(spec: WorkerSpec, python: Path) -> str:
@@ -124,19 +169,21 @@ def check_rendering(spec: WorkerSpec, python: Path) -> str:
             done = subprocess.run(
                 command,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=spec.start_timeout,
                 env=worker_variables(spec, folder),
             )
     except subprocess.TimeoutExpired:
         raise SimulationError(
             f"'{spec.environment}' did not render a picture within {spec.start_timeout:g} s.",
-            "Set MUJOCO_GL=osmesa (or egl) to choose another way to render.",
+            advice(spec, "rendering").strip() or "Set MUJOCO_GL=osmesa (or egl) to choose another way to render.",
         ) from None
     if done.returncode != 0:
         raise SimulationError(
             f"'{spec.environment}' cannot render here.\n{_tail(done.stderr or done.stdout)}",
-            "On Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri (or libosmesa6).",
+            advice(spec, "rendering").strip()
+            or "On Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri (or libosmesa6).",
         )
     return done.stdout.strip().splitlines()[-1]
 
@@ -146,7 +193,10 @@ def _given(python: Path, spec: WorkerSpec) -> Path:
     if not python.is_file():
         raise SimulationError(f"{name} is {python}, which does not exist.", f"Correct {name}, or unset it.")
     needs = "import " + ", ".join(_WORKER_NEEDS)
-    done = subprocess.run([str(python), "-c", needs], capture_output=True, text=True)
+    variables = without_the_shells_paths()
+    done = subprocess.run(
+        [str(python), "-c", needs], capture_output=True, encoding="utf-8", errors="replace", env=variables
+    )
     if done.returncode != 0:
         raise SimulationError(
             f"{name} is {python}, which lacks what the worker needs.\n{_tail(done.stderr)}",
@@ -171,7 +221,15 @@ def _make(spec: WorkerSpec, folder: Path, python: Path) -> None:
 
 
 def _run(command: list[str], spec: WorkerSpec) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    variables = without_the_shells_paths()
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=variables,
+    )
     if done.returncode != 0:
         raise SimulationError(
             f"uv could not make the environment of '{spec.environment}' from {spec.requirements}:\n"

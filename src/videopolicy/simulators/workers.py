@@ -1,38 +1,39 @@
 """Simulators in worker processes: started, called, watched over, and never left behind.
 
 A pool knows nothing of episodes. It sends calls to numbered workers, returns answers as they come, and turns a
-worker that dies, hangs or raises into a `SimulationError` answer; such a worker is started anew when it is
-called next.
+worker that dies, hangs, raises, or sends what was not agreed into a `SimulationError` answer; such a worker is started
+anew when it is called next.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import signal
 import socket
 import subprocess
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import vpolicy_worker
-from vpolicy_worker import PROTOCOL, ConnectionClosedError
+from vpolicy_worker import PROTOCOL, ConnectionClosedError, Incoming, MalformedMessageError
 
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError
-from videopolicy.simulators.environments import override_variable, worker_variables
+from videopolicy.simulators.answers import UNGREETED, Agreement, AnswerError, greeting
+from videopolicy.simulators.environments import advice, override_variable, worker_command, worker_variables
+from videopolicy.simulators.output import end_of, ending, quoted, shown
+from videopolicy.simulators.sockets import SocketFolder
 from videopolicy.spaces import Spaces
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.logs import cap
-from videopolicy.storage.temporary import make_folder, remove_folder
 
 _GRACE = 3.0  # seconds past the timeout in which a hung worker prints its stack and ends by itself
 _POLL = 0.2  # seconds between looks at processes that have not connected yet
-_LOG_LINES = 12
 
 Answer = Any | SimulationError
 
@@ -46,17 +47,24 @@ class WorkerPool:
         count: Number of workers.
         log_folder: Gets ``worker-<index>.log`` with everything that worker printed.
         spaces: What the simulator must offer; None: whatever it offers.
+        longest: Steps of the longest task, which limit the size of demonstrations.
     """
 
     def __init__(
-        self, spec: WorkerSpec, python: Path, count: int, log_folder: Path, spaces: Spaces | None = None
+        self,
+        spec: WorkerSpec,
+        python: Path,
+        count: int,
+        log_folder: Path,
+        spaces: Spaces | None = None,
+        longest: int | None = None,
     ) -> None:
         self.spec = spec
         with storage_errors(log_folder):
             log_folder.mkdir(parents=True, exist_ok=True)
-        self._folder = make_folder()  # sockets must have short paths
+        self._folder = SocketFolder()
         self._workers = [
-            _Worker(index, spec, python, self._folder, log_folder.resolve() / f"worker-{index}.log", spaces)
+            _Worker(index, spec, python, self._folder, log_folder.resolve() / f"worker-{index}.log", spaces, longest)
             for index in range(count)
         ]
 
@@ -73,6 +81,18 @@ class WorkerPool:
         for worker in self._workers:
             worker.start()
 
+    def ensure_started(self) -> None:
+        """Start all workers and wait for the first one, which is tried twice as any call is.
+
+        Raises:
+            SimulationError: It cannot be started.
+        """
+        self.start()
+        try:
+            self.call(0, "hello")
+        except SimulationError:
+            self.call(0, "hello")
+
     def send(self, index: int, method: str, **arguments: Any) -> None:
         """Call a method of one worker's simulator, starting the worker if need be, without waiting.
 
@@ -88,9 +108,14 @@ class WorkerPool:
 
         Returns:
             Pairs of a worker's index and what its simulator returned, in order of index; a `SimulationError`
-            instead where the worker died, hung or raised. An empty list when no call is outstanding.
+            instead where the worker died, hung, raised or sent what was not agreed. An empty list when no call is
+            outstanding.
         """
         while self.outstanding:
+            answered = [worker for worker in self._workers if worker.answered and worker.call is not None]
+            answers = [(worker.index, worker.take()) for worker in answered]
+            if answers:
+                return answers
             with selectors.DefaultSelector() as selector:
                 for worker in self._workers:
                     if worker.channel is not None:
@@ -99,16 +124,13 @@ class WorkerPool:
                     key.data.on_readable()
             for worker in self._workers:
                 worker.look_after()
-            answers = [(worker.index, worker.take()) for worker in self._workers if worker.answered]
-            if answers:
-                return answers
         return []
 
     def call(self, index: int, method: str, **arguments: Any) -> Any:
         """Call one worker and wait for its answer; no other call may be outstanding.
 
         Raises:
-            SimulationError: The worker died, hung or raised.
+            SimulationError: The worker died, hung, raised or sent what was not agreed.
         """
         self.send(index, method, **arguments)
         ((_, answer),) = self.wait()
@@ -123,7 +145,7 @@ class WorkerPool:
         deadline = time.monotonic() + 2.0
         for worker in self._workers:
             worker.end(max(0.0, deadline - time.monotonic()))
-        remove_folder(self._folder)
+        self._folder.remove()
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -134,72 +156,76 @@ class WorkerPool:
         self.close()
 
 
+@dataclass(eq=False)
 class _Worker:
     """One slot of the pool and the process that fills it at the moment.
 
     The process is absent, starting (``listener`` is set), or ready (``connection`` is set).
     """
 
-    def __init__(
-        self, index: int, spec: WorkerSpec, python: Path, folder: Path, log: Path, spaces: Spaces | None
-    ) -> None:
-        self.index = index
-        self.spec = spec
-        self.python = python
-        self.folder = folder
-        self.log = log
-        self.spaces = spaces
-        self.process: subprocess.Popen[bytes] | None = None
-        self.listener: socket.socket | None = None
-        self.connection: socket.socket | None = None
-        self.greeted = False
-        self.deadline = 0.0
-        self.call: tuple[str, dict[str, Any]] | None = None
-        self.answered = False
-        self.answer: Answer = None
+    index: int
+    spec: WorkerSpec
+    python: Path
+    folder: SocketFolder
+    log: Path
+    spaces: Spaces | None
+    longest: int | None
+    process: subprocess.Popen[bytes] | None = None
+    listener: socket.socket | None = None
+    connection: socket.socket | None = None
+    incoming: Incoming = field(default_factory=lambda: Incoming(UNGREETED))
+    agreement: Agreement | None = None
+    deadline: float = 0.0
+    number: int = 0
+    call: tuple[str, dict[str, Any]] | None = None
+    answered: bool = False
+    answer: Answer = None
 
     @property
     def channel(self) -> socket.socket | None:
         return self.connection or self.listener
 
     def start(self) -> None:
-        if self.process is not None:
+        if self.process is not None or self.answered:
             return
-        path = self.folder / f"{self.index}.sock"
-        path.unlink(missing_ok=True)
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(path))
-        self.listener.listen(1)
-        command = [str(self.python), "-m", "vpolicy_worker", "--connect", str(path)]
-        command += ["--module", str(self.spec.module), "--simulator", self.spec.simulator]
-        command += ["--config", json.dumps(self.spec.config), "--timeout", str(self.spec.timeout)]
+        try:
+            self._start()
+        except SimulationError as error:
+            self._give_up(error)
+        except OSError as error:
+            self._close_sockets()
+            message = f"The interpreter {self.python} of environment '{self.spec.environment}' cannot be started: "
+            hint = f"Set {override_variable(self.spec)} to a working interpreter, or unset it."
+            self._give_up(SimulationError(f"{message}{error}.", hint))
+
+    def _start(self) -> None:
+        folder = self.folder.ready()
+        self.listener, path = self.folder.listen(f"{self.index}.sock")
+        with storage_errors(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.touch()
         with self.log.open("ab") as log:
-            try:
-                # A session of its own: Ctrl-C reaches the core only, which then ends the whole group.
-                self.process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=worker_variables(self.spec, self.folder),
-                    start_new_session=True,
-                )
-            except OSError as error:
-                self._close_sockets()
-                raise SimulationError(
-                    f"The interpreter {self.python} of environment '{self.spec.environment}' cannot be started: "
-                    f"{error}.",
-                    f"Set {override_variable(self.spec)} to a working interpreter, or unset it.",
-                ) from error
+            # A session of its own: Ctrl-C reaches the core only, which then ends the whole group.
+            self.process = subprocess.Popen(
+                worker_command(self.spec, self.python, path),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=worker_variables(self.spec, folder),
+                start_new_session=True,
+            )
+        self.incoming, self.number = Incoming(UNGREETED), 0
         self.deadline = time.monotonic() + self.spec.start_timeout
 
     def send(self, method: str, arguments: dict[str, Any]) -> None:
         if self.call is not None:
             raise RuntimeError(f"worker {self.index} has not answered yet")
+        self._notice_unasked()
         self.call = (method, arguments)
         self.start()
-        if self.greeted:
-            self._transmit()
+        self.number += 1
+        if self.agreement is not None and not self.answered:
+            self._transmit(self.agreement)
 
     def take(self) -> Answer:
         """The answer to the outstanding call, which thereby is no longer outstanding."""
@@ -207,24 +233,13 @@ class _Worker:
         return answer
 
     def on_readable(self) -> None:
-        """Something has arrived: a connection, the greeting, or an answer."""
+        """Something has arrived: a connection, or a part of the greeting, of an answer, or of what nobody asked for."""
         if self.connection is None:
-            assert self.listener is not None
-            self.connection, _ = self.listener.accept()
-            return
-        self.connection.settimeout(max(0.1, self.deadline + _GRACE - time.monotonic()))
-        try:
-            message = vpolicy_worker.receive(self.connection)
-        except (ConnectionClosedError, TimeoutError):
-            self._fail(*self._how_it_ended())
-            return
-        if "error" in message:
-            where = f"'{self._method()}'" if self.greeted else "its start"
-            self._fail(f"raised in {where}: {message['error']}", message["traceback"])
-        elif not self.greeted:
-            self._greet(message)
+            self._accept()
+        elif self.agreement is not None and self.call is None:
+            self._notice_unasked()
         else:
-            self.answer, self.answered = message["result"], True
+            self._read(self.connection)
 
     def look_after(self) -> None:
         """Fail a process that ended before it connected, and one whose time is up; keep its log from growing."""
@@ -232,7 +247,7 @@ class _Worker:
         if self.process is None or self.answered:
             return
         ended = self.connection is None and self.process.poll() is not None
-        working = self.call is not None or not self.greeted
+        working = self.call is not None or self.agreement is None
         if ended or (working and time.monotonic() > self.deadline + _GRACE):
             self._fail(*self._how_it_ended())
 
@@ -253,59 +268,131 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
-        self.greeted = False
+        self.agreement = None
 
-    def _greet(self, greeting: dict[str, Any]) -> None:
-        if greeting.get("protocol") != PROTOCOL:
-            self._fail(f"speaks protocol {greeting.get('protocol')}, the core speaks {PROTOCOL}", "")
+    def _accept(self) -> None:
+        assert self.listener is not None
+        try:
+            self.connection, _ = self.listener.accept()
+        except OSError as error:
+            self._fail(f"cannot be reached: {error}", "")
+
+    def _read(self, connection: socket.socket) -> None:
+        """Take what has arrived of a message, and the message once it is whole."""
+        connection.settimeout(0)
+        try:
+            while not self.incoming.read(connection):
+                pass
+            message = self.incoming.message()
+        except BlockingIOError:
             return
-        if self.spaces is not None:
-            theirs = Spaces.model_validate(greeting["hello"]["spaces"])
-            mismatches = self.spaces.mismatches(theirs, "the benchmark", "the simulator")
-            if mismatches:
-                self._fail("offers other spaces than the benchmark declares: " + "; ".join(mismatches), "")
-                return
-        self.greeted = True
-        if self.call is not None:
-            self._transmit()
+        except ConnectionClosedError:
+            self._fail(*self._how_it_ended())
+            return
+        except MalformedMessageError as error:
+            self._fail(f"sent what is no message {self._doing()}: {error}", "")
+            return
+        try:
+            self._understand(message)
+        except AnswerError as error:
+            what = f"answer to '{self._method()}'" if self.agreement else "greeting"
+            self._fail(f"sent a wrong {what}: {error}", "")
 
-    def _transmit(self) -> None:
+    def _understand(self, message: Any) -> None:
+        """Judge a greeting or an answer.
+
+        Raises:
+            AnswerError: It is not what was agreed.
+        """
+        if not isinstance(message, dict):
+            raise AnswerError(f"it is a {type(message).__name__}, not a mapping")
+        number = message.get("id", self.number)  # it may be absent: it came to the protocol later
+        if self.agreement is not None and (type(number) is not int or number != self.number):
+            raise AnswerError("it is the answer to another call")
+        if "error" in message:
+            where = f"'{self._method()}'" if self.agreement else "its start"
+            self._fail(f"raised in {where}: {shown(message['error'])}", shown(message.get("traceback", "")))
+        elif self.agreement is None:
+            self._greet(message)
+        elif "result" not in message:
+            raise AnswerError("'result' is missing")
+        else:
+            assert self.call is not None
+            self.agreement.check(*self.call, message["result"])
+            self.answer, self.answered = message["result"], True
+
+    def _greet(self, message: dict[str, Any]) -> None:
+        protocol = message.get("protocol")
+        if type(protocol) is not int or protocol != PROTOCOL:
+            self._fail(f"speaks protocol {shown(protocol)}, the core speaks {PROTOCOL}", "")
+            return
+        theirs = greeting(message.get("hello")).spaces
+        mismatches = self.spaces.mismatches(theirs, "the benchmark", "the simulator") if self.spaces else []
+        if mismatches:
+            self._fail("offers other spaces than the benchmark declares: " + "; ".join(mismatches), "")
+            return
+        self.agreement = Agreement(self.spaces or theirs, self.longest)
+        if self.call is not None:
+            self._transmit(self.agreement)
+
+    def _notice_unasked(self) -> None:
+        """Fail a worker that has no call, and has sent something or has gone."""
+        if self.connection is None or self.agreement is None:
+            return
+        self.connection.settimeout(0)
+        try:
+            came = self.connection.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            came = b""
+        self._fail(*(("sent a message that no call asked for", "") if came else self._how_it_ended()))
+
+    def _transmit(self, agreement: Agreement) -> None:
         assert self.connection is not None and self.call is not None
         method, arguments = self.call
+        self.incoming = Incoming(agreement.limit(method, arguments))
         self.deadline = time.monotonic() + self.spec.timeout
         self.connection.settimeout(self.spec.timeout)
         try:
-            vpolicy_worker.send(self.connection, {"method": method, "arguments": arguments})
-        except (ConnectionClosedError, TimeoutError):
+            message = {"id": self.number, "method": method, "arguments": arguments}
+            vpolicy_worker.send(self.connection, message)
+        except (ConnectionClosedError, OSError):
             self._fail(*self._how_it_ended())
 
     def _method(self) -> str:
         return self.call[0] if self.call else "hello"
 
+    def _doing(self) -> str:
+        if self.agreement is None:
+            return "while it started"
+        return f"during '{self._method()}'" if self.call else "while it waited for a call"
+
     def _how_it_ended(self) -> tuple[str, str]:
         """What to say about a process that has gone or whose time is up, and the last lines of its log."""
         assert self.process is not None
-        doing = f"during '{self._method()}'" if self.greeted else "while it started"
-        if time.monotonic() >= self.deadline:
-            limit = self.spec.timeout if self.greeted else self.spec.start_timeout
-            how = f"did not answer within {limit:g} s {doing}"
+        if (self.call or self.agreement is None) and time.monotonic() >= self.deadline:
+            limit = self.spec.timeout if self.agreement else self.spec.start_timeout
+            how = f"did not answer within {limit:g} s {self._doing()}"
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(1.0)
-            code = self.process.poll()
-            status = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
-            how = f"died {doing} ({status})"
-        lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if self.log.exists() else []
-        return how, "\n".join(lines)
+            how = f"died {self._doing()} ({ending(self.process.poll())})"
+        return how, end_of(self.log)
 
     def _fail(self, how: str, details: str) -> None:
         assert self.process is not None
         message = f"Worker {self.index} of '{self.spec.environment}' (process {self.process.pid}) {how}."
-        if details.strip():
-            message += "\n" + "\n".join(f"  | {line}" for line in details.strip().splitlines())
+        message += quoted(details)
+        hint = f"Its whole output is in {self.log}."
+        if self.agreement is None:
+            hint += advice(self.spec, message)
         self.end()
-        if self.call is not None:
-            self.answer, self.answered = SimulationError(message, f"Its whole output is in {self.log}."), True
+        self._give_up(SimulationError(message, hint))
+
+    def _give_up(self, error: SimulationError) -> None:
+        """Answer the call with an error; without one, the next: what the simulator had in memory is lost."""
+        self.answer, self.answered = error, True
 
     def _close_sockets(self) -> None:
         for channel in (self.connection, self.listener):

@@ -65,6 +65,8 @@ def written_whole(path: Path, shared: bool = False) -> Iterator[Path]:
             descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
             os.close(descriptor)
             part = Path(name)
+        else:
+            part.unlink(missing_ok=True)  # in a folder from elsewhere it may be a link to another file
         try:
             yield part
             _sync(part)
@@ -77,14 +79,45 @@ def written_whole(path: Path, shared: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as `written_whole` does."""
+    """Write a text file as `written_whole` does; bytes of file names that are no text become question marks."""
     with written_whole(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="replace")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file as `written_whole` does."""
     write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def ensure_no_link_out(folder: Path, root: Path | None = None) -> None:
+    """Check that no link leads out of a folder that may be from elsewhere, before anything is written there.
+
+    Args:
+        folder: The folder, which need not exist.
+        root: What it must not lead out of; by default the folder itself, which may be reached through links.
+
+    Raises:
+        StorageError: A link does.
+    """
+    inside = os.path.realpath(root or folder)
+    waiting = [str(folder.absolute())]
+    links = [waiting[0]] if root else []
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        links.append(entry.path)
+                    elif entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # whoever needs it says so
+    for link in links:
+        if not Path(os.path.realpath(link)).is_relative_to(inside):
+            raise StorageError(
+                f"{link} is a link to {os.path.realpath(link)}, outside {inside}, so that nothing is written there.",
+                "Put the files themselves in the place of the link, or remove it.",
+            )
 
 
 def file_digest(path: Path) -> str:

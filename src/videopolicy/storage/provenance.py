@@ -48,6 +48,9 @@ class StageFacts(Facts):
         devices: Number of devices that trained it.
         device: Name of the accelerator or processor.
         accelerator: Whether the device is an accelerator.
+        precision: The numerical precision that was used, several where another machine continued in another one;
+            None where it was not recorded, and where nothing was trained.
+        remarks: What was done otherwise than the recipe says, in sentences.
         parameters, trainable_parameters: Of the learner.
         seconds: By the clock.
         processor_seconds: Over all threads, those of frozen features included; None where it was not recorded.
@@ -64,6 +67,8 @@ class StageFacts(Facts):
     devices: int = 1
     device: str | None = None
     accelerator: bool = False
+    precision: str | None = None
+    remarks: tuple[str, ...] = ()
     parameters: int | None = None
     trainable_parameters: int | None = None
     seconds: float | None = None
@@ -143,6 +148,7 @@ class Provenance(Facts):
         seconds: By the clock, over all processes that worked on it one after another.
         peak_memory_bytes: Resident memory, simulator workers included.
         data: Demonstrations; None where none were asked for.
+        data_remarks: What was guessed or changed when the data were read, and what is odd about them.
         stages: In the order in which they were finished.
         evaluation: The last one that ran episodes; None before.
     """
@@ -158,6 +164,7 @@ class Provenance(Facts):
     seconds: float | None = None
     peak_memory_bytes: int | None = None
     data: DataFacts | None = None
+    data_remarks: tuple[str, ...] = ()
     stages: tuple[StageFacts, ...] = ()
     evaluation: EvaluationFacts | None = None
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from videopolicy.errors import StorageError
+from videopolicy.paths import expanded
 from videopolicy.storage.files import storage_errors, write_json
 from videopolicy.storage.integrity import MARKER, USES, differences, read_mapping, record
 
@@ -29,7 +30,7 @@ class Store:
     """The folder of all artifacts: ``VPOLICY_HOME``, or ``.vpolicy`` in the current folder."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or Path(os.environ.get("VPOLICY_HOME") or ".vpolicy").absolute()
+        self.root = root or expanded(os.environ.get("VPOLICY_HOME") or ".vpolicy").absolute()
 
     def folder(self, kind: str, key: str) -> Path:
         """The folder of one artifact, made if it is not there."""

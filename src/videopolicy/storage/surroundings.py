@@ -15,6 +15,7 @@ from videopolicy.components.registry import Registry
 from videopolicy.storage.provenance import Machine
 
 _PACKAGES = ("torch", "diffusers", "transformers", "lightning", "numpy", "pydantic", "h5py", "av")
+_GIT_SECONDS = 30.0
 
 
 def versions(registry: Registry) -> dict[str, str]:
@@ -28,12 +29,14 @@ def versions(registry: Registry) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Of the checkout that this package is in; None where it is in none."""
+    """Of the checkout that this package is in; None where it is in none, or git cannot say."""
     here = Path(__file__).parent
-    result = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip() or None if result.returncode == 0 else None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    try:
+        result = subprocess.run(command, capture_output=True, check=False, timeout=_GIT_SECONDS)
+    except (OSError, subprocess.SubprocessError):  # no git here, none that may be run, or one that waits for a disk
+        return None
+    return result.stdout.decode(errors="replace").strip() or None if result.returncode == 0 else None
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +47,11 @@ def machine() -> Machine:
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        models = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+            if "model name" in line
+        ]
         processor = models[0] if models else processor
     return Machine(
         processor=processor,

@@ -22,13 +22,16 @@ _SECONDS_TO_BEGIN = 60.0
 _held: dict[Path, ExitStack] = {}
 
 
-def make_folder() -> Path:
+def make_folder(place: str | None = None) -> Path:
     """A new folder with a short path that is this process's for as long as it lives; removed by `remove_folder`.
 
     What killed processes of this user have left behind is removed first.
+
+    Args:
+        place: Where it is made; None: in the system's folder for temporary files.
     """
-    sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    sweep(place)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     stack = ExitStack()
     stack.enter_context(locked_file(folder / _OWNER, f"the folder {folder}"))
     _held[folder] = stack
@@ -52,10 +55,10 @@ def temporary_folder() -> Iterator[Path]:
         remove_folder(folder)
 
 
-def left_behind() -> list[Path]:
+def left_behind(place: str | None = None) -> list[Path]:
     """Folders of this user's processes that are gone. Who owned one held a lock in it, which vanished with it."""
     found = []
-    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
+    for folder in sorted(Path(place or tempfile.gettempdir()).glob(f"{PREFIX}*")):
         with suppress(OSError):
             if _ours(folder) and folder not in _held and time.time() - folder.lstat().st_mtime > _SECONDS_TO_BEGIN:
                 with suppress(BusyError, StorageError), locked_file(folder / _OWNER, f"the folder {folder}"):
@@ -63,13 +66,13 @@ def left_behind() -> list[Path]:
     return found
 
 
-def sweep() -> list[Path]:
+def sweep(place: str | None = None) -> list[Path]:
     """Remove the folders of `left_behind`.
 
     Returns:
         Those that were removed.
     """
-    found = left_behind()
+    found = left_behind(place)
     for folder in found:
         shutil.rmtree(folder, ignore_errors=True)
     return found

@@ -63,7 +63,7 @@ class ComponentContract:
         if module.startswith("vpolicy_file_") or module == "__main__":
             pytest.skip("A single file is imported only by the recipes that name it.")
         code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", errors="replace")
         if "ModuleNotFoundError" in done.stderr and f"'{module.split('.')[0]}'" in done.stderr:
             pytest.skip(f"{module} is part of a test, not of an installed package.")
         assert done.returncode == 0, (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from videopolicy.components.building import title
 from videopolicy.components.kinds import BenchmarkComponent, DatasetComponent
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.benchmark import PublishedNumber, WorkerSpec
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.contracts.samples import ensure_sound_sample
 from videopolicy.errors import SimulationError, VpolicyError
 from videopolicy.simulators.environments import interpreter, is_ready
 from videopolicy.simulators.workers import WorkerPool
@@ -25,6 +28,10 @@ from videopolicy.types import Window
 
 WINDOW = Window(observed=(-2, 0), future=(1, 5), horizon=3)
 TASKS = ("one", "another")
+EPISODES_OF_A_TASK = 20
+"""Evaluation episodes whose initial states no demonstration may have."""
+ATTEMPTS_OF_AN_EXPERT = 5
+STEPS_PER_CALL = 25
 
 
 class DatasetContract(ComponentContract):
@@ -45,7 +52,7 @@ class DatasetContract(ComponentContract):
     def dataset(self, component: DatasetComponent, folder: Path | None) -> Dataset:
         return component.build(folder)
 
-    def test_windows_have_the_declared_shapes(self, dataset: Dataset) -> None:
+    def test_windows_have_the_declared_shapes(self, component: DatasetComponent, dataset: Dataset) -> None:
         windows, spaces = dataset.windows(WINDOW), dataset.spaces
         assert len(windows) > 0, "The training split has no window."
         rows = [0, len(windows) - 1, len(windows) // 2]
@@ -73,6 +80,11 @@ class DatasetContract(ComponentContract):
             )
         assert all(batch.observation.instructions), "An instruction is empty."
         assert torch.isfinite(batch.actions[batch.action_mask]).all(), "Actions contain NaN or infinity."
+        ensure_sound_sample(windows, WINDOW, spaces, title(component))
+
+    def test_what_is_known_before_it_is_opened_is_true(self, component: DatasetComponent, dataset: Dataset) -> None:
+        wrong = dataset.spaces.misfits(component.declared(), "the opened dataset", "`declared`")
+        assert not wrong, f"`declared` says what the opened dataset is not: {wrong[0][1]}."
 
     def test_a_window_that_asks_for_little_gets_little(self, dataset: Dataset) -> None:
         batch = dataset.windows(Window()).batch([0])
@@ -205,30 +217,72 @@ class BenchmarkContract(ComponentContract):
         assert closeup.tasks() == component.tasks(), "`closeup` has other tasks."
         assert closeup.spaces().actions == component.spaces().actions, "`closeup` has other actions."
 
-    def test_simulator_keeps_to_the_declaration(
-        self, component: BenchmarkComponent, spec: WorkerSpec, tmp_path: Path
-    ) -> None:
-        spaces = component.spaces()
+    @pytest.fixture
+    def pool(self, component: BenchmarkComponent, spec: WorkerSpec, tmp_path: Path) -> Iterator[WorkerPool]:
+        """One worker, whose answers are checked against the declared spaces as they are in a run."""
         if not is_ready(spec):
             pytest.skip(f"The environment of '{spec.environment}' is not installed; `vpolicy env` makes it.")
+        longest = max(task.max_steps for task in component.tasks())
+        with WorkerPool(spec, interpreter(spec), 1, tmp_path, component.spaces(), longest) as pool:
+            yield pool
+
+    def test_simulator_keeps_to_the_declaration(self, component: BenchmarkComponent, pool: WorkerPool) -> None:
         task = component.tasks()[0].name
-        hold = np.array([[(low + high) / 2 for low, high in zip(spaces.actions.low, spaces.actions.high, strict=True)]])
-        with WorkerPool(spec, interpreter(spec), 1, tmp_path, spaces) as pool:
-            first = pool.call(0, "reset", task=task, episode=0)
-            second = pool.call(0, "reset", task=task, episode=1)
-            again = pool.call(0, "reset", task=task, episode=0)
-            step = pool.call(0, "step", actions=hold.astype(np.float32), frames=[1])
+        first = asked(pool, "reset", task=task, episode=0)
+        second = asked(pool, "reset", task=task, episode=1)
+        again = asked(pool, "reset", task=task, episode=0)
+        asked(pool, "step", actions=hold(component, 1), frames=[1])
         assert first["initial_state"] == again["initial_state"], "An episode's initial state differs on a second reset."
         assert first["initial_state"] != second["initial_state"], "Episodes 0 and 1 begin in the same state."
-        for observation in (first["observation"], step["observations"][1]):
-            for camera in spaces.cameras:
-                image = observation["images"][camera.name]
-                expected = (camera.height, camera.width, 3)
-                assert (image.shape, image.dtype) == (expected, np.uint8), (
-                    f"Camera '{camera.name}' gives {image.shape} {image.dtype}, not {expected} uint8."
-                )
-            if spaces.state is not None:
-                assert len(observation["state"]) == spaces.state.dim, "The state is not as long as declared."
-        for camera in spaces.cameras:
+        for camera in component.spaces().cameras:
             one, other = first["observation"]["images"][camera.name], again["observation"]["images"][camera.name]
             assert np.array_equal(one, other), f"Camera '{camera.name}' sees another picture on a second reset."
+
+    def test_an_episode_ends_at_the_step_limit(self, component: BenchmarkComponent, pool: WorkerPool) -> None:
+        task = component.tasks()[0]
+        asked(pool, "reset", task=task.name, episode=0)
+        steps, over = 0, False
+        while not over and steps < task.max_steps:
+            count = min(STEPS_PER_CALL, task.max_steps - steps)
+            answer = asked(pool, "step", actions=hold(component, count), frames=[])
+            steps += answer["steps"]
+            over = answer["done"] or answer["success"]
+        assert over, f"`step` does not say `done` after the {task.max_steps} steps of task '{task.name}'."
+
+    def test_experts_succeed_from_states_of_their_own(self, component: BenchmarkComponent, pool: WorkerPool) -> None:
+        task = component.tasks()[0].name
+        resets = [asked(pool, "reset", task=task, episode=e, images=False) for e in range(EPISODES_OF_A_TASK)]
+        evaluated = {reset["initial_state"]: episode for episode, reset in enumerate(resets)}
+        demonstrated: dict[str, int] = {}
+        solved = False
+        for attempt in range(ATTEMPTS_OF_AN_EXPERT):
+            shown = asked(pool, "demonstrate", task=task, attempt=attempt, action_noise=0.0)
+            state = shown["initial_state"]
+            assert state not in evaluated, (
+                f"Demonstration {attempt} of task '{task}' begins in the state of evaluation episode "
+                f"{evaluated.get(state)}: success would be remembered, not learned."
+            )
+            assert state not in demonstrated, (
+                f"Demonstrations {demonstrated.get(state)} and {attempt} of task '{task}' begin in the same state."
+            )
+            demonstrated[state] = attempt
+            solved = solved or shown["success"]
+            if solved and attempt:
+                break
+        assert solved, f"The expert of task '{task}' solved none of {ATTEMPTS_OF_AN_EXPERT} attempts."
+
+
+def hold(component: BenchmarkComponent, count: int) -> np.ndarray:
+    """``(count, A)`` float32: the middle of every bound, again and again."""
+    actions = component.spaces().actions
+    return np.tile((np.array(actions.low) + np.array(actions.high)) / 2, (count, 1)).astype(np.float32)
+
+
+def asked(pool: WorkerPool, method: str, **arguments: Any) -> Any:
+    """What the simulator answers; a failure of the check with its reason where it does not do so as agreed."""
+    try:
+        return pool.call(0, method, **arguments)
+    except SimulationError as error:
+        if method == "demonstrate" and "NotImplementedError" in error.message.splitlines()[0]:
+            pytest.skip("This benchmark has no experts.")
+        pytest.fail(error.message, pytrace=False)

@@ -202,6 +202,39 @@ class DecoderContract(ComponentContract):
         assert torch.allclose(plain, weighted, atol=1e-4), (
             "A branch of weight 0 changes the actions: predictions of all branches must be summed by their weights."
         )
+        guided.branches = guided.branches[::-1]
+        assert torch.allclose(plain, self._sample(decoder, guided), atol=1e-4), (
+            "With its two branches in the other order, the one of weight 0 changes the actions."
+        )
+
+    def test_guidance_follows_its_weights(
+        self, component: DecoderComponent, decoder: ActionDecoder, layout: FeatureLayout, spaces: Spaces
+    ) -> None:
+        with torch.no_grad():  # as training would: some networks begin with features that do not matter
+            for number, parameter in enumerate(decoder.parameters()):
+                generator = torch.Generator().manual_seed(number)
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+        one, other = (RecordingStream.random(layout, spaces, seed) for seed in (0, 1))
+
+        def sample(*weights: tuple[float, float | None]) -> Tensor:
+            branches = [
+                Branch(weight, stream.branches[0].tokens, stream.branches[0].step_embedding, last)
+                for stream, (weight, last) in zip((one, other), weights, strict=True)
+            ]
+            return self._sample(decoder, StaticStream(one.observation, layout, branches))
+
+        second, guided = sample((0.0, None), (1.0, None)), sample((-2.0, None), (3.0, None))
+        if torch.equal(sample((1.0, None), (0.0, None)), second):
+            pytest.skip("This decoder does not look at its features.")
+        assert not torch.equal(second, guided), (
+            "Weights of -2 and 3 give the actions of 0 and 1: the scale of guidance is ignored. Sum the predictions "
+            "with `weighted_sum`."
+        )
+        if component.horizon > 1:
+            assert not torch.equal(guided, sample((-2.0, 0.0), (3.0, 1.0))), (
+                "`last_weight` changes nothing: weights may change over the chunk. Sum the predictions with "
+                "`weighted_sum`."
+            )
 
     def test_trains_all_that_is_trainable(
         self, decoder: ActionDecoder, layout: FeatureLayout, component: DecoderComponent, spaces: Spaces

@@ -158,6 +158,9 @@ class BackboneContract(ComponentContract):
         assert first is not None and second is not None and third is not None
         assert not torch.equal(first, second), "The prediction does not depend on the level."
         healthy(third, tuple(first.shape), "The prediction under the unconditional condition")
+        assert not torch.equal(first, third), (
+            "`condition` gives the same with and without `unconditional`: guidance would change nothing."
+        )
 
     def test_branches_run_as_one_batch(self, backbone: VideoBackbone, spaces: Spaces) -> None:
         observation = toy_observation(spaces, backbone.window)

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from videopolicy.components.kinds import KINDS
 from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import PluginError, RecipeError
+from videopolicy.recipes.explaining import explained
+from videopolicy.recipes.source import Source
 
 CONTRACTS = {
     "backbone": ("model_contracts.py", "BackboneContract"),
@@ -47,9 +49,9 @@ def run_contract(kind: str, name: str, options: dict[str, Any], registry: Regist
     try:
         component = cls.model_validate({"type": name, **options}, context={"registry": registry})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        problems = "; ".join(explained(error, Source({"type": name, **options}), registry, cls))
         raise RecipeError(
-            f"'{name}' cannot be made of these options: {problems}.",
+            f"'{name}' cannot be made of these options: {problems}",
             f"Give its options after the name, such as `vpolicy check {name} option=value`.",
         ) from None
     try:

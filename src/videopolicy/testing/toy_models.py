@@ -181,7 +181,7 @@ class ToyReflex(Policy):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.actions is not None and batch.action_mask is not None
         error = (self._actions(batch.observation) - batch.actions).square().mean(-1)
-        return {"action": error[batch.action_mask].mean()}
+        return {"action": masked_mean(error, batch.action_mask)}
 
     @torch.no_grad()
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:

@@ -17,7 +17,7 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     starts = [int(piece.parent.name.removeprefix("from-")) for piece in pieces]
     curves: dict[str, list[tuple[int, float]]] = {}
     for piece, end in zip(pieces, [*starts, math.inf][1:], strict=True):
-        with piece.open(newline="") as handle:
+        with piece.open(newline="", encoding="utf-8", errors="replace") as handle:
             for row in csv.DictReader(handle):
                 step = int(row["step"])
                 if step >= end:

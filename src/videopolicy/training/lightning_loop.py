@@ -1,4 +1,4 @@
-"""Trains one stage with Lightning: the only module that imports it.
+"""Trains one stage with Lightning, which only this module and ``processes`` import.
 
 A stage can be killed at any moment. Its checkpoint holds weights, optimiser and step; the data order and all
 random draws are functions of the seed and the step, so a resumed stage ends with the weights of an
@@ -8,10 +8,8 @@ uninterrupted one.
 from __future__ import annotations
 
 import logging
-import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from videopolicy import training
 from videopolicy.console.monitor import Clock
@@ -31,17 +30,24 @@ from videopolicy.console.progress import Activity, Reporter
 from videopolicy.contracts.dataset import Windows
 from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError
-from videopolicy.recipes.recipe import Schedule, Stage
+from videopolicy.recipes.recipe import Stage
 from videopolicy.seeds import Order, derived_seed
 from videopolicy.storage.files import storage_errors, written_whole
 from videopolicy.storage.integrity import CHECKPOINT
 from videopolicy.training.curves import read_curves
-from videopolicy.training.distributed import processes_per_node, started_processes
+from videopolicy.training.distributed import launch
+from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little
 from videopolicy.training.normalization import Normalizer
-from videopolicy.training.optimization import make_optimizer
+from videopolicy.training.optimization import average_with, learning_rate_factor, make_optimizer
+from videopolicy.training.processes import environment
+from videopolicy.training.remarks import Remarks
+from videopolicy.training.session import idle_accelerators
 from videopolicy.types import Batch
 
 LOG_EVERY_STEPS = 10
+LOWEST_SCALE = 2.0**-20
+"""Of gradients in 16-mixed, which begins at 2^16."""
+_NAMES = {"cpu": "processor"}
 
 
 @dataclass
@@ -52,27 +58,15 @@ class Trained:
         spent: From its `Clock`, the processes that were killed on the way included, up to their last checkpoints.
         final_losses: Means over the last tenth of its steps.
         accelerator: Whether it ran on one.
+        precision: The numerical precision, several if it was continued in another one.
+        remarks: What was done otherwise than the recipe says, in sentences.
     """
 
     spent: dict[str, float]
     final_losses: dict[str, float]
     accelerator: bool
-
-
-class _Steps(IterableDataset):
-    """Batches from a given step on; loader processes take turns."""
-
-    def __init__(self, windows: Windows, order: Order, first: int, last: int, rank: int, ranks: int) -> None:
-        self.windows, self.order = windows, order
-        self.first, self.last, self.rank, self.ranks = first, last, rank, ranks
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        for step in range(self.first + offset, self.last, stride):
-            indices = self.order.indices(step)
-            share = len(indices) // self.ranks
-            yield self.windows.batch(indices[self.rank * share : (self.rank + 1) * share])
+    precision: str
+    remarks: tuple[str, ...]
 
 
 class _Module(LightningModule):
@@ -85,9 +79,11 @@ class _Module(LightningModule):
         seed: int,
         first: int,
         clock: Clock,
+        remarks: Remarks,
+        precisions: list[str],
     ) -> None:
         super().__init__()
-        self._clock = clock
+        self._clock, self._remarks, self._precisions = clock, remarks, precisions
         self.learner, self.normalizer = learner, normalizer
         self._windows, self._stage, self._seed, self._first = windows, stage, seed, first
         self.batches_seen = 0
@@ -97,8 +93,15 @@ class _Module(LightningModule):
         stage, ranks = self._stage, self.trainer.world_size
         order = Order(len(self._windows), stage.batch_size * ranks, self._seed)
         first, last = self._first * stage.accumulate, stage.steps * stage.accumulate
-        steps = _Steps(self._windows, order, first, last, self.trainer.global_rank, ranks)
-        return DataLoader(steps, batch_size=None, num_workers=stage.data_workers)
+        steps = Steps(self._windows, order, first, last, self.trainer.global_rank, ranks)
+        return loader(steps, stage.data_workers)
+
+    def on_before_batch_transfer(self, batch: Batch | Parcel, dataloader_idx: int) -> Batch:
+        if not isinstance(batch, Parcel):
+            return batch
+        if not batch.shared:
+            self._remarks.add(too_little())
+        return batch.batch()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         torch.manual_seed(derived_seed(self._seed, "draws", self.batches_seen, self.global_rank))
@@ -106,23 +109,43 @@ class _Module(LightningModule):
         losses = self.learner.loss(self.normalizer.batch(batch))
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            raise VpolicyError(
-                f"Stage '{self._stage.name}' diverged at step {self.global_step}: "
-                + ", ".join(f"{name} is {value.item()}" for name, value in losses.items()),
-                "Lower train.optimizer.learning_rate, or set train.gradient_clip.",
-            )
+            raise self.diverged(", ".join(f"{name} is {value.item()}" for name, value in losses.items()))
         self.log_dict({f"loss/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
         return total
 
+    def ensure_finite(self) -> None:
+        """Check the weights, before they take the place of those of an earlier step.
+
+        A step whose loss is finite can have a gradient that is not; only the next step's loss would show it.
+
+        Raises:
+            VpolicyError: Some are not finite.
+        """
+        trained = [(name, one) for name, one in self.learner.named_parameters() if one.requires_grad]
+        if bad := [name for name, one in trained if not bool(one.isfinite().all())]:
+            raise self.diverged(f"{len(bad)} of {len(trained)} weights are not finite, the first is {bad[0]}")
+
+    def diverged(self, what: str) -> VpolicyError:
+        """What ends training instead of weights that are no numbers; the last checkpoint stays as it is."""
+        name, step = self._stage.name, self.global_step
+        half = f", or train.{name}.precision=32-true" if self._precisions[-1] != "32-true" else ""
+        hint = f"Lower train.{name}.optimizer.learning_rate, set train.{name}.gradient_clip{half}."
+        if step == 0:
+            hint = (
+                f"Nothing was learned yet: look for NaN in the data (vpolicy data info) and in initial weights{half}."
+            )
+        return VpolicyError(f"Stage '{name}' diverged at step {step}: {what}", hint)
+
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.learner, self._stage.optimizer)
-        factor = _learning_rate_factor(self._stage.schedule, self._stage.steps)
+        factor = learning_rate_factor(self._stage.schedule, self._stage.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self.batches_seen
         checkpoint["spent"] = self._clock.spent()
+        checkpoint["remarks"], checkpoint["precisions"] = self._remarks.all, self._precisions
         # Frozen weights come from where they came from the first time.
         frozen = {f"learner.{name}" for name, value in self.learner.named_parameters() if not value.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
@@ -131,37 +154,6 @@ class _Module(LightningModule):
         self.batches_seen = checkpoint["batches_seen"]
         own = self.state_dict()
         checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
-
-
-def _average(decay: float, warmup: float | None) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """How the average of the weights moves after the first update, which copies them.
-
-    With a warm-up the n-th update from then on has the decay ``1 - n ** -warmup``: the first copies once more, as in
-    the ``ema_model.py`` that published codes share.
-    """
-
-    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current
-        if warmup is None:
-            return averaged.lerp(current, 1 - decay)
-        # On the device that counts the updates: this is asked for every parameter, and reading the count would wait.
-        share = torch.as_tensor(updates, device=averaged.device).double() ** -warmup
-        return averaged.lerp(current, share.clamp(min=1 - decay).to(averaged.dtype))
-
-    return average
-
-
-def _learning_rate_factor(schedule: Schedule, steps: int) -> Any:
-    def factor(step: int) -> float:
-        if step < schedule.warmup_steps:
-            return (step + 1) / schedule.warmup_steps
-        if schedule.type == "constant":
-            return 1.0
-        done = (step - schedule.warmup_steps) / max(1, steps - schedule.warmup_steps)
-        return schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    return factor
 
 
 class _Watch(Callback):
@@ -181,8 +173,21 @@ class _Watch(Callback):
                 ]
                 text = ", ".join(losses)
             self.progress.advance(stepped, text)
+        if stepped and trainer.global_step % LOG_EVERY_STEPS == 0:
+            self._ensure_it_moves(trainer)
         if stepped and self._is_time(trainer):
             self.save(trainer)
+
+    def _ensure_it_moves(self, trainer: Trainer) -> None:
+        """In 16-mixed, steps whose gradients overflow are left out, and the next one's are scaled by half.
+
+        Raises:
+            VpolicyError: That has happened so often that hardly any step was made.
+        """
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and (scale := scaler.get_scale()) < LOWEST_SCALE:
+            what = f"gradients are not finite even when they are scaled by {scale:.1e}; steps are left out"
+            raise trainer.lightning_module.diverged(what)
 
     def _is_time(self, trainer: Trainer) -> bool:
         """Saving takes all processes, so they must agree, which they do not ask each other at every step."""
@@ -194,6 +199,7 @@ class _Watch(Callback):
         return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
 
     def save(self, trainer: Trainer) -> None:
+        trainer.lightning_module.ensure_finite()
         path = self.folder / CHECKPOINT
         if trainer.is_global_zero:
             with written_whole(path) as part:
@@ -233,22 +239,31 @@ def train_stage(
     """
     _quieten()
     checkpoint = _newest(folder)
-    first = checkpoint["global_step"] if checkpoint else 0
-    clock = Clock(checkpoint.get("spent") if checkpoint else None)
+    before = checkpoint or {}
+    first = before.get("global_step", 0)
+    clock = Clock(before.get("spent"))
+    remarks = Remarks(stage.name, reporter, before.get("remarks", []))
+    precisions: list[str] = list(before.get("precisions", []))
     stage_seed = derived_seed(seed, stage.name)
-    module = _Module(learner, normalizer, windows, stage, stage_seed, first, clock)
+    module = _Module(learner, normalizer, windows, stage, stage_seed, first, clock, remarks, precisions)
     with reporter.activity(f"train {stage.name}", stage.steps, first) as progress:
         watch = _Watch(folder, progress)
         callbacks: list[Callback] = [watch]
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
-            callbacks.insert(0, WeightAveraging(avg_fn=_average(stage.ema_decay, stage.ema_warmup)))
-        trainer = _trainer(stage, accelerator, callbacks, _loggers(folder, first, tracking))
+            callbacks.insert(0, WeightAveraging(avg_fn=average_with(stage.ema_decay, stage.ema_warmup)))
+        trainer = _trainer(stage, accelerator, callbacks, _loggers(folder, first, tracking), folder)
+        _note_what_differs(trainer, stage, len(windows), remarks, precisions)
         learner.train()
         try:
             trainer.fit(module, ckpt_path=folder / CHECKPOINT if checkpoint else None, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+        except (RuntimeError, OSError) as error:
+            if (found := failure_of_loading(error, stage.data_workers)) is not None:
+                raise found from error
+            raise
+        module.ensure_finite()
         learner.eval()
     losses = read_curves(folder)
     tail = {name: [v for s, v in rows if s >= stage.steps * 0.9] for name, rows in losses.items()}
@@ -256,11 +271,32 @@ def train_stage(
         clock.spent(),
         {name.removeprefix("loss/"): sum(v) / len(v) for name, v in tail.items() if v and name.startswith("loss/")},
         trainer.strategy.root_device.type != "cpu",
+        ", ".join(precisions),
+        tuple(remarks.all),
     )
 
 
-def _trainer(stage: Stage, accelerator: str, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    here = min(stage.devices, processes_per_node()) if started_processes() > 1 else stage.devices
+def _note_what_differs(trainer: Trainer, stage: Stage, windows: int, remarks: Remarks, precisions: list[str]) -> None:
+    """Say what is done otherwise than one would expect, and note the precision in which it is."""
+    used, device = str(trainer.precision), trainer.strategy.root_device.type
+    if used != stage.precision:
+        remarks.add(f"{stage.precision} is not possible on a {_NAMES.get(device, device)}; it trains in {used}")
+    if used not in precisions:
+        precisions.append(used)
+    if len(precisions) > 1:
+        remarks.add(f"began in {precisions[0]}, goes on in {used}")
+    if stage.devices > 1 and device == "cpu":
+        remarks.add(f"no accelerator was found; {stage.devices} processes train on processors")
+    if device == "cpu" and (reason := idle_accelerators()):
+        remarks.add(f"{reason}, but torch {torch.__version__} can use none; it trains on a processor")
+    if (wanted := stage.batch_size * stage.devices) > windows:
+        remarks.add(f"a batch of {wanted} has some of the {windows} windows several times")
+
+
+def _trainer(stage: Stage, accelerator: str, callbacks: list[Callback], loggers: list[Logger], folder: Path) -> Trainer:
+    started = launch()
+    rank_zero_only.rank = started.rank
+    here = min(stage.devices, started.per_node) if started.processes > 1 else stage.devices
     # Methods train parts of a model in turns, so that not every parameter has a gradient at every step.
     strategy = DDPStrategy(find_unused_parameters=True) if stage.devices > 1 else "auto"
     try:
@@ -270,6 +306,8 @@ def _trainer(stage: Stage, accelerator: str, callbacks: list[Callback], loggers:
             num_nodes=stage.devices // here,
             strategy=strategy,
             precision=stage.precision,
+            plugins=[environment(stage)],
+            default_root_dir=folder,
             max_steps=stage.steps,
             max_epochs=-1,
             accumulate_grad_batches=stage.accumulate,
@@ -315,7 +353,6 @@ def _loggers(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Logger
 
 def _quieten() -> None:
     """Keep what Lightning says about itself out of our output; its real errors still come through."""
-    torch.set_float32_matmul_precision("high")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")

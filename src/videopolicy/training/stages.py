@@ -8,12 +8,14 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
+from videopolicy.components.building import title
 from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import duration
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.contracts.extractor import CachesFeatures
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
+from videopolicy.contracts.samples import ensure_sound_sample
 from videopolicy.errors import RecipeError
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.seeds import derived_seed
@@ -140,6 +142,8 @@ def _finished(session: Session, planned: PlannedStage, facts: StageFacts) -> Sta
         drop_checkpoint(planned.folder)  # of a process that was killed after it had finished the stage
     took = f"{facts.steps} steps, {duration(facts.seconds or 0.0)}"
     session.reporter.line(f"train {planned.stage.name}: done earlier ({took})")
+    for remark in facts.remarks:
+        session.reporter.line(f"train {planned.stage.name}: {remark}")
     return facts.model_copy(update={"reused": True})
 
 
@@ -169,6 +173,7 @@ def _train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> 
             raise RecipeError(
                 "The dataset holds no training windows.", "Collect or name episodes with at least one step."
             )
+        ensure_sound_sample(windows, learner.window, dataset.spaces, title(recipe.required_data()))
         features = 0.0
         if stage.cache_features:
             windows = _cached(session, planned, learner, normalizer, windows, dataset)
@@ -191,6 +196,8 @@ def _train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> 
             "processor_seconds": trained.spent["processor_seconds"] + features,
             "peak_memory_bytes": memory.peak_bytes,
             "final_losses": trained.final_losses,
+            "precision": trained.precision,
+            "remarks": trained.remarks,
         }
     )
     Store.finish(planned.folder, facts.model_dump(mode="json"))

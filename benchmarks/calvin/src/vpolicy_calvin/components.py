@@ -15,6 +15,7 @@ from videopolicy import (
     Camera,
     Component,
     DatasetComponent,
+    DeclaredSpaces,
     PublishedNumber,
     Spaces,
     StateSpace,
@@ -128,6 +129,10 @@ class CalvinNpz(CalvinNpzOptions, DatasetComponent):
     """
 
     type: Literal["calvin-npz"] = "calvin-npz"
+
+    def declared(self) -> DeclaredSpaces:
+        spaces = Calvin().spaces()
+        return DeclaredSpaces(cameras=self.cameras, actions=spaces.actions, state=spaces.state)
 
     def build(self, folder: Path | None) -> Dataset:
         from vpolicy_calvin.frames.dataset import CalvinDataset

@@ -2,6 +2,15 @@
 
 from vpolicy_worker.simulator import Simulator
 from vpolicy_worker.stepwise import StepwiseSimulator
-from vpolicy_worker.wire import PROTOCOL, ConnectionClosedError, receive, send
+from vpolicy_worker.wire import PROTOCOL, ConnectionClosedError, Incoming, MalformedMessageError, receive, send
 
-__all__ = ["PROTOCOL", "ConnectionClosedError", "Simulator", "StepwiseSimulator", "receive", "send"]
+__all__ = [
+    "PROTOCOL",
+    "ConnectionClosedError",
+    "Incoming",
+    "MalformedMessageError",
+    "Simulator",
+    "StepwiseSimulator",
+    "receive",
+    "send",
+]

@@ -17,13 +17,14 @@ from vpolicy_worker.simulator import Simulator
 from vpolicy_worker.wire import PROTOCOL, ConnectionClosedError, receive, send
 
 METHODS = ("hello", "reset", "step", "demonstrate")
+_CHARACTERS = 20_000  # of a traceback: the core takes no answers of any length
 
 
 def serve(path: str, module: str, simulator: str, config: dict[str, Any], timeout: float = 0.0) -> None:
     """Connect to the core, greet it, and answer its calls until it closes the connection.
 
-    The greeting is ``{"protocol", "hello"}``; a call is ``{"method", "arguments"}``; an answer is
-    ``{"result"}`` or ``{"error", "traceback"}``.
+    The greeting is ``{"protocol", "hello"}``; a call is ``{"id", "method", "arguments"}``; an answer is
+    ``{"id", "result"}`` or ``{"id", "error", "traceback"}``.
 
     Args:
         path: Unix-domain socket on which the core listens.
@@ -43,14 +44,14 @@ def serve(path: str, module: str, simulator: str, config: dict[str, Any], timeou
             greeting = {"hello": served.hello()}
         except Exception as error:  # sent to the core, which reports it
             greeting = _failure(error)
-        send(connection, dict(greeting, protocol=PROTOCOL))
+        _deliver(connection, dict(greeting, protocol=PROTOCOL), protocol=PROTOCOL)
         while served is not None:
             call = receive(connection)
             if timeout:
                 faulthandler.dump_traceback_later(timeout, exit=True)
             answer = _answer(served, call["method"], call["arguments"])
             faulthandler.cancel_dump_traceback_later()
-            send(connection, answer)
+            _deliver(connection, dict(answer, id=call["id"]), id=call["id"])
     except ConnectionClosedError:
         pass
     finally:
@@ -79,9 +80,25 @@ def _answer(simulator: Simulator, method: str, arguments: dict[str, Any]) -> dic
         return _failure(error)
 
 
+def _deliver(connection: socket.socket, message: dict[str, Any], **always: int) -> None:
+    """Send a message; where the simulator returned what cannot be sent, say so instead."""
+    try:
+        send(connection, message)
+    except ConnectionClosedError:
+        raise
+    except Exception as error:  # raised while it was encoded: nothing of it has been sent
+        send(connection, dict(_failure(error), **always))
+
+
 def _failure(error: Exception) -> dict[str, Any]:
     traceback.print_exc()
-    return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    said = f"{type(error).__name__}: {error}"[:_CHARACTERS]
+    return {"error": _text(said), "traceback": _text(traceback.format_exc()[-_CHARACTERS:])}
+
+
+def _text(text: str) -> str:
+    """The text without what UTF-8 cannot hold, such as halves of characters in names of files."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _end_with_the_core(connection: socket.socket) -> None:

@@ -13,7 +13,7 @@ class Simulator:
     The constructor takes the keyword arguments that the benchmark put into ``WorkerSpec.config``.
 
     An *observation* is a mapping ``{"images": {camera: (height, width, 3) uint8}, "state": (S,) float32}``;
-    images are upright RGB, ``state`` may be None.
+    images are upright RGB of every declared camera; ``state`` is finite, or None where none is declared.
 
     A (task, episode) pair fixes the initial state completely, whatever this process did before, and
     evaluation episodes never share an initial state with demonstration attempts.
@@ -51,8 +51,9 @@ class Simulator:
             frames: Which observations are wanted; k asks for the one after the k-th action, counted from 1.
 
         Returns:
-            ``observations`` (by k, those that were reached), ``steps`` (actions executed), ``success`` (whether
-            the episode has succeeded so far), ``score`` (a number, higher is better), ``done``.
+            ``observations`` (by k, those that were reached), ``steps`` (actions executed: all of them unless the
+            episode ended), ``success`` (whether the episode has succeeded so far, true or false), ``score`` (a finite
+            number, higher is better, recorded as it is), ``done`` (whether it is over, true or false).
         """
         raise NotImplementedError
 
@@ -66,8 +67,9 @@ class Simulator:
                 units of the action bounds.
 
         Returns:
-            ``images`` per camera ``(n, height, width, 3)`` uint8 and ``state`` ``(n, S)``, each seen before the
-            action of the same index, ``actions`` ``(n, A)``, ``initial_state``, ``success``.
+            ``images`` per camera ``(n, height, width, 3)`` uint8 and ``state`` ``(n, S)`` float32, each seen before
+            the action of the same index, ``actions`` ``(n, A)`` floating point, ``initial_state``, ``success``. At most
+            twice as many steps as the longest task has.
         """
         raise NotImplementedError(f"{type(self).__name__} has no experts")
 

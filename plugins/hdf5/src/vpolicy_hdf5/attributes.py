@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from pydantic import ValidationError
 
 from videopolicy import DataError, Spaces, listing
-
-
-@contextmanager
-def readable(path: Path, where: str = "") -> Iterator[None]:
-    """Turn what HDF5 says about a damaged file into an error that names it."""
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        place = f"{path}, {where}," if where else str(path)
-        said = str(error.args[0]) if error.args else repr(error)
-        raise DataError(
-            f"{place} cannot be read: {said}.",
-            "The file is cut short, damaged, or not HDF5: copy or download it again, or delete it to collect it anew.",
-        ) from error
+from videopolicy.parts.sentences import Sentence, read_sentence
+from vpolicy_hdf5.faults import readable
+from vpolicy_hdf5.whole import ensure_whole, follow
 
 
 def data_group(path: Path, file: h5py.File) -> h5py.Group:
     """The group that holds the episodes."""
-    if not isinstance(file.get("data"), h5py.Group):
+    data = follow(file, "data", str(path))
+    if not isinstance(data, h5py.Group):
         raise DataError(
             f"{path} has no group 'data'; it holds {listing(file.keys())}.",
             "Convert it to the robomimic layout: data/demo_0/{actions,obs/...}.",
         )
-    return file["data"]
+    return data
 
 
 def task_of(path: Path, fallback: str) -> str:
@@ -43,15 +33,19 @@ def task_of(path: Path, fallback: str) -> str:
     with readable(path), h5py.File(path) as file:
         attributes = data_group(path, file).attrs
         if "task" in attributes:
-            return text(attributes, "task")
+            return text(attributes, "task", str(path))
         if "bddl_file_name" in attributes:  # LIBERO: env_name is shared by many tasks, this file is not
-            return Path(text(attributes, "bddl_file_name")).stem
-        return str(mapping(attributes, "env_args", str(path)).get("env_name") or fallback)
+            return Path(text(attributes, "bddl_file_name", str(path))).stem
+        name = mapping(attributes, "env_args", str(path)).get("env_name")
+        if name is not None and not isinstance(name, str):
+            raise DataError(f"{path}: 'env_name' of 'env_args' is {name!r}, no name.", "Write the attribute again.")
+        return name or fallback
 
 
-def sentence_of(path: Path, attributes: h5py.AttributeManager) -> str:
+def sentence_of(path: Path, attributes: h5py.AttributeManager) -> Sentence:
     """The sentence of a file that says it once for all episodes (LIBERO)."""
-    return str(mapping(attributes, "problem_info", str(path)).get("language_instruction", "")).strip().strip('"')
+    said = mapping(attributes, "problem_info", str(path)).get("language_instruction")
+    return read_sentence(said, f"{path}, 'problem_info'")
 
 
 def spaces_of(path: Path, attributes: h5py.AttributeManager) -> Spaces | None:
@@ -59,29 +53,73 @@ def spaces_of(path: Path, attributes: h5py.AttributeManager) -> Spaces | None:
     if "spaces" not in attributes:
         return None
     try:
-        return Spaces.model_validate_json(text(attributes, "spaces"))
+        return Spaces.model_validate_json(text(attributes, "spaces", str(path)))
     except ValidationError as error:
         raise DataError(f"{path}: the attribute 'spaces' cannot be read: {error}", "Collect the file anew.") from error
 
 
-def masked(file: h5py.File, key: str) -> set[str]:
-    """The episodes that a mask of the file names."""
-    names = file.get(f"mask/{key}")
-    if not isinstance(names, h5py.Dataset):
+def masked(file: h5py.File, key: str, where: str) -> set[str]:
+    """The episodes that a mask of the file names; empty where the file has no such mask."""
+    names = follow(file, f"mask/{key}", where)
+    if names is None:
         return set()
-    return {name.decode() if isinstance(name, bytes) else str(name) for name in names[()]}
+    if not isinstance(names, h5py.Dataset) or names.ndim != 1 or names.dtype.kind not in "SO":
+        raise DataError(
+            f"{where}: 'mask/{key}' is {names}, no list of names of episodes.",
+            "Write the mask again, with names such as demo_0, or remove it.",
+        )
+    ensure_whole(names, f"{where}: 'mask/{key}'")
+    return {_decoded(name, f"{where}: 'mask/{key}'") for name in names[()]}
 
 
 def mapping(attributes: h5py.AttributeManager, key: str, where: str) -> dict[str, Any]:
     """An attribute that is a JSON mapping; empty where it is absent."""
+    written: Any = text(attributes, key, where) or "{}"
     try:
-        value = json.loads(text(attributes, key) or "{}")
-    except ValueError as error:
+        value = json.loads(written)
+        if isinstance(value, str):  # some converters write JSON of JSON
+            value = json.loads(value or "{}")
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: the attribute '{key}' is not JSON: {error}", "Record the file again.") from error
-    return value if isinstance(value, dict) else {}
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: the attribute '{key}' is {written!r}, no JSON mapping.", "Record the file again.")
+    return value
 
 
-def text(attributes: h5py.AttributeManager, key: str) -> str:
+def text(attributes: h5py.AttributeManager, key: str, where: str) -> str:
     """An attribute as text; empty where it is absent."""
     value = attributes.get(key, "")
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, h5py.Empty):
+        return ""
+    if isinstance(value, np.ndarray):
+        if value.size > 1:
+            raise DataError(f"{where}: the attribute '{key}' holds {value.size} values, not one.", "Write one value.")
+        value = value.item() if value.size else ""
+    return _decoded(value, f"{where}: the attribute '{key}'")
+
+
+def whole_number(attributes: h5py.AttributeManager, key: str, where: str) -> int | None:
+    """An attribute as a whole number; None where it is absent."""
+    written = text(attributes, key, where)
+    if not written:
+        return None
+    try:
+        number = float(written)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise DataError(
+            f"{where}: the attribute '{key}' is {written!r}, no whole number.", "Write the attribute again."
+        )
+    return int(number)
+
+
+def _decoded(value: object, what: str) -> str:
+    try:
+        decoded = value.decode() if isinstance(value, bytes) else str(value)
+        decoded.encode()  # of bytes that are not UTF-8, h5py makes letters that no text may hold
+    except UnicodeError:
+        raise DataError(f"{what} is not UTF-8 text: {value!r}.", "Write it again as UTF-8.") from None
+    return decoded

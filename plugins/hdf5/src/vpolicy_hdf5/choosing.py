@@ -9,9 +9,11 @@ from pathlib import Path
 import h5py
 
 from videopolicy import DataError, did_you_mean, listing
-from vpolicy_hdf5.attributes import masked, task_of
+from videopolicy.parts.files import ensure_data
+from vpolicy_hdf5.attributes import data_group, masked, task_of
 from vpolicy_hdf5.layout import MARKER, PARTS
 from vpolicy_hdf5.options import RobomimicHDF5Options
+from vpolicy_hdf5.whole import follow
 
 
 def data_files(path: Path, pattern: str) -> list[Path]:
@@ -20,13 +22,17 @@ def data_files(path: Path, pattern: str) -> list[Path]:
     Raises:
         DataError: There is none, or a collection was not finished.
     """
+    if not path.exists() and not path.is_symlink():
+        raise DataError(f"The dataset {path} does not exist.", "Correct `path` in the recipe's data section.")
+    ensure_data(path)
     if path.is_file():
         return [path]
-    if not path.is_dir():
-        raise DataError(f"The dataset {path} does not exist.", "Correct `path` in the recipe's data section.")
     if (path / PARTS).is_dir() and not (path / MARKER).is_file():
         raise DataError(f"The collection in {path} was not finished.", "Run `vpolicy data collect` again: it goes on.")
-    found = sorted(file for file in path.glob(pattern) if PARTS not in file.relative_to(path).parts)
+    matching = sorted(file for file in path.glob(pattern) if PARTS not in file.relative_to(path).parts)
+    for file in matching:
+        ensure_data(file)
+    found = [file for file in matching if file.is_file()]  # a folder's name may end like a file's
     if not found:
         others = sorted(str(file.relative_to(path)) for file in path.rglob("*.hdf5"))
         raise DataError(
@@ -70,13 +76,15 @@ def episodes_of(file: h5py.File, path: Path, task: str, options: RobomimicHDF5Op
     Raises:
         DataError: The file has none, or not what the options name.
     """
-    data = file["data"]
-    there = sorted((name for name in data if isinstance(data[name], h5py.Group)), key=_number)
+    data = data_group(path, file)
+    there = sorted((name for name in data if isinstance(follow(data, name, str(path)), h5py.Group)), key=_number)
     if not there:
-        raise DataError(f"{path} holds no episode.", "Delete it, or collect at least one demonstration.")
+        raise DataError(
+            f"{path} holds no episode.", "Choose other files with `files` in the recipe's data section, or collect one."
+        )
     chosen = there
     if options.filter_key is not None:
-        listed = masked(file, options.filter_key)
+        listed = masked(file, options.filter_key, str(path))
         chosen = [name for name in there if name in listed]
         if not chosen:
             masks = list(file["mask"]) if isinstance(file.get("mask"), h5py.Group) else []

@@ -9,6 +9,7 @@ from videopolicy import (
     Component,
     DataError,
     DatasetComponent,
+    DeclaredSpaces,
     DemonstrationRequest,
     Spaces,
     hookimpl,
@@ -35,6 +36,9 @@ class RobomimicHDF5(RobomimicHDF5Options, DatasetComponent):
             return None
         count = {} if self.episodes_per_task is None else {"episodes_per_task": self.episodes_per_task}
         return DemonstrationRequest(action_noise=self.action_noise, **count)
+
+    def declared(self) -> DeclaredSpaces:
+        return DeclaredSpaces(cameras=tuple(self.cameras) or None, actions=self.actions)
 
     def build(self, folder: Path | None) -> Dataset:
         from vpolicy_hdf5.dataset import HDF5Dataset

@@ -53,9 +53,10 @@ class HDF5Dataset(Dataset):
         check_skipped(tasks.values(), options.skip)
         silent = actionless(tasks.values(), options.actionless_tasks)
         contents = [read_file(file, task, task not in silent, options) for file, task in tasks.items()]
-        episodes = [episode for _, found in contents for episode in found]
+        episodes = [episode for one in contents for episode in one.episodes]
         check_collection(path)
-        self._spaces = _spaces([spaces for spaces, _ in contents], episodes, options)
+        self._spaces = _spaces([one.spaces for one in contents], episodes, options)
+        self._remarks = (*(remark for one in contents for remark in one.remarks), *_changed_sentences(episodes))
         held = _for_validation(episodes, options.validation)
         self._episodes = {
             TRAIN: [episode for episode, out in zip(episodes, held, strict=True) if not out],
@@ -71,6 +72,10 @@ class HDF5Dataset(Dataset):
     @property
     def spaces(self) -> Spaces:
         return self._spaces
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self._remarks
 
     @property
     def splits(self) -> dict[str, int]:
@@ -159,6 +164,19 @@ def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: Ro
         actions=actions,
         state=StateSpace(names=first.state_names) if first.state is not None else None,
     )
+
+
+def _changed_sentences(episodes: list[Recorded]) -> list[str]:
+    """One remark for every way in which sentences were made from what is stored."""
+    changed: dict[str, list[Recorded]] = {}
+    for episode in episodes:
+        if episode.changed:
+            changed.setdefault(episode.changed, []).append(episode)
+    return [
+        f"the sentences of {len(some)} episodes are not stored as plain text ({how}), such as "
+        f"'{some[0].instruction}' of {some[0].file}, episode '{some[0].demo}'"
+        for how, some in changed.items()
+    ]
 
 
 def _for_validation(episodes: list[Recorded], fraction: float | None) -> list[bool]:

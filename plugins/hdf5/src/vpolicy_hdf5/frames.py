@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpolicy_hdf5.attributes import readable
+from vpolicy_hdf5.faults import readable
 from vpolicy_hdf5.reading import Recorded
+from vpolicy_hdf5.whole import ensure_filters
+
+_MOST_FILES = 128
 
 
 class FramesOnDisk:
@@ -22,11 +27,11 @@ class FramesOnDisk:
         self._episodes = episodes
         self._flip = flip
         self._starts = np.cumsum([0, *(episode.steps for episode in episodes)])
-        self._files: dict[Path, h5py.File] = {}
+        self._files: OrderedDict[Path, h5py.File] = OrderedDict()
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_files": OrderedDict()}
 
     def take(self, camera: str, indices: np.ndarray) -> Tensor:
         height, width = self._episodes[0].image_shapes[camera]
@@ -37,8 +42,10 @@ class FramesOnDisk:
             rows = np.flatnonzero(owners == owner)
             steps, order = np.unique(indices[rows] - self._starts[owner], return_inverse=True)
             key = episode.image_keys[camera]
-            with readable(episode.file, f"episode '{episode.demo}', 'obs/{key}'"):
+            place = f"episode '{episode.demo}', 'obs/{key}'"
+            with readable(episode.file, place):
                 images = self._file(episode.file)[f"data/{episode.demo}/obs/{key}"]
+                ensure_filters(images, f"{episode.file}, {place},")  # another process has loaded none yet
                 frames[rows] = np.concatenate([images[run[0] : run[-1] + 1][run - run[0]] for run in _runs(steps)])[
                     order
                 ]
@@ -48,10 +55,20 @@ class FramesOnDisk:
 
     def _file(self, path: Path) -> h5py.File:
         if self._process != os.getpid():
-            self._files, self._process = {}, os.getpid()
+            self._files, self._process = OrderedDict(), os.getpid()
         if path not in self._files:
+            while len(self._files) >= _most_files():
+                _, longest_unused = self._files.popitem(last=False)
+                longest_unused.close()
             self._files[path] = h5py.File(path)
+        self._files.move_to_end(path)
         return self._files[path]
+
+
+def _most_files() -> int:
+    """How many files one reader keeps open: a quarter of what the process may, so that others have some too."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_FILES if allowed == resource.RLIM_INFINITY else max(1, min(_MOST_FILES, allowed // 4))
 
 
 def _runs(steps: np.ndarray) -> list[np.ndarray]:

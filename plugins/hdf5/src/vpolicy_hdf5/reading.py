@@ -11,11 +11,15 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from videopolicy import DataError, Spaces, did_you_mean, listing
-from vpolicy_hdf5.attributes import data_group, mapping, masked, readable, sentence_of, spaces_of, text
+from videopolicy import DataError, Spaces, listing
+from videopolicy.parts.sentences import Sentence, read_sentence
+from vpolicy_hdf5.attributes import data_group, mapping, masked, sentence_of, spaces_of, text, whole_number
 from vpolicy_hdf5.choosing import episodes_of
-from vpolicy_hdf5.layout import IMAGE_ENDINGS, STATE_KEY, image_key
+from vpolicy_hdf5.faults import readable
+from vpolicy_hdf5.images import cameras_of, image_shape, member
+from vpolicy_hdf5.layout import STATE_KEY
 from vpolicy_hdf5.options import RobomimicHDF5Options
+from vpolicy_hdf5.whole import ensure_whole, follow
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Recorded:
         initial_state: Hash of the simulator's first state, or empty where the file does not say.
         held_out: Whether the file's own mask puts it into validation.
         digest: Hash of what was observed.
+        changed: How the sentence was made from what is stored; empty where it is stored as a sentence.
     """
 
     file: Path
@@ -48,6 +53,22 @@ class Recorded:
     initial_state: str
     held_out: bool
     digest: str
+    changed: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Args:
+        spaces: Those that the file declares, if any.
+        episodes: In numerical order.
+        remarks: What is odd about the file.
+    """
+
+    spaces: Spaces | None
+    episodes: list[Recorded]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,16 +77,14 @@ class _Opened:
 
     path: Path
     task: str
-    sentence: str
+    sentence: Sentence
     spaces: Spaces | None
     supervised: bool
     options: RobomimicHDF5Options
 
 
-def read_file(
-    path: Path, task: str, supervised: bool, options: RobomimicHDF5Options
-) -> tuple[Spaces | None, list[Recorded]]:
-    """The spaces that the file declares, if any, and its episodes in numerical order.
+def read_file(path: Path, task: str, supervised: bool, options: RobomimicHDF5Options) -> Contents:
+    """What a file holds besides its images, which are all there.
 
     Args:
         path: The file.
@@ -80,47 +99,48 @@ def read_file(
         data = data_group(path, file)
         spaces = spaces_of(path, data.attrs)
         opened = _Opened(path, task, sentence_of(path, data.attrs), spaces, supervised, options)
-        held_out = masked(file, "valid")
+        held_out = masked(file, "valid", str(path))
+        used = {key: masked(file, key, str(path)) for key in ("valid", options.filter_key) if key}
+        remarks = [
+            f"'mask/{key}' of {path} names {len(absent)} episodes that the file does not hold: {listing(absent, 4)}"
+            for key, names in used.items()
+            if (absent := names - set(data))
+        ]
         episodes = []
         for name in episodes_of(file, path, task, options):
             with readable(path, f"episode '{name}'"):
                 episodes.append(_read(opened, data[name], name, name in held_out))
-    return spaces, episodes
+    return Contents(spaces, episodes, tuple(remarks))
 
 
 def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recorded:
     where, options, spaces = f"{opened.path}, episode '{name}'", opened.options, opened.spaces
     actions = _actions(demo, where, options) if opened.supervised else None
-    if not isinstance(demo.get("obs"), h5py.Group):
+    obs = follow(demo, "obs", where)
+    if not isinstance(obs, h5py.Group):
         raise DataError(
             f"{where} has no group 'obs'; it holds {listing(demo.keys())}.",
             "Render the observations first (robomimic's dataset_states_to_obs.py does it).",
         )
-    obs = demo["obs"]
-    keys = options.cameras or _default_cameras(obs, spaces)
-    if not keys:
-        raise DataError(f"{where} has no images; 'obs' holds {listing(obs.keys())}.", "Render the observations first.")
-    steps = len(_member(obs, next(iter(keys.values())), where, "camera") if actions is None else actions)
-    recorded = int(demo.attrs.get("num_samples", steps))
-    if not steps or recorded != steps:
+    keys = options.cameras or cameras_of(obs, spaces, where)
+    shape = member(obs, next(iter(keys.values())), where, "camera").shape if actions is None else actions.shape
+    steps = shape[0] if shape else 0
+    recorded = whole_number(demo.attrs, "num_samples", where)
+    if not steps or recorded not in (None, steps):
         raise DataError(
-            f"{where}: {steps} {'images' if actions is None else 'actions'} are recorded where 'num_samples' says "
-            f"{recorded}.",
+            f"{where}: {steps} {'images' if actions is None else 'actions'} are recorded"
+            + ("." if recorded is None else f" where 'num_samples' says {recorded}."),
             "Remove this episode, or record it again.",
         )
-    shapes = {camera: _image_shape(obs, key, steps, where) for camera, key in keys.items()}
+    shapes = {camera: image_shape(obs, key, steps, where) for camera, key in keys.items()}
     state_keys = options.state or ((STATE_KEY,) if spaces is not None and spaces.state is not None else ())
     parts = {key: _numbers(obs, key, where, steps, "state") for key in state_keys}
     names = tuple(f"{key}_{i}" for key, part in parts.items() for i in range(part.shape[1]))
     if state_keys == (STATE_KEY,) and spaces is not None and spaces.state is not None:
         names = spaces.state.names
     state = np.concatenate(list(parts.values()), axis=1) if parts else None
-    task, said = opened.task, mapping(demo.attrs, "ep_meta", where).get("lang")
-    if options.instructions == "file-name":
-        instruction = opened.path.stem.removesuffix("_demo").replace("_", " ")
-    else:
-        instruction = options.instructions.get(task) or said or opened.sentence
-    if not instruction:
+    task, sentence = opened.task, _sentence(opened, demo, where)
+    if not sentence.text:
         raise DataError(
             f"{where} does not say in words what its task '{task}' is.",
             f"Give the sentence in the recipe: `instructions: {{{task}: ...}}` in the data section.",
@@ -129,17 +149,29 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
         file=opened.path,
         demo=name,
         task=task,
-        instruction=str(instruction),
+        instruction=sentence.text,
         steps=steps,
         image_keys=dict(keys),
         image_shapes=shapes,
         actions=actions,
         state=state,
         state_names=names,
-        initial_state=text(demo.attrs, "initial_state"),
+        initial_state=text(demo.attrs, "initial_state", where),
         held_out=held_out,
-        digest=text(demo.attrs, "digest") or _digest(obs, keys, state),
+        digest=text(demo.attrs, "digest", where) or _digest(obs, keys, state),
+        changed=sentence.changed,
     )
+
+
+def _sentence(opened: _Opened, demo: h5py.Group, where: str) -> Sentence:
+    """What the recipe says of the task, else the episode of itself, else the file of all its episodes."""
+    instructions = opened.options.instructions
+    if instructions == "file-name":
+        return Sentence(opened.path.stem.removesuffix("_demo").replace("_", " "))
+    if chosen := instructions.get(opened.task, "").strip():
+        return Sentence(chosen)
+    said = read_sentence(mapping(demo.attrs, "ep_meta", where).get("lang"), f"{where}, 'lang' of 'ep_meta'")
+    return said if said.text else opened.sentence
 
 
 def _actions(demo: h5py.Group, where: str, options: RobomimicHDF5Options) -> np.ndarray:
@@ -170,7 +202,8 @@ def _six_dimensional(actions: np.ndarray) -> np.ndarray:
 
 def _numbers(group: h5py.Group, key: str, where: str, steps: int | None = None, role: str = "actions") -> np.ndarray:
     """A finite ``(n, dimensions)`` float32 array."""
-    dataset = _member(group, key, where, role)
+    dataset = member(group, key, where, role)
+    ensure_whole(dataset, f"{where}: '{key}'")
     values = np.asarray(dataset[()])
     if values.ndim == 1 and role == "state":
         values = values[:, None]
@@ -180,7 +213,8 @@ def _numbers(group: h5py.Group, key: str, where: str, steps: int | None = None, 
             f"{where}: '{key}' has shape {values.shape} and type {values.dtype}, not {expected}.",
             "Remove this episode, or record it again.",
         )
-    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is found
+        values = values.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise DataError(
@@ -189,48 +223,6 @@ def _numbers(group: h5py.Group, key: str, where: str, steps: int | None = None, 
             "Remove this episode, or record it again.",
         )
     return values
-
-
-def _image_shape(obs: h5py.Group, key: str, steps: int, where: str) -> tuple[int, int]:
-    dataset = _member(obs, key, where, "camera")
-    shape = dataset.shape
-    if len(shape) != 4 or shape[0] != steps or shape[3] != 3 or dataset.dtype != np.uint8:
-        raise DataError(
-            f"{where}: 'obs/{key}' has shape {shape} and type {dataset.dtype}, "
-            f"not ({steps}, height, width, 3) of uint8.",
-            "Choose another key for this camera, or record the episode again.",
-        )
-    return int(shape[1]), int(shape[2])
-
-
-def _member(group: h5py.Group, key: str, where: str, role: str) -> h5py.Dataset:
-    member = group.get(key)
-    if not isinstance(member, h5py.Dataset):
-        # Image keys are proposed for cameras, the others for everything else.
-        near = [
-            name
-            for name in group
-            if (isinstance(group[name], h5py.Dataset) and _is_image(group[name])) == (role == "camera")
-        ]
-        prefix = "obs/" if role != "actions" else ""
-        raise DataError(
-            f"{where} has no '{prefix}{key}'.{did_you_mean(key, near)} There is: {listing(near)}.",
-            "Record the episode again, or name its task under `actionless_tasks`: its video is then used alone."
-            if role == "actions"
-            else f"Correct `{'cameras' if role == 'camera' else 'state'}` in the recipe's data section.",
-        )
-    return member
-
-
-def _is_image(dataset: h5py.Dataset) -> bool:
-    return dataset.ndim == 4 and dataset.shape[3] == 3 and dataset.dtype == np.uint8
-
-
-def _default_cameras(obs: h5py.Group, spaces: Spaces | None) -> dict[str, str]:
-    if spaces is not None:
-        return {camera.name: image_key(camera.name) for camera in spaces.cameras}
-    keys = [key for key in obs if isinstance(obs[key], h5py.Dataset) and _is_image(obs[key])]
-    return {next((key.removesuffix(end) for end in IMAGE_ENDINGS if key.endswith(end)), key): key for key in keys}
 
 
 def _digest(obs: h5py.Group, keys: dict[str, str], state: np.ndarray | None) -> str:

@@ -6,7 +6,9 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +21,13 @@ import numpy as np
 from videopolicy import DataError, Episode, Spaces, StorageError
 from videopolicy.parts.files import written_whole
 from vpolicy_hdf5.collected import verify_part
+from vpolicy_hdf5.faults import error_number, readable
 from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key
 
 _FAILED = ".failed"
 _LOG = logging.getLogger(__name__)
+_OVERHEAD = 2**20
+"""Bytes that a file takes besides its parts, and a bit."""
 
 
 class HDF5Writer:
@@ -47,7 +52,7 @@ class HDF5Writer:
             return {task: {int(n): bool(ok) for n, ok in tries.items()} for task, tries in finished["attempts"].items()}
         found: dict[str, dict[int, bool]] = {}
         for path in sorted(self.parts.glob("*/*")):
-            if path.suffix in (".hdf5", _FAILED) and self._is_whole(path):
+            if path.suffix in (".hdf5", _FAILED) and path.stem.isdigit() and self._is_whole(path):
                 found.setdefault(unquote(path.parent.name), {})[int(path.stem)] = path.suffix == ".hdf5"
         return found
 
@@ -111,7 +116,7 @@ class HDF5Writer:
                 digests = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
                 text = json.dumps({"chosen": chosen, "attempts": attempts, "digests": digests}, indent=1)
                 with written_whole(self.folder / MARKER) as file:
-                    file.write_text(text)
+                    file.write_text(text, encoding="utf-8")
             shutil.rmtree(self.parts, ignore_errors=True)
         return self.folder
 
@@ -136,7 +141,8 @@ class HDF5Writer:
     def _write(self, episode: Episode, path: Path) -> None:
         steps = len(episode.actions)
         content = hashlib.sha256(episode.instruction.encode())
-        with h5py.File(path, "w") as file:
+        # Made in memory: where HDF5 cannot write its file it at times ends the whole process.
+        with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
             demo = file.create_group("demo")
             arrays = {"actions": np.asarray(episode.actions, np.float32)}
             if self.spaces.state is not None:
@@ -157,19 +163,24 @@ class HDF5Writer:
             demo.attrs["initial_state"] = episode.initial_state
             demo.attrs["attempt"] = episode.attempt
             demo.attrs["success"] = bool(episode.success)
+            file.flush()
+            image = file.id.get_file_image()
+        path.write_bytes(image)
 
     def _assemble(self, task: str, attempts: list[int]) -> list[str]:
         """Copy parts into the task's file; returns the digests of its episodes."""
         if not attempts:
             raise DataError(f"There is no episode of task '{task}' to keep.", "Collect at least one.")
         final = self.folder / f"{file_name(task)}.hdf5"
+        parts = [self.parts / file_name(task) / f"{attempt:06d}.hdf5" for attempt in attempts]
+        for attempt, part in zip(attempts, parts, strict=True):
+            if not part.is_file():
+                raise DataError(f"Attempt {attempt} of task '{task}' was not recorded as a success.")
+            _ensure_sound(part)
         digests = []
-        with written_whole(final) as whole, h5py.File(whole, "w") as file:
+        with written_whole(final) as whole, _numbered(final), _room(self.folder, parts), h5py.File(whole, "w") as file:
             data = file.create_group("data")
-            for number, attempt in enumerate(attempts):
-                part = self.parts / file_name(task) / f"{attempt:06d}.hdf5"
-                if not part.is_file():
-                    raise DataError(f"Attempt {attempt} of task '{task}' was not recorded as a success.")
+            for number, part in enumerate(parts):
                 with h5py.File(part) as source:
                     source.copy("demo", data, name=f"demo_{number}")
                 digests.append(str(data[f"demo_{number}"].attrs["digest"]))
@@ -178,6 +189,34 @@ class HDF5Writer:
             data.attrs["task"] = task
             data.attrs["spaces"] = self.spaces.model_dump_json()
         return digests
+
+
+def _ensure_sound(part: Path) -> None:
+    """Check one recorded attempt, which somebody may have damaged since it was written."""
+    hint = f"Delete {part} and run the same command again: this attempt is then made anew."
+    with readable(part, remedy=hint), h5py.File(part) as file:
+        if "demo" not in file or "digest" not in file["demo"].attrs:
+            raise DataError(f"{part} holds no recorded attempt.", hint)
+
+
+@contextmanager
+def _room(folder: Path, parts: list[Path]) -> Iterator[None]:
+    """Check that the disk has room for all parts once more: where HDF5 runs out of it, the process may end."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, sum(part.stat().st_size for part in parts) + _OVERHEAD)
+    yield
+
+
+@contextmanager
+def _numbered(path: Path) -> Iterator[None]:
+    """Give errors of HDF5 the operating system's number, by which everybody else knows a full disk."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = error_number(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 @contextmanager

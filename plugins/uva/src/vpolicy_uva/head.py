@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -64,6 +64,8 @@ class DiffusionHead(nn.Module):
         condition: D.
     """
 
+    graph_methods: ClassVar[tuple[str, ...]] = ("_denoised", "modulations")
+
     def __init__(self, options: Head, channels: int, condition: int) -> None:
         super().__init__()
         width = options.width
@@ -104,11 +106,13 @@ class DiffusionHead(nn.Module):
         """Loss of every vector ``(N,)``, the mean over ``noise_samples`` draws.
 
         Args:
-            clean: ``(N, C)``.
+            clean: ``(N, C)``. N may be 0: no window of a batch need have a frame to come that is there.
             condition: ``(N, D)``.
             timestep, noise: ``(draws N,)`` and ``(draws N, C)`` instead of drawing them.
         """
         count = len(clean)
+        if count == 0:
+            return condition.sum(dim=-1).to(clean.dtype)  # nothing, which still has a gradient
         timestep = self.diffusion.draw_timesteps(self.options.noise_samples * count) if timestep is None else timestep
         draws = len(timestep) // count
         clean = clean.repeat(draws, 1)

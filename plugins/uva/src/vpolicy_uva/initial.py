@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from videopolicy import WeightsError
+from videopolicy.parts.files import expanded
 from videopolicy.parts.weights import explain_loading, without_loading
 
 FILE = "weights.safetensors"
@@ -29,7 +29,7 @@ def load_initial(joint: nn.Module, folder: str) -> None:
     """
     if without_loading():
         return
-    path = Path(folder).expanduser() / FILE
+    path = expanded(folder) / FILE
     if not path.is_file():
         raise WeightsError(
             f"initial_weights: there is no {FILE} in {folder}.",

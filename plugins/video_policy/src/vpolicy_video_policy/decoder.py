@@ -63,8 +63,9 @@ class ActionUNetDecoder(ActionDecoder):
         levels = karras(options.steps, options.lowest, options.highest, options.rho)
         like = torch.zeros((), device=next(self.network.parameters()).device)
         actions = normal_noise((rows, *self.shape), like, generator) * (levels[0] ** 2 + 1).sqrt()
-        for level, following, branches in stream.descend(levels):
-            clean = self.denoise(actions, level.expand(rows).to(actions), branches, stream)
+        moved = levels.to(actions)  # once: every copy to a device waits for it
+        for at, (level, following, branches) in zip(moved, stream.descend(levels), strict=False):
+            clean = self.denoise(actions, at.expand(rows), branches, stream)
             actions = clean + (following / level) * (actions - clean)
         return actions
 

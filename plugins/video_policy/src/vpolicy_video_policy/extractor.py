@@ -148,7 +148,10 @@ class DenoisingStream(FeatureStream):
         video_levels = levels.clamp(min=self.options.lowest_level)
         values = video_levels.tolist()
         latents = normal_noise((rows, *self.backbone.latent_shape), next(self.backbone.parameters()), self.generator)
-        latents = latents * (video_levels[0] ** 2 + 1).sqrt().to(latents)
+        latents = latents * (video_levels[0] ** 2 + 1).sqrt().to(latents.dtype)
+        # What a device computes with is brought there once, since every copy waits for it; single numbers need not be.
+        moved, video_moved = levels.to(latents.device), video_levels.to(latents.device)
+        scales = [self._by_frame(first, last).to(latents) for first, last in weights]
         tokens: tuple[Tensor, ...] = ()
         for step, (level, following) in enumerate(pairwise(levels)):
             if step == 0 or values[step] < values[step - 1]:
@@ -156,7 +159,7 @@ class DenoisingStream(FeatureStream):
                 moves_on = step + 2 < len(values) and values[step + 1] < values[step]
                 denoised = self.backbone.denoise(
                     latents.repeat(len(weights), *[1] * (latents.ndim - 1)),
-                    here.expand(len(weights) * rows),
+                    video_moved[step].expand(len(weights) * rows),
                     condition,
                     self.options.taps,
                     predict=moves_on,
@@ -164,12 +167,9 @@ class DenoisingStream(FeatureStream):
                 tokens = self.extractor.tokens(denoised).split(rows)
                 if moves_on and denoised.prediction is not None:
                     predictions = denoised.prediction.split(rows)
-                    clean = sum(
-                        self._by_frame(first, last).to(one) * one
-                        for (first, last), one in zip(weights, predictions, strict=True)
-                    )
-                    latents = clean + (there / here).to(latents) * (latents - clean)
-            embedding = self.backbone.embed_level(level.expand(rows))
+                    clean = sum(scale.to(one) * one for scale, one in zip(scales, predictions, strict=True))
+                    latents = clean + (there / here).to(latents.dtype) * (latents - clean)
+            embedding = self.backbone.embed_level(moved[step].expand(rows))
             branches = [
                 Branch(first, one, embedding, last_weight=None if first == last else last)
                 for (first, last), one in zip(weights, tokens, strict=True)

@@ -61,8 +61,9 @@ class DiffusionDecoder(ActionDecoder):
         levels = sampling_levels(self.options.sampling_levels)
         actions = normal_noise((rows, *self.shape), like, generator) * levels[0]
         contexts = _Contexts(self, stream)
-        for level, following, branches in stream.descend(levels):
-            clean = self.denoise(actions, level.expand(rows).to(actions), branches, contexts)
+        moved = levels.to(actions)  # once: every copy to a device waits for it
+        for at, (level, following, branches) in zip(moved, stream.descend(levels), strict=False):
+            clean = self.denoise(actions, at.expand(rows), branches, contexts)
             ratio = following / level
             actions = ratio * actions + (1 - ratio) * clean
         return actions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import zarr
 from zarr.storage import ZipStore
 
 from videopolicy import DataError, did_you_mean, listing
+from videopolicy.parts.files import ensure_data, system_reason
+from videopolicy.parts.pictures import oddity
+from vpolicy_zarr.chunks import left_out
 
 
 @contextmanager
@@ -20,10 +24,18 @@ def readable(path: Path, what: str = "") -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        place = f"{path}{f', {what},' if what else ''} cannot be read"
+        if reason := system_reason(getattr(error, "errno", None)):
+            file = getattr(error, "filename", None)
+            raise DataError(f"{place}: {reason[0]}{f' ({file})' if file else ''}.", reason[1]) from error
+        if "codec" in str(error).lower() or "codec" in type(error).__name__.lower():
+            raise DataError(
+                f"{place}: it is compressed in a way that is not installed: {str(error) or repr(error)}",
+                "Install the package with this codec beside numcodecs, or write the buffer anew with another one.",
+            ) from error
         raise DataError(
-            f"{path}{f', {what},' if what else ''} cannot be read: {str(error) or repr(error)}",
-            "The buffer is cut short or damaged, no zarr, or in a codec that numcodecs does not have: copy or "
-            "download it again.",
+            f"{place}: {str(error) or repr(error)}",
+            "The buffer is cut short or damaged, or no zarr: copy or download it again.",
         ) from error
 
 
@@ -33,8 +45,9 @@ def open_buffer(path: Path) -> zarr.Group:
     Raises:
         DataError: There is none.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise DataError(f"The dataset {path} does not exist.", "Correct `path` in the recipe's data section.")
+    ensure_data(path)
     with readable(path):
         return zarr.open_group(ZipStore(path, mode="r") if path.is_file() else path, mode="r")
 
@@ -72,8 +85,11 @@ def episode_ends(root: zarr.Group, path: Path) -> np.ndarray:
     """
     stored = array(root, path, "meta/episode_ends", "path")
     with readable(path, "'meta/episode_ends'"):
+        left_out(stored, path)
         ends = np.asarray(stored[...])
-    if ends.ndim != 1 or not len(ends) or ends.dtype.kind not in "iu" or (np.diff(ends, prepend=0) <= 0).any():
+    if ends.ndim == 1 and ends.dtype.kind == "u":  # unsigned differences are never negative
+        ends = ends.astype(np.int64)
+    if ends.ndim != 1 or not len(ends) or ends.dtype.kind != "i" or (np.diff(ends, prepend=0) <= 0).any():
         raise DataError(
             f"{path}: 'meta/episode_ends' must be whole numbers that ascend from above 0.", "Record the data again."
         )
@@ -94,7 +110,9 @@ def numbers(root: zarr.Group, path: Path, key: str, steps: int, option: str) -> 
             f"Correct `{option}` in the recipe's data section, or record the data again.",
         )
     with readable(path, f"'{name}'"):
-        values = np.asarray(stored[...]).astype(np.float32)
+        left_out(stored, path)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is found
+            values = np.asarray(stored[...]).astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise DataError(f"{path}: '{name}' is not finite at step {bad[0]}.", "Remove this episode from the buffer.")
@@ -110,21 +128,37 @@ def images(root: zarr.Group, path: Path, key: str, steps: int) -> zarr.Array:
     name = f"data/{key}"
     stored = array(root, path, name, "cameras")
     number = stored.dtype == np.uint8 or stored.dtype.kind == "f"
-    if stored.ndim != 4 or stored.shape[0] != steps or stored.shape[3] != 3 or not number:
+    if stored.ndim != 4 or stored.shape[0] != steps or stored.shape[3] != 3 or not number or not prod(stored.shape):
+        odd = None if number and stored.shape[-1:] == (3,) else oddity(stored.shape, stored.dtype, lambda: stored[0])
+        what, hint = odd or ("", "Choose another key for this camera.")
         raise DataError(
             f"{path}: '{name}' has shape {stored.shape} and type {stored.dtype}, "
-            f"not ({steps}, height, width, 3) of bytes or of floats from 0 to 255.",
-            "Choose another key for this camera.",
+            f"not ({steps}, height, width, 3) of bytes or of floats from 0 to 255{f': {what}' if what else ''}.",
+            hint,
         )
-    if stored.dtype.kind == "f":
-        with readable(path, f"'{name}'"):
-            brightest = float(np.max(stored[0]))
-        if brightest <= 1:
-            raise DataError(
-                f"{path}: '{name}' are floats up to {brightest:g}, not up to 255.",
-                "Convert them to bytes or to floats from 0 to 255.",
-            )
     return stored
+
+
+def ensure_bright(stored: zarr.Array, path: Path) -> None:
+    """Check that floats go up to 255 and not up to 1: the first image may be black, but not all of them.
+
+    Raises:
+        DataError: Some are above 0, and none is above 1.
+    """
+    if stored.dtype.kind != "f":
+        return
+    brightest, length = 0.0, (stored.shards or stored.chunks)[0]
+    with readable(path, f"'{stored.path}'"):
+        for start in range(0, stored.shape[0], length):
+            # A NaN is said where images are read as bytes.
+            brightest = max(brightest, float(np.nanmax(stored[start : start + length], initial=0)))
+            if brightest > 1:
+                return
+    if brightest > 0:
+        raise DataError(
+            f"{path}: '{stored.path}' are floats up to {brightest:g}, not up to 255.",
+            "Convert them to bytes or to floats from 0 to 255.",
+        )
 
 
 def as_bytes(values: np.ndarray, path: Path, key: str) -> np.ndarray:

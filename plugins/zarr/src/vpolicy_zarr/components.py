@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from videopolicy import Component, DatasetComponent, hookimpl
+from videopolicy import Component, DatasetComponent, DeclaredSpaces, StateSpace, hookimpl
 from vpolicy_zarr.options import ReplayBufferZarrOptions
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class ReplayBufferZarr(ReplayBufferZarrOptions, DatasetComponent):
     """
 
     type: Literal["replay-buffer-zarr"] = "replay-buffer-zarr"
+
+    def declared(self) -> DeclaredSpaces:
+        state = StateSpace(names=tuple(self.state)) if self.state else None
+        return DeclaredSpaces(cameras=tuple(self.cameras), actions=self.actions, state=state)
 
     def build(self, folder: Path | None) -> Dataset:
         from vpolicy_zarr.dataset import ReplayBufferDataset

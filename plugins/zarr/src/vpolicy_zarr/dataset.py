@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import zarr
 
 from videopolicy import Camera, DataError, Dataset, Spaces, StateSpace, Statistics, Window, Windows
 from videopolicy.parts.windows import (
@@ -18,7 +19,8 @@ from videopolicy.parts.windows import (
     held_out,
     require_split,
 )
-from vpolicy_zarr.buffer import episode_ends, images, numbers, open_buffer, readable
+from vpolicy_zarr.buffer import ensure_bright, episode_ends, images, numbers, open_buffer, readable
+from vpolicy_zarr.chunks import ensure_regular_files, left_out
 from vpolicy_zarr.frames import FramesOnDisk
 from vpolicy_zarr.options import ReplayBufferZarrOptions
 
@@ -35,6 +37,7 @@ class ReplayBufferDataset(Dataset):
 
     def __init__(self, options: ReplayBufferZarrOptions) -> None:
         path = options.path
+        ensure_regular_files(path)
         root = open_buffer(path)
         self._options = options
         self._ends = episode_ends(root, path)
@@ -57,6 +60,7 @@ class ReplayBufferDataset(Dataset):
         columns = [read[key][:, column] for key, column in options.state.values()]
         self._state = np.stack(columns, axis=1) if columns else None
         stored = {camera: images(root, path, key, steps) for camera, key in options.cameras.items()}
+        self._remarks = self._looked_at(stored)
         self._spaces = Spaces(
             cameras=tuple(Camera(name=name, height=one.shape[1], width=one.shape[2]) for name, one in stored.items()),
             actions=options.actions,
@@ -72,6 +76,26 @@ class ReplayBufferDataset(Dataset):
             with readable(path, f"'data/{options.cameras[camera]}'"):
                 self._digest.update(f"{camera}{one.shape}{one.dtype}{one.nbytes_stored()}".encode())
                 self._digest.update(np.asarray(one[0]).tobytes() + np.asarray(one[-1]).tobytes())
+
+    def _looked_at(self, stored: dict[str, zarr.Array]) -> tuple[str, ...]:
+        """Check that all images are there; returns what is changed in reading them."""
+        path, found = self._options.path, []
+        for one in stored.values():
+            with readable(path, f"'{one.path}'"):
+                black = left_out(one, path, starts=np.array([0, *self._ends[:-1]]))
+            ensure_bright(one, path)
+            if len(black):
+                found.append(
+                    f"{path}: '{one.path}' has no chunk for the first image of {len(black)} episodes, such as at step "
+                    f"{black[0]}; zarr leaves out what holds nothing but {one.fill_value}, and that is what is read"
+                )
+            if one.dtype.kind == "f":
+                found.append(f"{path}: the images '{one.path}' are stored as floats, and are rounded to bytes")
+        return tuple(found)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self._remarks
 
     @property
     def spaces(self) -> Spaces:

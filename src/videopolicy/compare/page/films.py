@@ -16,7 +16,7 @@ from videopolicy.report.media import fit, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
 from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import is_ready
-from videopolicy.storage.files import write_json
+from videopolicy.storage.files import ensure_no_link_out, write_json
 from videopolicy.storage.identity import digest
 from videopolicy.storage.run_folder import RunFolder
 
@@ -122,6 +122,7 @@ def make_films(
     reporter: Reporter,
     workers: int = 2,
     benchmark: BenchmarkComponent | None = None,
+    trust: bool = False,
 ) -> None:
     """Film every method in the `scenes` of a comparison, as far as films are missing.
 
@@ -134,13 +135,15 @@ def make_films(
         reporter: Shows progress.
         workers: Simulator processes.
         benchmark: Filmed through its ``closeup``; by default the runs' recipes are asked for it.
+        trust: Whether the Python files that they name may be run for that.
 
     Raises:
-        StorageError: The folder cannot be written.
+        StorageError: The folder cannot be written, or a link leads out of it.
     """
-    benchmark = benchmark or _benchmark(comparison, reporter)
+    benchmark = benchmark or _benchmark(comparison, reporter, trust)
     if benchmark is None or not _is_at_hand(benchmark, reporter):
         return
+    ensure_no_link_out(folder, folder.parent)
     closeup = benchmark.closeup()
     camera, rate = closeup.spaces().cameras[0].name, closeup.spaces().actions.rate
     stride = max(1, round(rate / _FRAMES_PER_SECOND))
@@ -171,14 +174,15 @@ def make_films(
                 reporter.line(f"The films could not be made: {error}")
 
 
-def _benchmark(comparison: Comparison, reporter: Reporter) -> BenchmarkComponent | None:
+def _benchmark(comparison: Comparison, reporter: Reporter, trust: bool) -> BenchmarkComponent | None:
     """The benchmark of the first run whose recipe can be used here."""
-    from videopolicy.recipes.recipe import load_recipe
+    from videopolicy.recipes.trust import recorded_benchmark
 
     problem = "no trained method has a run folder."
     for run in (run for entry in filmed_entries(comparison) for run in entry.runs):
         try:
-            return load_recipe(RunFolder(run).recipe_file).benchmark
+            folder = RunFolder(run)
+            return recorded_benchmark(folder.recipe(), folder.recipe_file, trust)
         except VpolicyError as error:
             problem = str(error)
     reporter.line(f"No films: {problem}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from videopolicy.compare.page.films import (
 from videopolicy.console.progress import duration
 from videopolicy.report import page as run_page
 from videopolicy.report import predictions
-from videopolicy.report.made import read_index
+from videopolicy.report.made import ComparedFilmFacts, ForecastFacts, showable
 from videopolicy.report.media import data_uri
 from videopolicy.results.intervals import Interval
 from videopolicy.results.published import published_tables, with_sign
@@ -77,8 +78,10 @@ def _context(comparison: Comparison, folder: Path) -> dict[str, Any]:
         (kind, published_tables([number for number in comparison.published if number.kind == kind]))
         for kind in ("main", "ablation", "elsewhere")
     ]
+    problems: list[str] = []
+    films, forecasts = _films(comparison, folder, problems), _forecasts(comparison, problems)
     return {
-        "comparison": comparison,
+        "comparison": replace(comparison, warnings=(*comparison.warnings, *problems)),
         "style": "\n".join(style.read_text(encoding="utf-8") for style in styles),
         "script": (own / "page.js").read_text(encoding="utf-8"),
         "looks": plots.looks(comparison.entries),
@@ -90,9 +93,9 @@ def _context(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "clips": _clips(comparison),
         "episodes": _episodes(comparison),
         "drawings": _drawings(comparison),
-        "films": _films(comparison, folder),
+        "films": films,
         "patterns": PATTERNS if len(filmed_entries(comparison)) > 1 else {ALL: "solved", NONE: "not solved"},
-        "forecasts": _forecasts(comparison),
+        "forecasts": forecasts,
         "published": dict(published),
     }
 
@@ -132,23 +135,21 @@ def _drawings(comparison: Comparison) -> dict[str, str]:
     }
 
 
-def _films(comparison: Comparison, folder: Path) -> dict[str, Any]:
-    """Scenes with the films that are there, as many as fit, by task.
+def _films(comparison: Comparison, folder: Path, problems: list[str]) -> dict[str, Any]:
+    """Scenes with the films that are there, as many as fit, by task; what cannot be shown gets a sentence.
 
     Returns:
         ``scenes``, ``methods`` that appear in them, and numbers of scenes that are ``left_out`` for want of room and
         ``unfilmed``.
     """
-    made = {
-        (facts.get("method"), facts.get("task"), facts.get("episode")): (name, facts)
-        for name, facts in read_index(folder / INDEX).items()
-    }
+    usable = showable(folder / INDEX, folder.parent, ComparedFilmFacts, lambda name: [name], problems)
+    made = {(facts.method, facts.task, facts.episode): (name, facts) for name, facts in usable.items()}
     shown: list[dict[str, Any]] = []
     room, left_out, unfilmed = _FILM_BYTES, 0, 0
     for scene in scenes(comparison):
         found = {method: made.get((method, scene.task, scene.episode)) for method in scene.records}
         current = {method: one for method, one in found.items() if one and _shows(one[1], scene, method)}
-        paths = {method: folder / name for method, (name, _) in current.items() if (folder / name).exists()}
+        paths = {method: folder / name for method, (name, _) in current.items()}
         size = sum(path.stat().st_size for path in paths.values())
         if not paths:
             unfilmed += 1
@@ -164,28 +165,25 @@ def _films(comparison: Comparison, folder: Path) -> dict[str, Any]:
     return {"scenes": shown, "methods": methods, "left_out": left_out, "unfilmed": unfilmed}
 
 
-def _shows(facts: Mapping[str, Any], scene: Scene, method: str) -> bool:
+def _shows(facts: ComparedFilmFacts, scene: Scene, method: str) -> bool:
     """Whether a film is of this record, and not of an earlier run by the same name."""
-    return all(facts.get(key) == value for key, value in facts_of(method, scene.records[method]).items())
+    return all(getattr(facts, key) == value for key, value in facts_of(method, scene.records[method]).items())
 
 
-def _forecasts(comparison: Comparison) -> dict[str, Any]:
-    """Predicted futures by task and method, as many as fit.
+def _forecasts(comparison: Comparison, problems: list[str]) -> dict[str, Any]:
+    """Predicted futures by task and method, as many as fit; what cannot be shown gets a sentence.
 
     Returns:
         ``tasks`` with a list of predictions each, and how many are ``left_out`` for want of room.
     """
     room, left_out = _FORECAST_BYTES, 0
     tasks: dict[str, list[dict[str, Any]]] = {}
-    indices = {
-        entry.name: (RunFolder(entry.runs[0]).videos, read_index(RunFolder(entry.runs[0]).videos / predictions.INDEX))
-        for entry in filmed_entries(comparison)
-    }
+    indices = {entry.name: _predicted(RunFolder(entry.runs[0]), problems) for entry in filmed_entries(comparison)}
     for task in comparison.tasks:
         for method, (folder, index) in indices.items():
-            picture, film = (folder / name for name in predictions.files_of(task))
-            if task not in index or not picture.exists() or not film.exists():
+            if task not in index:
                 continue
+            picture, film = (folder / name for name in predictions.files_of(task))
             size = picture.stat().st_size + film.stat().st_size
             if size > room:
                 left_out += 1
@@ -195,8 +193,14 @@ def _forecasts(comparison: Comparison) -> dict[str, Any]:
                 "picture": data_uri(picture.read_bytes(), "image/png"),
                 "film": data_uri(film.read_bytes(), "video/mp4"),
             }
-            tasks.setdefault(task, []).append({**index[task], **sources, "method": method})
+            tasks.setdefault(task, []).append({**index[task].model_dump(), **sources, "method": method})
     return {"tasks": tasks, "left_out": left_out}
+
+
+def _predicted(run: RunFolder, problems: list[str]) -> tuple[Path, dict[str, ForecastFacts]]:
+    """Where a run keeps its predictions, and those that can be shown."""
+    index = run.videos / predictions.INDEX
+    return run.videos, showable(index, run.path, ForecastFacts, predictions.files_of, problems)
 
 
 def _span(interval: Interval, scale: float = 100.0, decimals: int = 0) -> str:

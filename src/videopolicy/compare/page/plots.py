@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videopolicy.compare.model import Comparison, Entry
-from videopolicy.report.charts import INK, LINE, PAPER, SERIES, TEXT, drawing
+from videopolicy.report.charts import INK, LINE, PAPER, SERIES, TEXT, drawing, plain
 from videopolicy.results.intervals import percent
 from videopolicy.results.records import Rate
 
@@ -74,7 +74,7 @@ def success_by_method(comparison: Comparison) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         _lanes(axes, [entry.mean for entry in entries], [chosen[entry.name] for entry in entries], 7)
-        axes.set_yticks(range(len(entries)), [entry.name for entry in entries])
+        axes.set_yticks(range(len(entries)), [plain(entry.name) for entry in entries])
         axes.tick_params(axis="y", labelcolor=TEXT)
         for row, entry in enumerate(entries):
             beside = axes.get_yaxis_transform()
@@ -107,8 +107,9 @@ def success_by_task(comparison: Comparison) -> str:
             panel = grid.flat[index]
             rates = [next((rate for rate in entry.tasks if rate.name == task), None) for entry in entries]
             _lanes(panel, rates, [chosen[entry.name] for entry in entries], 5)
-            panel.set_title(task, fontsize=9.5, loc="left", color=TEXT)
-            panel.set_yticks(range(len(entries)), [entry.name for entry in entries] if index % columns == 0 else [])
+            panel.set_title(plain(task), fontsize=9.5, loc="left", color=TEXT)
+            names = [plain(entry.name) for entry in entries] if index % columns == 0 else []
+            panel.set_yticks(range(len(entries)), names)
             panel.tick_params(labelsize=_SMALL)
             panel.tick_params(axis="x", labelbottom=index + columns >= len(comparison.tasks))
 
@@ -240,7 +241,7 @@ def _name_points(figure: Figure, axes: Axes, entries: Sequence[Entry], values: M
         )
         taken += [Bbox([low - 3, high + 3]), Bbox([point - 6, point + 6])]
     for name, at in points.items():
-        text = axes.annotate(name, at, (0, 0), textcoords="offset points", color=INK, fontsize=9)
+        text = axes.annotate(plain(name), at, (0, 0), textcoords="offset points", color=INK, fontsize=9)
         text.set_in_layout(False)
         covered = [_covered(_placed(text, place), taken, axes.bbox) for place in _PLACES]
         taken.append(_placed(text, _PLACES[covered.index(min(covered))]))

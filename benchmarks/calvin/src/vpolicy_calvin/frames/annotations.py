@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from videopolicy import DataError, listing
+from videopolicy.parts.sentences import read_sentence
 from vpolicy_calvin.frames.pickled import read_pickled
 
 FILE = "auto_lang_ann.npy"
+_LONGEST = 100_000
+"""Frames of a segment above which its numbers are damaged: the longest that were published have 65."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class Segment:
         task: Which.
         sentence: How somebody has put it.
         first, last: Numbers of its frames, both included.
+        changed: How the sentence was made from what is stored; empty where it is stored as a sentence.
     """
 
     task: str
     sentence: str
     first: int
     last: int
+    changed: str = field(default="", repr=False)  # fingerprints hold what is printed of segments
 
     @property
     def steps(self) -> int:
@@ -37,6 +42,11 @@ class Segment:
     def place(self) -> str:
         """Where it lies in the recordings."""
         return f"{self.first}-{self.last}"
+
+
+def has_annotations(split: Path, folder: str) -> bool:
+    """Whether a split has annotations in a folder or, as in early versions of the data set, beside the frames."""
+    return any(path.is_file() for path in (split / folder / FILE, split / FILE))
 
 
 def annotation_file(split: Path, folder: str) -> Path:
@@ -86,13 +96,14 @@ def read_segments(path: Path) -> list[Segment]:
 
 
 def _segment(path: Path, number: int, task: object, sentence: object, span: Sequence[int]) -> Segment:
+    said = read_sentence(sentence, f"{path}, entry {number}")
     try:
-        first, last = (int(frame) for frame in np.asarray(span).ravel())
+        first, last = (int(frame) for frame in np.asarray(span).ravel() if frame == int(frame))
     except (TypeError, ValueError):
         first, last = 0, -1
-    if not (isinstance(sentence, str) and sentence.strip() and isinstance(task, str) and 0 <= first <= last):
+    if not (said.text and isinstance(task, str) and 0 <= first <= last < first + _LONGEST):
         raise DataError(
             f"{path}, entry {number}: task {task!r}, sentence {sentence!r}, frames {span!r} is no annotation.",
             "Download the annotations again.",
         )
-    return Segment(str(task), str(sentence).strip(), first, last)
+    return Segment(str(task), said.text, first, last, said.changed)

@@ -19,7 +19,7 @@ from videopolicy.parts.windows import (
     held_out,
     require_split,
 )
-from vpolicy_calvin.frames.annotations import Segment, annotation_file, read_segments
+from vpolicy_calvin.frames.annotations import FILE, Segment, annotation_file, has_annotations, read_segments
 from vpolicy_calvin.frames.files import FramesOnDisk, frame_file, image_size
 from vpolicy_calvin.frames.numbers import Numbers, read_numbers
 from vpolicy_calvin.options import CalvinNpzOptions
@@ -48,7 +48,7 @@ class CalvinDataset(Dataset):
     ) -> None:
         self._options = options
         self._segments = {TRAIN: _chosen(read_segments(self._annotations(TRAIN)), options.share)}
-        if self._folder(VALIDATION).is_dir():
+        if has_annotations(self._folder(VALIDATION), options.annotations):
             self._segments[VALIDATION] = read_segments(self._annotations(VALIDATION))
         first = frame_file(self._folder(TRAIN), self._segments[TRAIN][0].first)
         self._sizes: dict[str, tuple[int, int]] = {camera: image_size(first, camera) for camera in options.cameras}
@@ -90,6 +90,21 @@ class CalvinDataset(Dataset):
         return self._spaces
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        found = []
+        held = self._folder(VALIDATION)
+        if VALIDATION not in self._segments:
+            reason = f"has no {self._options.annotations}/{FILE}" if held.is_dir() else "is not there"
+            found.append(f"{held} {reason}: there is no split `{VALIDATION}`")
+        changed = [one for segments in self._segments.values() for one in segments if one.changed]
+        if changed:
+            found.append(
+                f"the sentences of {len(changed)} segments are not stored as plain text ({changed[0].changed}), "
+                f"such as '{changed[0].sentence}' of frames {changed[0].place}"
+            )
+        return tuple(found)
+
+    @property
     def splits(self) -> dict[str, int]:
         return {split: len(segments) for split, segments in self._segments.items()}
 
@@ -110,7 +125,9 @@ class CalvinDataset(Dataset):
 
     def windows(self, window: Window, split: str = TRAIN) -> Windows:
         require_split(
-            split, self.splits, f"Put the data set's `{FOLDERS[VALIDATION]}` folder beside `{FOLDERS[TRAIN]}`."
+            split,
+            self.splits,
+            f"Put the data set's `{FOLDERS[VALIDATION]}` folder, with its annotations, beside `{FOLDERS[TRAIN]}`.",
         )
         segments, numbers, rows = self._segments[split], self._numbers[split], self._rows(split)
         lengths = [segment.steps for segment in segments]

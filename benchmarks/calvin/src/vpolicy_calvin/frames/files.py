@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from videopolicy import DataError
+from videopolicy.parts.files import ensure_data, system_reason
 
 
 def frame_file(split: Path, frame: int) -> Path:
@@ -30,6 +31,8 @@ def missing(path: Path) -> DataError:
 @contextmanager
 def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """A frame's file, with one clear error for whatever is wrong with it or what is read from it."""
+    if path.exists():
+        ensure_data(path)
     try:
         with np.load(path, allow_pickle=False) as content:
             if not isinstance(content, np.lib.npyio.NpzFile):
@@ -38,6 +41,8 @@ def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     except FileNotFoundError:
         raise missing(path) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if known := system_reason(getattr(error, "errno", None)):
+            raise DataError(f"The frame {path} cannot be read: {known[0]}.", known[1]) from error
         reason = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or repr(error)
         raise DataError(
             f"The frame {path} cannot be read: {reason}", "Download this part of the data set again."

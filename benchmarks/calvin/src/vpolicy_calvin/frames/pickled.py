@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from videopolicy import DataError
+from videopolicy.parts.files import system_reason
 from videopolicy.parts.pickles import restricted_unpickler
 
 
@@ -69,6 +70,8 @@ def read_pickled(path: Path) -> Any:
             "Get the annotations from the benchmark's publishers.",
         ) from None
     except Exception as error:  # numpy and pickle raise nearly every type on damaged files
+        if known := system_reason(getattr(error, "errno", None)):
+            raise DataError(f"{path} cannot be read: {known[0]}.", known[1]) from error
         raise DataError(
             f"{path} is damaged or holds something else: {str(error) or repr(error)}",
             "Download the annotations again.",

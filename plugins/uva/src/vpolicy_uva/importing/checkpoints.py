@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from videopolicy import Checkpoint, Imported, WeightsError
+from videopolicy.parts.weights import beginnings
 from vpolicy_uva.importing import names, sizes
 from vpolicy_uva.importing.scaling import PREFIX, Scaling, read_scaling
 
@@ -80,16 +81,16 @@ def convert(checkpoint: Checkpoint, which: str, heads: tuple[int, int] | None) -
     families: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in FAMILIES}
     report = Report()
     for name, value in chosen.items():
-        inside = name.removeprefix("module.")
-        if reason := next((reason for prefix, reason in DEAD.items() if inside.startswith(prefix)), None):
+        if reason := next((reason for prefix, reason in DEAD.items() if name.startswith(prefix)), None):
             dropped[name] = reason
-        elif prefix := next((prefix for prefix in FAMILIES if inside.startswith(prefix)), None):
-            families[prefix][inside.removeprefix(prefix)] = value
+        elif prefix := next((prefix for prefix in FAMILIES if name.startswith(prefix)), None):
+            families[prefix][name.removeprefix(prefix)] = value
         else:
             report.unexpected.append(name)
     if not families[MODEL]:
         raise WeightsError(
-            f"{checkpoint.path} holds no model of UVA: no name in it begins with {MODEL}",
+            f"{checkpoint.path} holds no model of UVA: no name in it begins with {MODEL} (they begin with "
+            f"{beginnings(chosen)}).",
             "Name a checkpoint of UVA.",
         )
     try:

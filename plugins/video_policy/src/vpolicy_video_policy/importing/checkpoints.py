@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from videopolicy import Checkpoint, Imported, WeightsError
+from videopolicy.parts.weights import beginnings
 from vpolicy_video_policy.importing import names, sizes
 
 UNET, VAE, CONDITION = "model.diffusion_model.", "first_stage_model.", "conditioner.embedders.3.encoder."
@@ -61,7 +62,8 @@ def convert(checkpoint: Checkpoint, tolerance: float) -> Imported:
     dropped: dict[str, str] = {}
     families: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in FAMILIES}
     report = _Report()
-    for name, value in checkpoint.state.items():
+    state = checkpoint.state
+    for name, value in state.items():
         if reason := next((reason for prefix, reason in DEAD.items() if name.startswith(prefix)), None):
             dropped[name] = reason
         elif prefix := next((prefix for prefix in FAMILIES if name.startswith(prefix)), None):
@@ -70,7 +72,8 @@ def convert(checkpoint: Checkpoint, tolerance: float) -> Imported:
             report.unexpected.append(name)
     if not families[UNET]:
         raise WeightsError(
-            f"{checkpoint.path} holds no video model: no name in it begins with {UNET}",
+            f"{checkpoint.path} holds no video model: no name in it begins with {UNET} (they begin with "
+            f"{beginnings(state)}).",
             "Name a checkpoint of Video Policy, or svd_xt.safetensors.",
         )
     whole = bool(families[ADAPTER] or families[ACTIONS])

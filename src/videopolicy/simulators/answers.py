@@ -1,0 +1,192 @@
+"""What the answers of a simulator must look like and how long they may be: nothing that it sends is believed unseen.
+
+The contract is `vpolicy_worker.Simulator`. What is wrong is found where it arrives, before it can end in a record, a
+data set, or an endless episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from videopolicy.spaces import Spaces
+
+UNGREETED = 2**20
+"""Bytes of a greeting, and of everything in an answer but its arrays."""
+_DEMONSTRATED = 10_000
+
+
+class AnswerError(Exception):
+    """An answer is not what was agreed; the message says what it is and what was expected."""
+
+
+class Greeting(BaseModel):
+    """How a simulator introduces itself; it may say more.
+
+    Args:
+        simulator: Its name.
+        versions: Versions of its packages.
+        spaces: What it offers.
+    """
+
+    simulator: str
+    versions: dict[str, str]
+    spaces: Spaces
+
+
+def greeting(hello: Any) -> Greeting:
+    """What `vpolicy_worker.Simulator.hello` has returned.
+
+    Raises:
+        AnswerError: It is something else.
+    """
+    try:
+        return Greeting.model_validate(hello)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = f"{where or 'all of it'}: {first['msg']}"
+        raise AnswerError(f"'hello' returned what is no introduction ({what})") from None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a simulator and the core have agreed on.
+
+    Args:
+        spaces: What is observed and done.
+        longest: Steps of the longest task, by which the length of demonstrations is judged; None: 10,000.
+    """
+
+    spaces: Spaces
+    longest: int | None = None
+
+    def limit(self, method: str, arguments: Mapping[str, Any]) -> int:
+        """Bytes that the answer to a call may have."""
+        pictures = sum(3 * camera.height * camera.width for camera in self.spaces.cameras)
+        # A state that was not declared is let through in the room for everything else.
+        observation = pictures + 8 * (self.spaces.state.dim if self.spaces.state else 0)
+        if method == "reset":
+            return UNGREETED + observation
+        if method == "step":
+            return UNGREETED + len(arguments["frames"]) * (observation + 1024)
+        if method == "demonstrate":
+            # Twice: an expert may take longer than an episode.
+            return UNGREETED + 2 * (self.longest or _DEMONSTRATED) * (observation + 8 * self.spaces.actions.dim)
+        return UNGREETED
+
+    def check(self, method: str, arguments: Mapping[str, Any], answer: Any) -> None:
+        """Compare an answer with what its call asked for.
+
+        Raises:
+            AnswerError: It is something else.
+        """
+        if method == "hello":
+            greeting(answer)
+            return
+        check = {"reset": self._reset, "step": self._step, "demonstrate": self._demonstrate}[method]
+        check(arguments, _mapping(answer, "the answer"))
+
+    def _reset(self, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        self._observation(_value(answer, "observation"), "the observation", arguments.get("images", True))
+        _initial_state(answer)
+
+    def _step(self, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        asked = len(arguments["actions"])
+        steps, success, done = _value(answer, "steps"), _truth(answer, "success"), _truth(answer, "done")
+        if type(steps) is not int or not 0 <= steps <= asked:
+            raise AnswerError(f"'steps' is {_described(steps)}, of {asked} actions that were to be executed")
+        if steps < asked and not (success or done):
+            raise AnswerError(
+                f"{steps} of {asked} actions were executed, and neither 'done' nor 'success' says that this is the end"
+            )
+        score = _value(answer, "score")
+        if not isinstance(score, int | float) or not math.isfinite(score):
+            raise AnswerError(f"'score' is {_described(score)}, not a finite number")
+        observations = _mapping(_value(answer, "observations"), "'observations'")
+        wanted = sorted(k for k in set(arguments["frames"]) if k <= steps)
+        if any(not isinstance(k, int) for k in observations) or sorted(observations) != wanted:
+            given = ", ".join(_described(k) for k in observations) or "nothing"
+            raise AnswerError(f"'observations' holds {given}; after {steps} steps {wanted} were asked for")
+        for k, observation in observations.items():
+            self._observation(observation, f"the observation after action {k}")
+
+    def _demonstrate(self, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        success = _truth(answer, "success")
+        _initial_state(answer)
+        actions = _value(answer, "actions")
+        dim = self.spaces.actions.dim
+        if not isinstance(actions, np.ndarray) or actions.dtype.kind != "f" or actions.shape[1:] != (dim,):
+            raise AnswerError(f"'actions' is {_described(actions)}, not floating-point numbers of shape (n, {dim})")
+        _finite(actions, "'actions'")
+        if success and not len(actions):
+            raise AnswerError("a demonstration without an action is called a success")
+        self._seen(answer, "the demonstration", (len(actions),))
+
+    def _observation(self, observation: Any, what: str, images: bool = True) -> None:
+        self._seen(_mapping(observation, what), what, (), images)
+
+    def _seen(self, seen: Mapping[str, Any], what: str, first: tuple[int, ...], images: bool = True) -> None:
+        """Check pictures and state whose shapes begin with ``first``."""
+        pictures = _mapping(_value(seen, "images"), f"'images' of {what}")
+        cameras = {camera.name: (*first, camera.height, camera.width, 3) for camera in self.spaces.cameras}
+        wanted = cameras if images else {}
+        if pictures.keys() != wanted.keys():
+            raise AnswerError(f"{what} has pictures of {_names(pictures)}, not of {_names(wanted)}")
+        for name, shape in wanted.items():
+            _array(pictures[name], f"the picture of camera '{name}' in {what}", shape, np.uint8)
+        if self.spaces.state is not None:
+            state = _value(seen, "state")
+            _array(state, f"the state in {what}", (*first, self.spaces.state.dim), np.float32)
+            _finite(state, f"the state in {what}")
+
+
+def _value(answer: Mapping[str, Any], name: str) -> Any:
+    if name not in answer:
+        raise AnswerError(f"'{name}' is missing")
+    return answer[name]
+
+
+def _truth(answer: Mapping[str, Any], name: str) -> bool:
+    value = _value(answer, name)
+    if not isinstance(value, bool):
+        raise AnswerError(f"'{name}' is {_described(value)}, not true or false")
+    return value
+
+
+def _initial_state(answer: Mapping[str, Any]) -> None:
+    value = _value(answer, "initial_state")
+    if not isinstance(value, str) or not value:
+        raise AnswerError(f"'initial_state' is {_described(value)}, not the hexadecimal hash of a state")
+
+
+def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
+    if not isinstance(value, dict):
+        raise AnswerError(f"{what} is {_described(value)}, not a mapping")
+    return value
+
+
+def _array(value: Any, what: str, shape: Sequence[int], dtype: type[np.generic]) -> None:
+    if not isinstance(value, np.ndarray) or value.shape != tuple(shape) or value.dtype != dtype:
+        raise AnswerError(f"{what} is {_described(value)}, not {tuple(shape)} {np.dtype(dtype)}")
+
+
+def _finite(values: np.ndarray, what: str) -> None:
+    if not np.isfinite(values).all():
+        raise AnswerError(f"{what} holds NaN or infinity")
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.shape} {value.dtype}"
+    text = repr(value) if isinstance(value, int | float | str | bool | None) else ""
+    return text if 0 < len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def _names(values: Mapping[str, Any]) -> str:
+    return ", ".join(str(name)[:60] for name in list(values)[:12]) or "no camera"
