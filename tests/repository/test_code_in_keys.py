@@ -66,6 +66,8 @@ HARMLESS = {
     "training.weight_files": "names of files",
 }
 HARMLESS_WHEN_COLLECTING = {
+    "components.building": "only says what is wrong",
+    "contracts.checked": "only says what is wrong",
     "components.sources": "makes keys",
     "components.kinds": "the request and the benchmark's options enter keys as they were read",
     "console.progress": "shows progress",
