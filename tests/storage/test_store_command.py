@@ -195,6 +195,38 @@ def test_what_somebody_began_to_need_meanwhile_is_left(store: Store, tmp_path: P
     assert Store.finished(artifact.folder) is not None
 
 
+def test_nothing_is_pruned_beside_a_run_that_cannot_be_read(store: Store, tmp_path: Path):
+    path = tmp_path / "runs" / "first" / "provenance.json"
+    before, whole = kept(store), path.read_text()
+    for text in ("", "[]", '{"stages": 3}', "{"):
+        path.write_text(text)
+        told = command("prune", "--yes", code=2)
+        assert "nothing is removed" in told and "provenance.json" in told and kept(store) == before
+        command("list")
+    path.write_text(whole)
+    (note,) = (store.root / "runs").iterdir()
+    note.write_text('{"run": 3')
+    assert f"{note} is damaged" in " ".join(command("prune", "--yes", code=2).split()) and kept(store) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null"])
+def test_a_damaged_mark_is_listed_and_found(store: Store, text: str):
+    path = store.root / "stages" / "own" / "done.json"
+    path.write_text(text)
+    assert "own its done.json is damaged" in " ".join(command("list").split())
+    assert f"{path} is damaged" in command("verify", "--quiet", code=2)
+
+
+def test_what_is_left_over_is_listed_and_pruned(store: Store):
+    for folder in ("own", "nobodys"):
+        (store.root / "stages" / folder / "checkpoint.ckpt").write_bytes(bytes(4000))
+    assert "left over: checkpoints of finished stages (2), 8 kB" in command("list")
+    assert "Nothing was removed" in command("prune")
+    command("prune", "--yes")
+    assert "left over" not in command("list")
+    assert "stages/own" in kept(store)
+
+
 @pytest.mark.parametrize("verb", ["list", "verify", "prune"])
 def test_bad_input_has_one_clear_message(store: Store, verb: str, monkeypatch: pytest.MonkeyPatch):
     assert "There is no folder nowhere.\nName a folder of run folders" in command(verb, "--runs", "nowhere", code=2)

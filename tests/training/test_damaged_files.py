@@ -27,6 +27,7 @@ from videopolicy.training import lightning_loop, stages
 from videopolicy.training.checkpoints import load_normalizer
 from videopolicy.training.features import cache_features
 from videopolicy.training.planning import plan
+from videopolicy.training.resuming import begun, can_be_joined
 from videopolicy.training.session import Session
 from videopolicy.types import Batch, Observation
 
@@ -241,6 +242,23 @@ def test_a_stage_that_another_process_finishes_meanwhile_is_not_trained_again(co
     assert facts.reused and facts.steps == 40
     assert (place.folder / "weights.safetensors").stat().st_mtime_ns == before
     assert "Another process is working on stage 'policy'" in place.said.text
+
+
+def test_only_processes_of_the_same_launch_join(tmp_path, monkeypatch):
+    for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # of an allocation: Lightning starts the others
+    assert can_be_joined(tmp_path) is None
+    with begun(tmp_path):
+        monkeypatch.setenv("MASTER_PORT", "1234")
+        assert can_be_joined(tmp_path)
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+        assert can_be_joined(tmp_path) is None
+    with begun(tmp_path):
+        assert can_be_joined(tmp_path)
+        monkeypatch.setenv("MASTER_PORT", "1235")
+        assert can_be_joined(tmp_path) is None
+    assert can_be_joined(tmp_path) is None
 
 
 def test_data_that_another_process_collects_meanwhile_are_not_collected_again(collected, tmp_path):

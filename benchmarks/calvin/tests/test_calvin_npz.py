@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import pickle
 import shutil
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from rich.console import Console
 from vpolicy_calvin.components import Calvin, CalvinNpz
 from vpolicy_calvin.frames.numbers import read_numbers
 from vpolicy_calvin.frames.pickled import read_pickled
 
 from videopolicy import DataError, StorageError, Window
 from videopolicy.console.progress import Reporter
+from videopolicy.data.preparation import open_existing
+from videopolicy.storage.store import Store
 from videopolicy.testing import DatasetContract
 
 _SPEC = importlib.util.spec_from_file_location("calvin_files", Path(__file__).with_name("calvin_files.py"))
@@ -139,6 +143,22 @@ def test_numbers_are_read_once_and_again_where_files_have_changed(copied, tmp_pa
     assert third.fingerprint(actions=False) == first.fingerprint(actions=False)
     assert third.statistics().actions.mean != first.statistics().actions.mean
     assert len(list(cache.rglob("*.npz"))) == len(parts) + 1  # one part was read anew
+
+
+def test_a_changed_frame_is_said(copied, tmp_path):
+    component, store, said = CalvinNpz(path=copied), Store(tmp_path / "home"), io.StringIO()
+    reporter = Reporter(console=Console(file=said, width=400))
+    for _ in range(2):
+        open_existing(component, store, reporter)
+        open_existing(component, store, reporter, thorough=True)
+    assert "not what they were" not in said.getvalue()
+    images = {key: np.zeros_like(value) for key, value in files.frame(16).items() if value.ndim == 3}
+    np.savez_compressed(copied / "training" / "episode_0000016.npz", **{**files.frame(16), **images})
+    with pytest.raises(DataError, match="are not what they were; since 2"):
+        open_existing(component, store, reporter, thorough=True)
+    open_existing(component, store, reporter)
+    open_existing(component, store, reporter)
+    assert said.getvalue().count("are not what they were; since 2") == 1
 
 
 def test_a_damaged_part_is_read_anew_and_a_full_disk_told(recorded, tmp_path):

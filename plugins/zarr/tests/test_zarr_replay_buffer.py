@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,15 @@ import pytest
 import torch
 import zarr
 from pydantic import ValidationError
+from rich.console import Console
 from vpolicy_zarr.components import ReplayBufferZarr
 from zarr.storage import ZipStore
 
 from videopolicy import ActionSpace, DataError, Window
+from videopolicy.console.progress import Reporter
+from videopolicy.data.preparation import open_existing
+from videopolicy.storage import digests
+from videopolicy.storage.store import Store
 from videopolicy.testing import DatasetContract
 
 ACTIONS = ActionSpace(
@@ -184,6 +191,24 @@ def test_fingerprints_follow_content_and_cutting(tmp_path: Path) -> None:
     other = component(write(tmp_path / "c.zarr", moved)).build(None)
     assert other.fingerprint() != base.fingerprint()
     assert other.fingerprint(actions=False) == base.fingerprint(actions=False)  # the same videos
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "zarr.zip"])
+def test_black_pictures_in_the_middle_are_other_data(tmp_path: Path, suffix: str) -> None:
+    arrays, store, said = content(np.uint8), Store(tmp_path / "home"), io.StringIO()
+    reporter = Reporter(console=Console(file=said, width=400))
+
+    def held(name: str) -> str:
+        data = component(tmp_path / name)
+        return digests.content(store, open_existing(data, store, reporter).files())
+
+    write(tmp_path / f"a.{suffix}", arrays)
+    first = held(f"a.{suffix}")
+    assert held(f"a.{suffix}") == first
+    arrays["data/img"][10] = 0
+    shutil.rmtree(tmp_path / f"a.{suffix}") if suffix == "zarr" else (tmp_path / f"a.{suffix}").unlink()
+    write(tmp_path / f"a.{suffix}", arrays)
+    assert held(f"a.{suffix}") != first and "are not what they were; since 2" in said.getvalue()
 
 
 @pytest.mark.parametrize(

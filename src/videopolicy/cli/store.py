@@ -88,10 +88,16 @@ def prune(
     import sys
 
     from videopolicy.console.terminal import Terminal
+    from videopolicy.errors import StorageError
     from videopolicy.storage import inventory
     from videopolicy.storage.leftovers import leftovers
 
     store, known, found = _look(runs)
+    if damaged := [run.damage for run in known if run.damage]:
+        raise StorageError(
+            f"It is not known what every run needs, so nothing is removed: {damaged[0]}",
+            "Restore that file; or remove it, or move its folder away, if that run is no longer wanted.",
+        )
     going, left_over = inventory.unneeded(found, days), leftovers(store, days)
     console = Terminal()
     places = ", ".join(sorted({str(run.folder.parent) for run in known}))

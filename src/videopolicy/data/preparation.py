@@ -97,29 +97,31 @@ def open_existing(data: DatasetComponent, store: Store, reporter: Reporter, thor
         if recorded(folder) and Store.finished(folder) is not None:  # a folder of a store
             ensure_as_collected(folder, thorough)
     dataset = data.open(None, store.root / CACHE, reporter)
-    files = dataset.files()
-    if not files:
-        if thorough:
-            dataset.verify()
+    if not isinstance(path, Path):
         return dataset
-    with readable_files(path):
-        unread = sum(file.stat().st_size for file in files) if thorough else to_be_read(store, files)
-        if unread:
-            dataset.verify()
-        with reporter.activity(f"read {path}, to know it again", unread) as progress:
-            digests = file_digests(store, files, progress.advance if unread else lambda size: None, thorough)
-    if changed := changes(store, path if isinstance(path, Path) else files[0].parent, digests, keep=thorough):
-        if thorough:
-            raise DataError(
-                f"The data in {path} are not what they were; {changed}.",
-                "Restore them; or use them as they are: what was trained on them is then trained again.",
-            )
+    if files := dataset.files():
+        with readable_files(path):
+            unread = sum(file.stat().st_size for file in files) if thorough else to_be_read(store, files)
+            if unread:
+                dataset.verify()
+            with reporter.activity(f"read {path}, to know it again", unread) as progress:
+                digests = file_digests(store, files, progress.advance, thorough)
+        changed = changes(store, path, digests, keep=thorough)
+    else:  # the fingerprint reads everything, and depends on the options
+        opened = Path(f"{path} {data.model_dump_json()}")
+        changed = changes(store, opened, {path: dataset.fingerprint()}, keep=thorough)
+    if changed and thorough:
+        raise DataError(
+            f"The data in {path} are not what they were; {changed}.",
+            "Restore them; or use them as they are: what was trained on them is then trained again.",
+        )
+    if changed:
         reporter.line(f"The data in {path} are not what they were; {changed}. They count as other data.")
     return dataset
 
 
 @contextmanager
-def readable_files(path: Path | None) -> Iterator[None]:
+def readable_files(path: Path) -> Iterator[None]:
     """Turn what the operating system says about a file that vanishes or cannot be read into an error that names it."""
     try:
         yield

@@ -32,7 +32,7 @@ def file_digests(
     Args:
         store: Remembers them.
         files: The files.
-        advance: Called with the bytes that are done.
+        advance: Called with the bytes that have been read.
         thorough: Read every file.
     """
     found: dict[Path, str] = {}
@@ -48,8 +48,8 @@ def file_digests(
             before = known.get(path.name)
             if thorough or not (isinstance(before, list) and len(before) == 2 and before[0] == now):
                 fresh[path.name] = before = [now, file_digest(path)]
+                advance(now[0])
             found[path] = before[1]
-            advance(now[0])
         if fresh != known:
             _write(place, fresh)
     return found

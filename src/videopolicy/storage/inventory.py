@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from videopolicy.errors import BusyError, StorageError
 from videopolicy.storage.files import locked, locked_file, storage_errors
-from videopolicy.storage.integrity import MARKER, USES, differences, recorded
+from videopolicy.storage.integrity import MARKER, USES, differences, read_mapping, recorded
+from videopolicy.storage.provenance import Provenance
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import RUNS, Store
 
 KINDS = ("stages", "features", "datasets", "environments")
@@ -84,11 +84,13 @@ class Run:
         folder: The run folder.
         recipe: Name of the recipe.
         needs: Names of artifacts.
+        damage: Why it is not known what it needs; empty where it is.
     """
 
     folder: Path
     recipe: str
     needs: frozenset[str]
+    damage: str = ""
 
 
 def existing(store: Store) -> Store:
@@ -114,10 +116,14 @@ def runs_of(store: Store, folders: Sequence[Path]) -> list[Run]:
     """
     found: dict[Path, Run] = {}
     for path in sorted((store.root / RUNS).glob("*.json")):
-        noted = _json(path)
-        folder = Path(str(noted.get("run", "")))
+        try:
+            noted = read_mapping(path) or {}
+            folder, needs = Path(str(noted["run"])), frozenset(map(str, noted["needs"]))
+        except (StorageError, KeyError, TypeError) as error:
+            found[path] = Run(path, path.stem, frozenset(), f"{path} is damaged: {error}")
+            continue
         if (folder / "provenance.json").is_file():
-            found[folder] = Run(folder, str(noted.get("recipe", folder.name)), frozenset(noted.get("needs", ())))
+            found[folder] = Run(folder, str(noted.get("recipe", folder.name)), needs)
     for parent in folders:
         for path in sorted(parent.glob("*/provenance.json")):
             run = _read_run(store, path.parent.resolve())
@@ -128,19 +134,23 @@ def runs_of(store: Store, folders: Sequence[Path]) -> list[Run]:
 
 def _read_run(store: Store, folder: Path) -> Run:
     """What a run folder itself says: also one that was copied here, or made before the store took notes."""
-    facts = _json(folder / "provenance.json")
-    needs = {f"stages/{stage['key']}" for stage in facts.get("stages") or () if "key" in stage}
-    if key := (facts.get("data") or {}).get("key"):
-        needs.add(f"datasets/{key}")
+    damage = ""
     try:
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError):
-        recipe = {}
-    for stage in recipe.get("train") or ():
-        start = Path(str(stage.get("init_from") or ""))
+        facts = RunFolder(folder).provenance() or Provenance()
+    except StorageError as error:
+        facts, damage = Provenance(), error.message
+    needs = {f"stages/{stage.key}" for stage in facts.stages if stage.key}
+    if facts.data and facts.data.key:
+        needs.add(f"datasets/{facts.data.key}")
+    try:
+        stages = RunFolder(folder).recipe().get("train") or ()
+        starts = [Path(str(stage.get("init_from") or "")) for stage in stages]
+    except (StorageError, AttributeError, TypeError):
+        starts = []
+    for start in starts:
         if start.parent.parent.resolve() == store.root.resolve():
             needs.add(f"{start.parent.name}/{start.name}")
-    return Run(folder, str(facts.get("name") or folder.name), frozenset(needs))
+    return Run(folder, facts.name or folder.name, frozenset(needs), damage)
 
 
 def artifacts(store: Store, runs: Sequence[Run], wanted: Mapping[str, str]) -> list[Artifact]:
@@ -273,7 +283,7 @@ def _size(path: Path) -> tuple[int, float]:
 def _uses(folder: Path) -> list[str]:
     try:
         return [str(name) for name in json.loads((folder / USES).read_text(encoding="utf-8"))]
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return []
 
 

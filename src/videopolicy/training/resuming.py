@@ -18,7 +18,8 @@ from videopolicy.storage.integrity import CHECKPOINT
 
 _NEEDED = frozenset({"state_dict", "optimizer_states", "global_step", "batches_seen", "spent"})
 _BEGUN = ".begun"
-_LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID")
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+_LAUNCH = (_TORCHRUN, "SLURM_JOB_ID", "SLURM_STEP_ID")
 
 
 def drop_damaged_checkpoint(folder: Path, reporter: Reporter) -> None:
@@ -70,17 +71,19 @@ def begun(folder: Path) -> Iterator[None]:
 
 
 def can_be_joined(folder: Path) -> bool | None:
-    """True when the first process of this launch trains the stage; None before.
-
-    Processes that Lightning has started know a launch that the first one, which started them, does not.
-    """
+    """True when the first process of this launch trains the stage; None before."""
     try:
         said = (folder / _BEGUN).read_text(encoding="utf-8")
     except OSError:
         return None
-    return True if said in ("", _launch()) else None
+    return True if said == _launch() else None
 
 
 def _launch() -> str:
-    """Identifies what started several processes together; empty where nothing did."""
-    return " ".join(f"{name}={os.environ[name]}" for name in _LAUNCH if name in os.environ)
+    """Identifies what started several processes together.
+
+    Processes that Lightning starts inherit all of this from the first one. They are given an address too, which it does
+    not know before; where torchrun has started all of them, all know it.
+    """
+    names = (*_LAUNCH, "MASTER_ADDR", "MASTER_PORT") if _TORCHRUN in os.environ else _LAUNCH
+    return " ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)

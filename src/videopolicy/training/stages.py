@@ -19,7 +19,7 @@ from videopolicy.contracts.samples import ensure_sound_sample
 from videopolicy.errors import RecipeError
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.seeds import derived_seed
-from videopolicy.storage.files import locked, storage_errors
+from videopolicy.storage.files import locked, written_whole
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.store import Store
 from videopolicy.storage.surroundings import machine
@@ -215,8 +215,8 @@ def _take(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
         learner = build_learner(recipe, stage.target, recipe.seed)
     check_weights(learner, stage.init_from)
     if (scaling := scaling_of(stage)) is not None:
-        with storage_errors(planned.folder):
-            shutil.copyfile(scaling, planned.folder / NORMALIZATION)
+        with written_whole(planned.folder / NORMALIZATION) as part:
+            shutil.copyfile(scaling, part)
     elif dataset is not None:
         save_normalization(planned.folder, recipe.normalization, statistics_for(recipe, dataset.statistics()))
     facts = _facts(planned, learner)

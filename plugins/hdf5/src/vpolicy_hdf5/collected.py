@@ -50,7 +50,7 @@ def check_collection(path: Path) -> None:
             raise DataError(f"{file} is missing, with {len(expected)} episodes that were collected.", _HINT)
         with readable(file), h5py.File(file) as opened:
             data = data_group(file, opened)
-            found = {name: text(demo.attrs, "digest") for name, demo in data.items()}
+            found = {name: text(demo.attrs, "digest", f"{file}, episode '{name}'") for name, demo in data.items()}
         wanted = {f"demo_{number}": digest for number, digest in enumerate(expected)}
         if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
             raise DataError(
@@ -73,8 +73,8 @@ def verify_episodes(path: Path) -> None:
             return
         keys = list(content_keys([camera.name for camera in spaces.cameras], spaces.state is not None))
         for name, demo in data.items():
-            recorded = text(demo.attrs, "digest")
             where = f"{path}, episode '{name}'"
+            recorded = text(demo.attrs, "digest", where)
             with readable(path, f"episode '{name}'"):
                 same = (
                     not recorded or _digest(demo, keys, str(mapping(demo.attrs, "ep_meta", where)["lang"])) == recorded
@@ -93,7 +93,7 @@ def verify_part(path: Path, spaces: Spaces) -> None:
         demo = file["demo"]
         keys = content_keys([camera.name for camera in spaces.cameras], spaces.state is not None)
         instruction = str(mapping(demo.attrs, "ep_meta", str(path))["lang"])
-        same = _digest(demo, list(keys), instruction) == text(demo.attrs, "digest")
+        same = _digest(demo, list(keys), instruction) == text(demo.attrs, "digest", str(path))
     if not same:
         raise DataError(f"{path} is damaged: its content has another digest.", _HINT)
 
