@@ -32,7 +32,7 @@ def readable(path: Path, where: str = "", remedy: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
         place = f"{path}, {where}," if where else str(path)
         reason, hint = _reason(path, error, remedy)
         raise DataError(f"{place} cannot be read: {reason}.", hint) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -17,13 +18,27 @@ from videopolicy.parts.files import ensure_data, system_reason
 from videopolicy.parts.pictures import oddity
 from vpolicy_zarr.chunks import left_out
 
+# What zarr, numcodecs and zipfile raise on damaged input; blosc gives even SystemError for a negative size.
+_FOREIGN = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    SystemError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 @contextmanager
 def readable(path: Path, what: str = "") -> Iterator[None]:
     """Turn what zarr says about a damaged buffer into an error that names it."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except _FOREIGN as error:
         place = f"{path}{f', {what},' if what else ''} cannot be read"
         if reason := system_reason(getattr(error, "errno", None)):
             file = getattr(error, "filename", None)

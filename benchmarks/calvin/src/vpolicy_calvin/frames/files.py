@@ -15,6 +15,9 @@ from torch import Tensor
 from videopolicy import DataError
 from videopolicy.parts.files import ensure_data, system_reason
 
+# What numpy and zipfile raise on damaged input: RuntimeError for a method of compression that does not exist.
+_FOREIGN = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
 
 def frame_file(split: Path, frame: int) -> Path:
     """Where a frame lies."""
@@ -40,7 +43,7 @@ def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
             yield content
     except FileNotFoundError:
         raise missing(path) from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _FOREIGN as error:
         if known := system_reason(getattr(error, "errno", None)):
             raise DataError(f"The frame {path} cannot be read: {known[0]}.", known[1]) from error
         reason = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or repr(error)
