@@ -165,7 +165,7 @@ class _Taken(NamedTuple):
     """What a virtual dataset takes from another: where, and how many numbers; 0: as many as there are."""
 
     space: h5py.h5s.SpaceID
-    count: int
+    numbers: int
 
 
 def _ensure_sources(dataset: h5py.Dataset, where: str, depth: int) -> None:
@@ -215,7 +215,7 @@ def _ensure_source(file: h5py.File, name: str, taken: list[_Taken], said: str, d
 def _holds(source: h5py.Dataset, taken: _Taken) -> bool:
     """Whether a source has all that a virtual dataset takes from it."""
     if taken.space.get_select_type() == h5py.h5s.SEL_ALL:
-        return source.size is not None and source.size >= taken.count
+        return source.size is not None and source.size >= taken.numbers
     try:
         end = taken.space.get_select_bounds()[1]
     except (RuntimeError, ValueError):  # without a bound: as much as there is
