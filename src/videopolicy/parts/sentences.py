@@ -30,9 +30,8 @@ class Sentence(NamedTuple):
 def read_sentence(value: object, where: str) -> Sentence:
     """The sentence that a file holds as text, bytes, a list or array of words, or as JSON of one of these.
 
-    LIBERO's parser of task files gives lists of words (``libero/envs/bddl_utils.py``), which converters store as they
-    are, as JSON, or as Python prints them; a policy is to be conditioned on the sentence and not on brackets and
-    quotation marks.
+    Parsers of task files give lists of words, which converters store as they are, as JSON, or as Python prints them; a
+    policy is to be conditioned on the sentence and not on brackets and quotation marks.
 
     Args:
         value: What is stored; None is no sentence.
@@ -61,7 +60,8 @@ def read_sentence(value: object, where: str) -> Sentence:
         return Sentence("")
     written = _written(text)
     if written is None:
-        return Sentence(text.strip('"').strip() if text.count('"') == 1 else text)  # LIBERO's files have some left over
+        # Some files have a single mark left over.
+        return Sentence(text.strip('"').strip() if text.count('"') == 1 else text)
     inner = read_sentence(written, where)
     if isinstance(written, str) or not inner.text:
         return inner

@@ -43,7 +43,10 @@ def task_of(path: Path, fallback: str) -> str:
 
 
 def sentence_of(path: Path, attributes: h5py.AttributeManager) -> Sentence:
-    """The sentence of a file that says it once for all episodes (LIBERO)."""
+    """The sentence of a file that says it once for all episodes (LIBERO).
+
+    The parser of its task files gives a list of words (``libero/envs/bddl_utils.py``), which some files hold as it is.
+    """
     said = mapping(attributes, "problem_info", str(path)).get("language_instruction")
     return read_sentence(said, f"{path}, 'problem_info'")
 
