@@ -355,8 +355,7 @@ class _Worker:
         self.deadline = time.monotonic() + self.spec.timeout
         self.connection.settimeout(self.spec.timeout)
         try:
-            message = {"id": self.number, "method": method, "arguments": arguments}
-            vpolicy_worker.send(self.connection, message)
+            vpolicy_worker.send(self.connection, {"id": self.number, "method": method, "arguments": arguments})
         except (ConnectionClosedError, OSError):
             self._fail(*self._how_it_ended())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
@@ -14,6 +13,7 @@ from lightning.pytorch.plugins.environments import (
     TorchElasticEnvironment,
 )
 
+from videopolicy.console.text import say
 from videopolicy.recipes.recipe import Stage
 from videopolicy.training.distributed import launch
 
@@ -32,8 +32,8 @@ def say_when_a_process_dies() -> None:
 def _said(record: logging.LogRecord) -> bool:
     if record.levelno == logging.INFO:
         what = record.getMessage().partition(". ")[0]
-        print(f"vpolicy: Processes that train together end, because one of them has ended: {what}.", file=sys.stderr)
-        print("The same command goes on from the last checkpoint.", file=sys.stderr, flush=True)
+        say(f"vpolicy: Processes that train together end, because one of them has ended: {what}.", error=True)
+        say("The same command goes on from the last checkpoint.", error=True)
     return record.levelno > logging.INFO
 
 
