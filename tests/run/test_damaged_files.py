@@ -43,6 +43,7 @@ def tried(uninterrupted: Any, runner_in: Any, folder: Path, number: int) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # one that waits for ever
 @pytest.mark.parametrize("piece", range(PIECES))
 def test_a_run_with_damaged_files_goes_on_or_names_them(
     piece: int, uninterrupted: Any, runner_in: Any, tmp_path: Path

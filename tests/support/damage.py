@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -53,8 +54,26 @@ def a_broken_link(path: Path, draw: random.Random) -> None:
     path.symlink_to(path.with_name("moved away"))
 
 
+def a_pipe(path: Path, draw: random.Random) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 KINDS: tuple[Callable[[Path, random.Random], None], ...] = (
-    *(emptied, cut, cut, zeroed, flipped, flipped, scribbled, of_another_kind, deleted, a_folder, a_broken_link),
+    *(
+        emptied,
+        cut,
+        cut,
+        zeroed,
+        flipped,
+        flipped,
+        scribbled,
+        of_another_kind,
+        deleted,
+        a_folder,
+        a_broken_link,
+        a_pipe,
+    ),
 )
 
 

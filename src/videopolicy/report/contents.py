@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import StorageError, VpolicyError
+from videopolicy.paths import kind_of
 from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.storage.integrity import read_mapping
 from videopolicy.storage.provenance import Provenance, StageFacts
@@ -156,6 +157,9 @@ def _benchmark(recipe: dict[str, Any], path: Path, trust: bool, problems: list[s
 def _curves(path: Path, problems: list[str]) -> Curves:
     """Read ``stage,step,name,value,seconds``; of a step that a resumed stage repeated, the last row counts."""
     found: dict[str, dict[str, dict[int, float]]] = {}
+    if kind := kind_of(path):
+        problems.append(f"{path} is {kind}, not a file: there are no curves")
+        return {}
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             for number, row in enumerate(csv.DictReader(file), start=2):

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from videopolicy.components.kinds import BenchmarkComponent
-from videopolicy.errors import SimulationError
+from videopolicy.errors import DataError, SimulationError
+from videopolicy.paths import ensure_regular
 from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
@@ -76,12 +77,13 @@ def load_trajectory(
     """
     path = folder.trajectory(record.policy, record.task, record.episode)
     try:
+        ensure_regular(path, DataError, "")
         actions = np.load(path, allow_pickle=False)
         if not isinstance(actions, np.ndarray) or actions.ndim != 2:
             raise ValueError("it holds no rows of actions")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError) as error:
+    except (DataError, OSError, ValueError, EOFError) as error:
         if say is not None:
             say(f"{path} is damaged: {error}. The episode cannot be shown.")
         return None

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import StorageError
+from videopolicy.paths import ensure_regular
 from videopolicy.results.intervals import Interval, mean_over_tasks, wilson
 from videopolicy.storage.files import written_whole
 
@@ -135,7 +136,12 @@ class EpisodeLog:
         return 0
 
     def contents(self) -> LogContents:
-        """All records, and what was wrong with the lines that are none. A missing file is an empty log."""
+        """All records, and what was wrong with the lines that are none. A missing file is an empty log.
+
+        Raises:
+            StorageError: It is no file.
+        """
+        ensure_regular(self.path, StorageError, "Restore the file, or move the run's folder away.")
         try:
             lines = self.path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
         except FileNotFoundError:

@@ -17,6 +17,7 @@ from warnings import catch_warnings, simplefilter
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from videopolicy.errors import BusyError, StorageError
+from videopolicy.paths import ensure_regular
 
 _HINTS = {
     errno.ENOSPC: "Free some space on that disk and run the same command again; nothing finished is lost.",
@@ -121,7 +122,12 @@ def ensure_no_link_out(folder: Path, root: Path | None = None) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        StorageError: It is no file.
+    """
+    ensure_regular(path, StorageError, "Restore the file, or remove what stands in its place.")
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

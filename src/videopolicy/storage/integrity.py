@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy.errors import StorageError
+from videopolicy.paths import ensure_regular
 from videopolicy.storage.files import file_digest, write_json, written_whole
 
 MARKER, HASHES, USES = "done.json", "hashes.json", "uses.json"
@@ -95,6 +96,7 @@ def read_mapping(path: Path, hint: str = "") -> dict[str, Any] | None:
     Raises:
         StorageError: It is there and cannot be read; the message names it.
     """
+    ensure_regular(path, StorageError, hint)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

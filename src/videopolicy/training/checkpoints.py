@@ -16,6 +16,7 @@ from torch import nn
 
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.errors import WeightsError
+from videopolicy.paths import ensure_regular
 from videopolicy.recipes.recipe import Normalization
 from videopolicy.storage.files import write_json, written_whole
 from videopolicy.training.normalization import Normalizer
@@ -59,6 +60,8 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         WeightsError: Files are missing or damaged, or names or shapes differ; the message lists them.
     """
     with _explained(folder):
+        for name in (WEIGHTS, CONFIG):
+            ensure_regular(folder / name, WeightsError, "Copy the folder again, or make the weights anew.")
         state = load_file(folder / WEIGHTS)
         left_out = _left_out(folder)
     ensure_fit(module, str(folder), {name: tuple(value.shape) for name, value in state.items()}, left_out)
@@ -137,6 +140,7 @@ def load_normalizer(folder: Path) -> Normalizer:
         WeightsError: It is missing or damaged.
     """
     path = folder / NORMALIZATION
+    ensure_regular(path, WeightsError, "Copy the folder again, or make the weights anew.")
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         state = stored["statistics"]["state"]
