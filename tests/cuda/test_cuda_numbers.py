@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from regression import KilledError, Lines, statistics
 from small_policies import POLICIES, small_policy
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from videopolicy import Batch, Learner, Observation, RowGenerator, Window
+from videopolicy import Batch, Learner, RowGenerator, Window
 from videopolicy.bench.graphs import capture, released
 from videopolicy.bench.settings import Settings, tensor_float_32
 from videopolicy.bench.subject import Subject
 from videopolicy.console.progress import Reporter
-from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.recipes.recipe import Normalization, Stage
 from videopolicy.testing import toy_batch
 from videopolicy.training.lightning_loop import train_stage
@@ -143,25 +143,6 @@ class Regression(Learner):
         return {"action": ((predicted - batch.actions[:, 0]) ** 2).mean()}
 
 
-class Lines:
-    """101 windows."""
-
-    def __init__(self) -> None:
-        self.state = torch.randn(101, 3, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self) -> int:
-        return len(self.state)
-
-    def batch(self, indices) -> Batch:
-        state = self.state[list(indices)][:, None]
-        mask = torch.ones(len(state), 1, dtype=torch.bool)
-        return Batch(Observation({}, [""] * len(state), state), actions=2 * state[..., :2], action_mask=mask)
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
 def test_checkpoints_and_averages(tmp_path, monkeypatch):
     monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with tensor_float_32(False):
@@ -190,7 +171,6 @@ def _trained(folder, accelerator: str, killed_after: int | None = None) -> torch
     stage = Stage(
         name="lines", target="policy", steps=30, batch_size=16, optimizer={"learning_rate": 1e-2}, ema_decay=0.9
     )
-    unit = [FieldStatistics([-1.0] * n, [1.0] * n, [0.0] * n, [1.0] * n) for n in (2, 3)]
-    normalizer = Normalizer(Normalization(), Statistics(*unit))
+    normalizer = Normalizer(Normalization(), statistics())
     train_stage(learner, normalizer, Lines(), stage, 0, folder, Reporter(quiet=True), accelerator=accelerator)
     return torch.cat([p.detach().flatten().cpu() for p in learner.parameters()])
