@@ -24,11 +24,12 @@ RECIPE = video(
 )
 
 # Checkpoints come quickly, so that a kill falls between two of them. A test run in the background inherits that
-# Ctrl-C is ignored; the program under test must not.
+# Ctrl-C is ignored, and under nohup SIGHUP; the program under test must not ignore them.
 PROGRAM = """
 import signal
 import videopolicy.training.lightning_loop, videopolicy.cli.main
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
 videopolicy.cli.main.main()
 """

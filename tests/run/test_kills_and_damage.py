@@ -47,8 +47,10 @@ def test_killed_and_damaged(uninterrupted: Any, tmp_path: Path, runner_in: Any) 
         seen = log.stat().st_size if log.exists() else 0
         process = runner.start()
         children = []
+        while process.poll() is None and log.stat().st_size == seen:  # it is still importing
+            time.sleep(0.02)
         try:
-            process.wait(draw.uniform(7, 25))
+            process.wait(draw.uniform(0, 12))
         except subprocess.TimeoutExpired:
             children = psutil.Process(process.pid).children(recursive=True)
             os.kill(process.pid, signal.SIGKILL)

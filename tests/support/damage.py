@@ -80,7 +80,7 @@ KINDS: tuple[Callable[[Path, random.Random], None], ...] = (
 def damageable(*folders: Path) -> list[Path]:
     """All regular files below the folders, in order, save for locks, which hold nothing."""
     found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [path for path in found if path.suffix != ".lock" and not path.is_symlink()]
+    return [path for path in found if path.name != ".lock" and path.suffix != ".lock" and not path.is_symlink()]
 
 
 def damage(path: Path, draw: random.Random) -> str:
