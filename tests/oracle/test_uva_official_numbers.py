@@ -70,6 +70,14 @@ class GivenText(TextComponent):
     def pooled_dim(self) -> int:
         return self.size
 
+    @property
+    def dim(self) -> int:
+        return self.size
+
+    @property
+    def length(self) -> int:
+        return 1
+
     def build(self) -> TextEncoder:
         return GivenTextEncoder()
 

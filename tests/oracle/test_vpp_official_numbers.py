@@ -144,7 +144,8 @@ def make_decoder(vpp_oracle: dict[str, Any], spaces: Spaces, clip_goal: Any) -> 
 def policy_stream(vpp_oracle: dict[str, Any], observation: Observation) -> StaticStream:
     """The recorded tokens, so that the decoder is compared by itself."""
     tokens = vpp_oracle["outputs"]["policy_tokens"]
-    return StaticStream(observation, FeatureLayout(tokens.shape[-1]), [Branch(1.0, tokens)])
+    layout = FeatureLayout(tokens.shape[-1], (("tokens", tokens.shape[1]),))
+    return StaticStream(observation, layout, [Branch(1.0, tokens)])
 
 
 def ends_of(vpp_oracle: dict[str, Any]) -> list[int]:

@@ -17,7 +17,7 @@ from videopolicy.training.stages import build_learner
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted([*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "docs" / "examples").rglob("*.yaml")])
 
-DATA: Any = SimpleNamespace(fingerprint=lambda actions=True: f"data, actions: {actions}")
+DATA: Any = SimpleNamespace(fingerprint=lambda actions=True: f"data, actions: {actions}", files=lambda: ())
 
 
 def test_the_recipes_are_found():

@@ -23,7 +23,7 @@ WRIST = (
     "data.cameras.robot0_eye_in_hand=robot0_eye_in_hand_image",
     "policy.joint.proprioception=true",
 )
-DATA: Any = SimpleNamespace(fingerprint=lambda actions=True: f"data, actions: {actions}")
+DATA: Any = SimpleNamespace(fingerprint=lambda actions=True: f"data, actions: {actions}", files=lambda: ())
 
 
 def recipe_of(name: str, *overrides: str) -> Recipe:

@@ -120,7 +120,7 @@ def test_an_index_from_elsewhere_removes_no_file_elsewhere(tmp_path: Path, secre
     (folder / "old.mp4").write_bytes(b"old")
     names = ["old.mp4", "..", "", str(secret), f"../outside/{secret.name}"]
     (folder / "videos.json").write_text(json.dumps({name: {"key": "1"} for name in names}), encoding="utf-8")
-    assert keep_current(folder / "videos.json", {}, lambda name: [name]) == {}
+    assert keep_current(folder / "videos.json", {}, lambda name: [name], print) == {}
     assert secret.read_bytes() == SECRET and not (folder / "old.mp4").exists()
 
 

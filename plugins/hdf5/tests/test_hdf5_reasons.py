@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from hdf5_samples import ACTIONS, collect, foreign_file
+from pydantic import ValidationError
 from vpolicy_hdf5.components import RobomimicHDF5
 from vpolicy_hdf5.faults import readable
 
@@ -89,7 +90,8 @@ def test_folders_pipes_and_links_that_end_like_files(tmp_path: Path) -> None:
     _build(tmp_path)
     os.mkfifo(tmp_path / "c.hdf5")
     _told(tmp_path, "c.hdf5 is a named pipe, not a file", "Name a file")
-    _told(tmp_path / "c.hdf5", "c.hdf5 is a named pipe, not a file", "Name a file")
+    with pytest.raises(ValidationError, match=r"c\.hdf5 is a named pipe: give a file or a folder"):
+        _build(tmp_path / "c.hdf5")
     (tmp_path / "c.hdf5").unlink()
     (tmp_path / "d.hdf5").symlink_to(tmp_path / "moved.hdf5")
     _told(tmp_path, "d.hdf5 is a link to .*moved.hdf5, which does not exist", "Restore")

@@ -149,7 +149,7 @@ def test_it_learns_actions_that_static_features_tell() -> None:
     levels = {"training_levels": TrainingLevels(mean=0.0), "sampling_levels": SamplingLevels(steps=10, highest=80)}
     decoder = unet(down_dims=(64, 64), **levels).build(LAYOUT, SPACES)
     tokens = static(rows=4).branches[0].tokens
-    stream = StaticStream(static(rows=4).observation, LAYOUT, [Branch(1.0, tokens.repeat(16, 1, 1))])
+    stream = StaticStream(static(rows=64).observation, LAYOUT, [Branch(1.0, tokens.repeat(16, 1, 1))])
     actions = torch.rand(4, 4, SPACES.actions.dim) * 2 - 1
     chunks, mask = actions.repeat(16, 1, 1), torch.ones(64, 4, dtype=torch.bool)
     first, last = fit(lambda: decoder.loss(stream, chunks, mask), list(decoder.parameters()), 120)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from pydantic import ValidationError
 from vpolicy_zarr.buffer import readable
 from vpolicy_zarr.components import ReplayBufferZarr
 
@@ -130,7 +131,7 @@ def test_named_pipes_are_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="named pipe"):
         _build(path)
     os.mkfifo(tmp_path / "pipe.zarr")
-    with pytest.raises(DataError, match="named pipe"):
+    with pytest.raises(ValidationError, match="named pipe"):
         _build(tmp_path / "pipe.zarr")
 
 

@@ -1,0 +1,30 @@
+"""Recordings in CALVIN's layout, made up."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+_SPEC = importlib.util.spec_from_file_location("calvin_files", Path(__file__).with_name("calvin_files.py"))
+assert _SPEC is not None and _SPEC.loader is not None
+files = importlib.util.module_from_spec(_SPEC)
+sys.modules["calvin_files"] = files
+_SPEC.loader.exec_module(files)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """Both splits; nobody may change them."""
+    root = tmp_path_factory.mktemp("calvin") / "task_ABC_D"
+    files.write_split(root / "training")
+    files.write_split(root / "validation", [("close_drawer", "push the drawer shut", (1, 5))])
+    return root
+
+
+@pytest.fixture
+def copied(recorded: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(recorded, tmp_path / "copy")
