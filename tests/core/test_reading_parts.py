@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from videopolicy import DataError
-from videopolicy.parts.files import ensure_regular, system_reason
+from videopolicy.parts.files import ensure_data, system_reason
 from videopolicy.parts.pictures import oddity
 from videopolicy.parts.sentences import read_sentence
 
@@ -85,7 +85,7 @@ def test_only_files_and_folders_are_opened(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file")
     for path in (tmp_path, tmp_path / "file", tmp_path / "link"):
-        ensure_regular(path)
+        ensure_data(path)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "to-pipe").symlink_to(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")
@@ -99,7 +99,7 @@ def test_only_files_and_folders_are_opened(tmp_path: Path) -> None:
         ("/dev/null", "is a device"),
     ):
         with pytest.raises(DataError, match=says) as caught:
-            ensure_regular(tmp_path / name)
+            ensure_data(tmp_path / name)
         assert caught.value.hint
 
 
