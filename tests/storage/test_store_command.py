@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,6 +25,12 @@ from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark, toys
 
 DAYS = 86400
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_files(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the system's folder, killed processes of other tests leave behind what `list` says and `prune` removes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @pytest.fixture

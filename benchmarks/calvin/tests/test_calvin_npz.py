@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import pickle
 import shutil
+import time
 from pathlib import Path
 
 import calvin_files as files
@@ -123,6 +125,22 @@ def test_numbers_are_read_once_and_again_where_files_have_changed(copied, tmp_pa
     assert third.fingerprint(actions=False) == first.fingerprint(actions=False)
     assert third.statistics().actions.mean != first.statistics().actions.mean
     assert len(list(cache.rglob("*.npz"))) == len(parts) + 1  # one part was read anew
+
+
+def test_headers_are_parsed_in_one_thread_at_a_time(copied, monkeypatch):
+    # ast.parse in several threads at once ends in a SystemError now and then.
+    inside, most, parse = [], [0], ast.literal_eval
+
+    def counting(text):
+        inside.append(text)
+        most[0] = max(most[0], len(inside))
+        time.sleep(0.002)
+        inside.pop()
+        return parse(text)
+
+    monkeypatch.setattr(ast, "literal_eval", counting)
+    CalvinNpz(path=copied).build(None)
+    assert most == [1]
 
 
 def test_a_changed_frame_is_said(copied, tmp_path):

@@ -8,6 +8,8 @@ found.
 from __future__ import annotations
 
 import hashlib
+import io
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -113,8 +115,17 @@ def _row(path: Path, cameras: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np
     return actions, state, images
 
 
+_PARSING = threading.Lock()
+"""numpy reads a header with `ast.literal_eval`, which now and then fails in several threads (CPython issue 106905)."""
+
+
 def _vector(content: np.lib.npyio.NpzFile, name: str, size: int) -> np.ndarray:
-    values = content[name]
+    entries = content.zip
+    if entries is None or name not in content.files:
+        raise KeyError(f"{name} is not in it, only {', '.join(content.files)}")
+    raw = io.BytesIO(entries.read(f"{name}.npy"))
+    with _PARSING:
+        values = np.lib.format.read_array(raw, allow_pickle=False)
     if values.shape != (size,) or values.dtype.kind != "f" or not np.isfinite(values).all():
         raise ValueError(f"'{name}' has shape {values.shape} and type {values.dtype}, not ({size},) of finite numbers")
     return values.astype(np.float32)
