@@ -17,7 +17,7 @@ QUARTER = np.pi / 2
 # A mug's position is not its axis: these are points of its rim away from its handle.
 RIM = {"porcelain_mug_1": (0.0, -0.057, 0.078), "white_yellow_mug_1": (0.0, 0.061, 0.075)}
 GRASP = {"butter_1": (0.0, -0.016, 0.006), "cream_cheese_1": (0.0, 0.0, 0.006)}  # the wide hand clears the basket
-BOWL_RIM = (0.0, -0.047, 0.040)
+BOWL_RIM = (0.0, 0.047, 0.040)  # the side that is away from the cabinet
 HANDLE_BAR = (0.003, 0.102, 0.110)  # of the middle drawer, relative to its body
 MOKA_HANDLE = (0.0, -0.068, 0.045)
 
@@ -76,7 +76,7 @@ class BothMokaPots(Stove):
     """The farther moka pot first, side by side on the burner."""
 
     def script(self) -> Motion:
-        for name, shift in (("moka_pot_2", 0.04), ("moka_pot_1", -0.04)):
+        for name, shift in (("moka_pot_2", 0.045), ("moka_pot_1", -0.045)):
             yield from self.moka_pot(name, shift)
 
 
@@ -183,7 +183,9 @@ EXPERTS: Mapping[str, type[Expert]] = {
     "LIVING_ROOM_SCENE1_put_both_the_alphabet_soup_and_the_cream_cheese_box_in_the_basket": SoupAndCreamCheese,
     "LIVING_ROOM_SCENE2_put_both_the_alphabet_soup_and_the_tomato_sauce_in_the_basket": SoupAndTomatoSauce,
     "LIVING_ROOM_SCENE2_put_both_the_cream_cheese_box_and_the_butter_in_the_basket": CreamCheeseAndButter,
-    "LIVING_ROOM_SCENE5_put_the_white_mug_on_the_left_plate_and_put_the_yellow_and_white_mug_on_the_right_plate": TwoMugs,
+    "LIVING_ROOM_SCENE5_put_the_white_mug_on_the_left_plate_and_put_the_yellow_and_white_mug_on_the_right_plate": (
+        TwoMugs
+    ),
     "LIVING_ROOM_SCENE6_put_the_white_mug_on_the_plate_and_put_the_chocolate_pudding_to_the_right_of_the_plate": (
         MugAndPudding
     ),
