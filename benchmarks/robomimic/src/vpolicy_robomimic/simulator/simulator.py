@@ -83,7 +83,7 @@ class RobomimicSimulator(StepwiseSimulator):
         return {
             "simulator": "robomimic",
             "versions": {package: version(package) for package in packages},
-            "rendering": self.backend,
+            "rendering": mujoco_rendering.renderer(self.backend),
             "conventions": CONVENTIONS,
             "spaces": dict(self.spaces, cameras=cameras),
         }
@@ -144,7 +144,8 @@ class Scene:
             hard_reset=False,
         )
         self._seen: dict[str, Any] = {}
-        self._picture = _VisibleGeoms(self.env.sim.model._model, size, rendering)
+        model = self.env.sim.model._model
+        self._picture = mujoco_rendering.Picture(model, size, rendering, hidden=(COLLISION_GROUP,))
 
     def cameras(self) -> tuple[str, ...]:
         return tuple(self.env.sim.model.camera_names)
@@ -183,14 +184,6 @@ class Scene:
     def close(self) -> None:
         self._picture.close()
         self.env.close()
-
-
-class _VisibleGeoms(mujoco_rendering.Picture):
-    """Pictures of what robosuite shows."""
-
-    def __init__(self, model: mujoco.MjModel, size: int, rendering: str) -> None:
-        super().__init__(model, size, rendering)
-        self._options.geomgroup[COLLISION_GROUP] = 0
 
 
 def check_rendering() -> str:
