@@ -1,19 +1,10 @@
-"""Task, spaces, protocol and published numbers of robomimic, without its simulator."""
+"""Task, spaces, protocol and published numbers of robomimic; its simulator is not started."""
 
 from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
-from vpolicy_robomimic.components import Robomimic
-
-from videopolicy.errors import SimulationError
-from videopolicy.testing import BenchmarkContract
-
-
-class TestRobomimic(BenchmarkContract):
-    @pytest.fixture
-    def component(self):
-        return Robomimic(image_size=64)
+from vpolicy_robomimic.components import VERSIONS, Robomimic
 
 
 def test_actions_are_absolute_poses_in_ten_numbers():
@@ -32,8 +23,7 @@ def test_actions_are_absolute_poses_in_ten_numbers():
 def test_the_task_lasts_as_long_as_in_diffusion_policy():
     (task,) = Robomimic().tasks()
     assert (task.name, task.max_steps) == ("tool_hang", 700)
-    assert Robomimic().protocol()["max_steps"] == {"tool_hang": 700}
-    assert Robomimic(cameras=("sideview",)).protocol() != Robomimic().protocol()
+    assert Robomimic().protocol()["max_steps"] == 700
 
 
 @pytest.mark.parametrize(
@@ -42,6 +32,8 @@ def test_the_task_lasts_as_long_as_in_diffusion_policy():
         ("task_names", ["toolhang"], "Did you mean 'tool_hang'?"),
         ("cameras", ["agentview"], "'sideview' or 'robot0_eye_in_hand'"),
         ("cameras", ["sideview", "sideview"], "a camera is named more than once"),
+        ("rendering", "quick", "'stock' or 'fast'"),
+        ("max_steps", 701, "less than or equal to 700"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
@@ -50,10 +42,28 @@ def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
     assert message in str(caught.value)
 
 
-def test_the_missing_simulator_is_said_with_what_works_without_it():
-    with pytest.raises(SimulationError, match="not part of this version") as caught:
-        Robomimic().launch()
-    assert "eval.episodes=0" in caught.value.hint
+def test_the_protocol_tells_apart_what_changes_results_and_nothing_else():
+    base = Robomimic(image_size=84)
+    for change in ({"image_size": 240}, {"rendering": "fast"}, {"cameras": ("sideview",)}, {"max_steps": 200}):
+        assert base.model_copy(update=change).protocol() != base.protocol()
+    assert base.protocol()["simulator"] == {"robosuite": "1.4.1", "mujoco": "2.3.7"}
+    assert base.model_copy(update={"task_names": ("tool_hang",)}).protocol() == base.protocol()
+
+
+def test_the_environment_has_the_versions_of_the_protocol():
+    pinned = dict(
+        line.split("==")
+        for line in Robomimic().launch().requirements.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    assert {name: pinned[name] for name in VERSIONS} == VERSIONS
+    assert int(pinned["mujoco"].split(".")[0]) < 4 and "evdev" not in pinned  # evdev would have to be compiled
+
+
+def test_the_closeup_is_for_people():
+    closeup = Robomimic(image_size=84, rendering="fast", cameras=("robot0_eye_in_hand",), max_steps=200).closeup()
+    assert (closeup.cameras, closeup.rendering, closeup.max_steps) == (("sideview",), "stock", 200)
+    assert closeup.image_size >= 256
 
 
 def test_published_numbers_are_those_of_the_column_tool():
