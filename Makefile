@@ -2,7 +2,7 @@
 
 PYTHON ?=
 RECIPE ?= recipes/quickstart.yaml
-SIMULATORS ?= metaworld
+SIMULATORS ?= metaworld pusht
 ARGS ?=
 # Files of tests go to as many processes as there are cores, four at most, the slow ones first; ARGS="-n 0" keeps one.
 PARALLEL = -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

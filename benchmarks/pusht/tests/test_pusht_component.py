@@ -1,4 +1,4 @@
-"""Tasks, spaces, protocol and published numbers of PushT, without its simulator."""
+"""Tasks, spaces, protocol and published numbers of PushT; its simulator is not started."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ import pytest
 from pydantic import ValidationError
 from vpolicy_pusht.components import PushT
 
-from videopolicy.errors import SimulationError
-from videopolicy.testing import BenchmarkContract
-
-
-class TestPushT(BenchmarkContract):
-    @pytest.fixture
-    def component(self):
-        return PushT(goals="random", image_size=64)
+from videopolicy.storage.identity import collected_by
 
 
 def test_actions_and_state_are_points_of_the_plane():
@@ -60,10 +53,12 @@ def test_what_does_not_exist_is_refused(field, value, message):
     assert message in str(caught.value)
 
 
-def test_the_missing_simulator_is_said_with_what_works_without_it():
-    with pytest.raises(SimulationError, match="not part of this version") as caught:
-        PushT().launch()
-    assert "eval.episodes=0" in caught.value.hint
+def test_demonstrations_are_collected_without_disturbances():
+    disturbed = PushT(goals="random", image_size=64, background_objects=3, goal_color=(255, 0, 0))
+    usual = PushT(goals="random", image_size=64)
+    assert disturbed.demonstrating() == usual == usual.demonstrating()
+    assert collected_by(disturbed.demonstrating()) == collected_by(usual)
+    assert collected_by(PushT(goals="fixed", image_size=64)) != collected_by(usual)
 
 
 def test_the_two_tables_agree_where_they_overlap():

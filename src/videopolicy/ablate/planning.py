@@ -97,7 +97,8 @@ class _Uncollected:
     """Stands for demonstrations that are not there yet: rows with the same request would share them."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._of = digest([recipe.required_data().model_dump(mode="json"), recipe.benchmark.model_dump(mode="json")])
+        benchmark = recipe.benchmark.demonstrating()
+        self._of = digest([recipe.required_data().model_dump(mode="json"), benchmark.model_dump(mode="json")])
 
     def fingerprint(self, actions: bool = True) -> str:
         return f"{self._of} {actions}"

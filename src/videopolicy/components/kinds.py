@@ -291,6 +291,19 @@ class BenchmarkComponent(Component):
         """Numbers from papers on this benchmark, with their source."""
         return ()
 
+    def demonstrating(self) -> BenchmarkComponent:
+        """The same benchmark as demonstrations are collected with: what is marked `WhenActing` is at its default.
+
+        So are visual disturbances of evaluation episodes, say; a policy that was trained need not be trained again.
+        """
+        fields = type(self).model_fields
+        usual = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in fields.items()
+            if any(isinstance(mark, WhenActing) for mark in field.metadata)
+        }
+        return self.model_copy(update=usual) if usual else self
+
     def closeup(self) -> BenchmarkComponent:
         """The same benchmark with cameras fit for people's eyes, for videos in reports."""
         return self

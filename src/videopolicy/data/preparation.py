@@ -135,7 +135,7 @@ def _demonstrations_key(recipe: Recipe, request: DemonstrationRequest) -> str:
     data = recipe.required_data()
     return digest(
         {
-            "benchmark": collected_by(recipe.benchmark),
+            "benchmark": collected_by(recipe.benchmark.demonstrating()),
             "worker": worker_code(),
             "request": request.model_dump(),
             "dataset": [data.type, identity(data, recipe.registry)["sources"]],
@@ -153,14 +153,15 @@ def _collected(
         return _collected_earlier(folder, facts, reporter)
     from videopolicy.data.collection import collect
 
-    python = interpreter(recipe.benchmark.launch(), say=reporter.line)
+    benchmark = recipe.benchmark.demonstrating()
+    python = interpreter(benchmark.launch(), say=reporter.line)
     with locked(folder, "collecting these demonstrations", reporter.line):
         if (facts := store.facts(folder, DataFacts)) is not None:  # by whoever held the lock
             return _collected_earlier(folder, facts, reporter)
         started = time.monotonic()
-        writer = data.writer(folder, recipe.benchmark.spaces())
+        writer = data.writer(folder, benchmark.spaces())
         collected = collect(
-            recipe.benchmark,
+            benchmark,
             request,
             writer,
             python,
@@ -172,7 +173,7 @@ def _collected(
         facts = DataFacts(
             key=key,
             type=data.type,
-            benchmark=recipe.benchmark.type,
+            benchmark=benchmark.type,
             folder=str(collected.folder.relative_to(folder)),
             episodes=collected.episodes,
             seconds=seconds,
