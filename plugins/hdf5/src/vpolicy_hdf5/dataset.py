@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,11 @@ class HDF5Dataset(Dataset):
         episodes = [episode for one in contents for episode in one.episodes]
         check_collection(path)
         self._spaces = _spaces([one.spaces for one in contents], episodes, options)
-        self._remarks = (*(remark for one in contents for remark in one.remarks), *_changed_sentences(episodes))
+        self._remarks = (
+            *_experts(episodes),
+            *(remark for one in contents for remark in one.remarks),
+            *_changed_sentences(episodes),
+        )
         held = _for_validation(episodes, options.validation)
         self._episodes = {
             TRAIN: [episode for episode, out in zip(episodes, held, strict=True) if not out],
@@ -64,7 +69,6 @@ class HDF5Dataset(Dataset):
         }
         size = sum(e.steps * height * width * 3 for e in episodes for height, width in e.image_shapes.values())
         self._in_memory = size <= options.memory_limit * 2**30
-        self._flip = options.orientation == "bottom-up"
         self._frames: dict[str, Frames] = {}
         self._stride = options.window_stride
         self._padding = options.action_padding
@@ -87,6 +91,7 @@ class HDF5Dataset(Dataset):
         for split, chosen in self._episodes.items():
             for episode in chosen:
                 content.update(f"{split}|{episode.task}|{episode.instruction}|{episode.digest}\n".encode())
+                content.update(f"{episode.image_keys}|{episode.orientation}\n".encode())
                 if actions:
                     content.update(b"video" if episode.actions is None else episode.actions.tobytes())
         return content.hexdigest()
@@ -111,7 +116,7 @@ class HDF5Dataset(Dataset):
         require_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
         episodes = self._episodes[split]
         if split not in self._frames:
-            frames: Frames = FramesOnDisk(episodes, self._flip)
+            frames: Frames = FramesOnDisk(episodes)
             if self._in_memory:
                 frames = FramesInMemory(frames, episodes[0].image_keys, [episode.steps for episode in episodes])
             self._frames[split] = frames
@@ -164,6 +169,15 @@ def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: Ro
         actions=actions,
         state=StateSpace(names=first.state_names) if first.state is not None else None,
     )
+
+
+def _experts(episodes: list[Recorded]) -> list[str]:
+    """One remark for every kind of expert that is no human."""
+    counts = Counter(episode.expert for episode in episodes if episode.expert)
+    return [
+        f"{count} of {len(episodes)} episodes are demonstrations of a {kind} expert, not of a human"
+        for kind, count in counts.items()
+    ]
 
 
 def _changed_sentences(episodes: list[Recorded]) -> list[str]:
