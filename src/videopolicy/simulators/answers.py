@@ -23,6 +23,8 @@ _DEMONSTRATED = 10_000
 _NUMBERS = 2048
 """Further numbers of a demonstration's step: states of the simulator and what else it measures."""
 _KEY = re.compile(r"(obs/)?[a-z][a-z0-9_]*")
+_TAKEN = ("actions", "states", "rewards", "dones", "obs", "obs/state")
+"""Keys of an episode in a file that no further array may take."""
 
 
 class AnswerError(Exception):
@@ -156,7 +158,7 @@ def _further(answer: Mapping[str, Any], steps: int) -> None:
     """Check what a demonstration may hold besides what was seen and done."""
     arrays = {"states": answer["states"]} if answer.get("states") is not None else {}
     for key, values in _mapping(answer.get("arrays", {}), "'arrays'").items():
-        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in arrays:
+        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in arrays or key in _TAKEN:
             raise AnswerError(f"'arrays' has the key {_described(key)}, no name such as robot_states or obs/ee_pos")
         arrays[key] = values
     numbers = 0

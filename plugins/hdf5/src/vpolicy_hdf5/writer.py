@@ -160,6 +160,8 @@ class HDF5Writer:
                 images = np.asarray(episode.images[camera.name], np.uint8)
                 key = f"obs/{image_key(camera.name, libero)}"
                 arrays[key] = np.ascontiguousarray(images[:, ::-1] if libero else images)
+            if taken := arrays.keys() & further.keys():
+                raise DataError(f"The array '{min(taken)}' has the name of a camera's images.", "Name it otherwise.")
             for key, values in {**arrays, **further}.items():
                 content.update(key.encode() + values.tobytes())
                 # One frame a chunk, so that a batch decompresses the frames that it needs and no others.
