@@ -58,10 +58,13 @@ def test_what_is_said_of_the_data_is_said_of_the_methods_trained_on_them(tmp_pat
     expected = (f"Data of all methods: {scripted}.", "Data of poor: odd.")
     assert compare([tmp_path / "runs"]).remarks == expected
     for form in ("terminal", "markdown", "html"):
-        arguments = [] if form == "terminal" else ["--format", form]
-        found = command_here(tmp_path, "compare", "runs", *arguments, COLUMNS="200")
+        arguments = (
+            [] if form == "terminal" else ["--format", form, *(["--output", "compare.html"] if form == "html" else [])]
+        )
+        found = command_here(tmp_path, "compare", *arguments, COLUMNS="200")
         assert found.returncode == 0, found.stderr
-        assert all(sentence in " ".join(found.stdout.split()) for sentence in expected)
+        text = (tmp_path / "compare.html").read_text() if form == "html" else found.stdout
+        assert all(sentence in " ".join(text.split()) for sentence in expected), form
 
 
 def test_two_methods_on_equal_states_are_paired(tmp_path: Path):
