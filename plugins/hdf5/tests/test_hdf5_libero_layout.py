@@ -262,6 +262,34 @@ def test_a_file_of_libero_that_does_not_say_its_orientation_must_be_asked_about(
     assert len({fingerprint for _, fingerprint in seen.values()}) == 3
 
 
+def test_mirrored_pictures_that_were_collected_stay_and_say_so(tmp_path: Path) -> None:
+    cameras = tuple(camera.model_copy(update={"orientation": "mirrored"}) for camera in SPACES.cameras)
+    mirrored = SPACES.model_copy(update={"cameras": cameras})
+    writer = RobomimicHDF5().writer(tmp_path / "data", mirrored)
+    writer.add(episode(0))
+    folder = writer.finish({TASK: [0]})
+    component = RobomimicHDF5(path=folder)
+    dataset = component.build(None)
+    assert dataset.spaces == mirrored and component.declared().orientation == "mirrored"
+    image = torch.from_numpy(episode(0).images["agentview"][0].copy()).movedim(-1, 0)
+    assert torch.equal(dataset.windows(Window()).batch([0]).observation.images["agentview"][0, 0], image)
+    (says, *_) = SPACES.mismatches(dataset.spaces, "the benchmark", "the dataset")
+    assert says == "camera 'agentview' is upright in the benchmark and mirrored in the dataset"
+    ((part, said),) = SPACES.misfits(component.declared(), "the benchmark", "the data section")
+    assert (part, said) == ("cameras", says.replace("dataset", "data section"))
+    (tmp_path / "both").mkdir()
+    shutil.copy(the_file(folder), tmp_path / "both" / "one.hdf5")
+    shutil.copy(the_file(collected(tmp_path / "upright")), tmp_path / "both" / "two.hdf5")
+    with pytest.raises(DataError, match="some files are mirrored"):
+        RobomimicHDF5(path=tmp_path / "both").build(None)
+
+
+def test_upright_cameras_are_written_as_before() -> None:
+    assert Camera(name="top", height=2, width=3).model_dump() == {"name": "top", "height": 2, "width": 3}
+    turned = Camera(name="top", height=2, width=3, orientation="mirrored")
+    assert Camera.model_validate_json(turned.model_dump_json()) == turned
+
+
 def test_an_unknown_convention_is_an_error(folder: Path) -> None:
     with h5py.File(the_file(folder), "a") as file:
         file["data"].attrs["macros_image_convention"] = "sideways"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -94,6 +95,20 @@ def orientation_of(path: Path, attributes: h5py.AttributeManager, said: str | No
             "hold, `upright`, or `mirrored` for those that were turned by 180 degrees.",
         )
     return said or stored or "upright"
+
+
+def orientation_seen(declared: Sequence[Spaces | None]) -> Literal["upright", "mirrored"]:
+    """How the images of some files are once they are read: upright, or as they were when they were collected.
+
+    Raises:
+        DataError: Those of some files are mirrored, and those of others are not.
+    """
+    found = {camera.orientation for spaces in declared if spaces for camera in spaces.cameras}
+    if None in declared or not found:
+        found.add("upright")
+    if len(found) > 1:
+        raise DataError("The images of some files are mirrored, and those of others are not.", "Use files of one kind.")
+    return found.pop()
 
 
 def masked(file: h5py.File, key: str, where: str) -> set[str]:

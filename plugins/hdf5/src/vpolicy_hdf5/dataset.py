@@ -30,6 +30,7 @@ from videopolicy.parts.windows import (
     held_out,
     require_split,
 )
+from vpolicy_hdf5.attributes import orientation_seen
 from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
 from vpolicy_hdf5.collected import check_collection, verify_episodes
 from vpolicy_hdf5.frames import FramesOnDisk
@@ -164,8 +165,9 @@ def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: Ro
                 f"where {actions.dim} are described ({', '.join(actions.names)}).",
                 "Correct `actions` or `action_dimensions` in the recipe's data section, or remove the episode.",
             )
+    seen, sizes = orientation_seen(declared), first.image_shapes.items()
     return Spaces(
-        cameras=tuple(Camera(name=name, height=h, width=w) for name, (h, w) in first.image_shapes.items()),
+        cameras=tuple(Camera(name=name, height=h, width=w, orientation=seen) for name, (h, w) in sizes),
         actions=actions,
         state=StateSpace(names=first.state_names) if first.state is not None else None,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from videopolicy import DataError, DeclaredSpaces
-from vpolicy_hdf5.attributes import data_group, orientation_of, spaces_of
+from vpolicy_hdf5.attributes import data_group, orientation_of, orientation_seen, spaces_of
 from vpolicy_hdf5.choosing import data_files
 from vpolicy_hdf5.faults import readable
 from vpolicy_hdf5.options import RobomimicHDF5Options
@@ -32,10 +32,11 @@ def declared_by(path: Path, options: RobomimicHDF5Options, said: DeclaredSpaces)
     except DataError:  # what is damaged is said when the data are opened
         return said
     orientation_of(first, attributes, options.orientation)
-    if spaces is None:
-        return said
+    if spaces is None:  # this reader turns them
+        return said.model_copy(update={"orientation": "upright"})
     return DeclaredSpaces(
         cameras=said.cameras or tuple(camera.name for camera in spaces.cameras),
         actions=said.actions or spaces.actions,
         state=None if options.state else spaces.state,
+        orientation=orientation_seen([spaces]),
     )
