@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 from vpolicy_libero.components import Libero
 
-from videopolicy.errors import SimulationError
 from videopolicy.testing import BenchmarkContract
 
 STOVE = "KITCHEN_SCENE3_turn_on_the_stove_and_put_the_moka_pot_on_it"
@@ -62,12 +61,6 @@ def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
     with pytest.raises(ValidationError) as caught:
         Libero.model_validate({field: value})
     assert message in str(caught.value)
-
-
-def test_the_missing_simulator_is_said_with_what_works_without_it():
-    with pytest.raises(SimulationError, match="not part of this version") as caught:
-        Libero().launch()
-    assert "eval.episodes=0" in caught.value.hint
 
 
 def test_the_papers_tasks_average_to_its_mean():

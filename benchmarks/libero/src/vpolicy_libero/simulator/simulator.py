@@ -1,0 +1,246 @@
+"""LIBERO behind the worker's protocol. Runs in the simulator's own environment only."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import OrderedDict
+from importlib.metadata import version
+from typing import Any
+
+from vpolicy_worker import StepwiseSimulator, mujoco_rendering
+
+# isort: split
+import numpy as np
+from experts import EXPERTS
+from poses import from_numbers, to_numbers
+from scene import Scene, Sight
+
+EVALUATION, DEMONSTRATION = 0, 1
+"""Last number of the seed, so that the two never share one."""
+
+KEPT_AFTER_SUCCESS = 10
+"""Steps that a demonstration goes on after its first success: the outcome is seen, and chunks that begin shortly
+before it are whole."""
+
+FIRST_RANDOM_RESET = 100_000
+"""Seed of a random reset's first episode (Unified Video Action Model, ``test_start_seed``)."""
+
+_ARRAYS = {
+    "robot_states": "robot_states",
+    **{f"obs/{name}": name for name in ("ee_pos", "ee_ori", "ee_states", "gripper_states", "joint_states")},
+}
+"""Keys of LIBERO's files, and what they hold of `Scene.measured`."""
+
+_KEPT_SCENES = 6
+"""Models kept in memory."""
+
+
+class LiberoSimulator(StepwiseSimulator):
+    """The tasks of one suite.
+
+    Args:
+        suite: Name of the suite.
+        cameras: Names of the model's cameras.
+        image_size: Height and width in pixels.
+        rendering: ``stock`` or ``fast``, see `vpolicy_worker.mujoco_rendering.Picture`.
+        orientation: ``upright``, or ``mirrored``: robosuite's raw pictures turned by 180 degrees.
+        actions: ``relative`` or ``absolute``.
+        state: Which of `Scene.measured` a state is made of, in this order.
+        max_steps: Steps after which an episode has failed.
+        initial_states: ``stored``: episode i begins in the benchmark's state i. ``random``: drawn by LIBERO's reset.
+        settling: How often which relative action (7,) is taken before an episode begins.
+        demonstrations_from: First and last + 1 of the stored states from which demonstrations begin; None: from states
+            drawn by LIBERO's reset.
+        spaces: What the benchmark declares, sent back.
+        versions: Packages that must have exactly these versions, because results depend on them.
+    """
+
+    def __init__(
+        self,
+        suite: str,
+        cameras: list[str],
+        image_size: int,
+        rendering: str,
+        orientation: str,
+        actions: str,
+        state: list[str],
+        max_steps: int,
+        initial_states: str,
+        settling: tuple[int, list[float]],
+        demonstrations_from: tuple[int, int] | None,
+        spaces: dict[str, Any],
+        versions: dict[str, str],
+    ) -> None:
+        for package, wanted in versions.items():
+            if version(package) != wanted:
+                raise RuntimeError(f"{package} {wanted} is needed, this environment has {version(package)}")
+        self.suite = suite
+        self.cameras = cameras
+        self.image_size = image_size
+        self.rendering = rendering
+        self.orientation = orientation
+        self.absolute = actions == "absolute"
+        self.state = state
+        self.max_steps = max_steps
+        self.stored = initial_states == "stored"
+        self.settling = (settling[0], np.asarray(settling[1]))
+        self.demonstrations_from = demonstrations_from
+        self.spaces = spaces
+        self.versions = versions
+        self._scenes: OrderedDict[str, Scene] = OrderedDict()
+        self.backend, self._context = mujoco_rendering.open_context(image_size)
+
+    def hello(self) -> dict[str, Any]:
+        packages = dict.fromkeys([*self.versions, "numpy", "bddl"])
+        return {
+            "simulator": "libero",
+            "versions": {package: version(package) for package in packages},
+            "rendering": mujoco_rendering.renderer(self.backend),
+            "conventions": {
+                "orientation": self.orientation,
+                "settling steps": self.settling[0],
+                "settling action": self.settling[1].tolist(),
+                "actions": "absolute" if self.absolute else "relative",
+            },
+            "spaces": self.spaces,
+        }
+
+    def reset(self, task: str, episode: int, images: bool = True) -> dict[str, Any]:
+        """See `Simulator.reset`.
+
+        Raises:
+            ValueError: There is no such task, or fewer stored states.
+        """
+        if self.stored:
+            self._begin(task, _seed(task, episode, EVALUATION), self._stored(task, episode))
+        else:
+            self._begin(task, FIRST_RANDOM_RESET + episode, None)
+        self.scene.robot.controller.use_delta = not self.absolute  # settling actions are relative ones
+        return {"observation": self.observe(images), "initial_state": self.scene.hash()}
+
+    def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
+        """See `Simulator.demonstrate`; pictures are made afterwards, and only of what succeeded.
+
+        Raises:
+            ValueError: There is no such task, no expert for it, or fewer stored states.
+        """
+        if task not in EXPERTS:
+            raise ValueError(f"there is no expert for '{task}', only for {', '.join(EXPERTS)}")
+        state = None
+        if self.demonstrations_from is not None:
+            first, end = self.demonstrations_from
+            if not 0 <= attempt < end - first:
+                raise ValueError(f"attempt {attempt}: demonstrations have states {first} to {end - 1} alone")
+            state = self._stored(task, first + attempt)
+        seed = _seed(task, attempt, DEMONSTRATION)
+        self._begin(task, seed, state)
+        scene, initial_state, expert = self.scene, self.scene.hash(), EXPERTS[task](self.scene.env)
+        noise, kept = np.random.default_rng(seed), KEPT_AFTER_SUCCESS
+        states, sights, measured, actions = [], [], [], []
+        while self.steps < self.max_steps and kept:
+            states.append(scene.flat_state())
+            sights.append(scene.sight())
+            measured.append(scene.measured())
+            action = np.clip(expert.action(), -1, 1).astype(np.float32)
+            actions.append(self._declared(action))
+            # The gripper's sign alone counts, and noise on it would let things fall.
+            self.take_relative(action + action_noise * np.append(noise.standard_normal(6), 0.0))
+            kept -= self.success
+        shown = sights if self.success else []
+        count = len(shown)
+        return {
+            "images": self._pictures(shown),
+            "state": np.stack([self._state(seen) for seen in measured])[:count],
+            "states": np.stack(states)[:count],
+            "arrays": {key: np.stack([seen[name] for seen in measured])[:count] for key, name in _ARRAYS.items()},
+            "actions": np.stack(actions)[:count],
+            "initial_state": initial_state,
+            "success": self.success,
+            "facts": self._facts(task),
+        }
+
+    def close(self) -> None:
+        while self._scenes:
+            self._scenes.popitem()[1].close()
+
+    def advance(self, action: np.ndarray) -> bool:
+        if self.absolute:
+            return self.scene.step(from_numbers(action, self.scene.rotation()))
+        return self.scene.step(np.clip(action, -1, 1).astype(np.float64))
+
+    def take_relative(self, action: np.ndarray) -> None:
+        """Execute and count one relative action ``(7,)``, whatever kind the episode's actions are."""
+        self.steps += 1
+        self.success = self.scene.step(np.clip(action, -1, 1).astype(np.float64)) or self.success
+
+    def observe(self, images: bool = True) -> dict[str, Any]:
+        pictures = {name: self._picture(name) for name in self.cameras} if images else {}
+        return {"images": pictures, "state": self._state(self.scene.measured()) if self.state else None}
+
+    def _scene(self, task: str) -> Scene:
+        """The task's scene, made when it is not there; the one used longest ago makes room."""
+        if task not in self._scenes:
+            if len(self._scenes) == _KEPT_SCENES:
+                self._scenes.popitem(last=False)[1].close()
+            self._scenes[task] = Scene(self.suite, task, self.image_size, self.rendering)
+        self._scenes.move_to_end(task)
+        return self._scenes[task]
+
+    def _stored(self, task: str, index: int) -> np.ndarray:
+        states = self._scene(task).states
+        if not 0 <= index < len(states):
+            raise ValueError(f"'{task}' has {len(states)} stored initial states, there is no state {index}")
+        return states[index]
+
+    def _begin(self, task: str, seed: int | list[int], state: np.ndarray | None) -> None:
+        self.scene = self._scene(task)
+        self.scene.reset(seed, state)
+        steps, action = self.settling
+        for _ in range(steps):
+            self.scene.step(action)
+        self.begin()
+
+    def _declared(self, action: np.ndarray) -> np.ndarray:
+        """A relative action in the benchmark's action space."""
+        if not self.absolute:
+            return action
+        return to_numbers(*self.scene.goal(action), action[6]).astype(np.float32)
+
+    def _state(self, measured: dict[str, np.ndarray]) -> np.ndarray:
+        return np.concatenate([[], *(measured[key] for key in self.state)]).astype(np.float32)
+
+    def _picture(self, camera: str) -> np.ndarray:
+        upright = self.scene.render(camera)
+        return np.ascontiguousarray(upright[:, ::-1]) if self.orientation == "mirrored" else upright
+
+    def _pictures(self, sights: list[Sight]) -> dict[str, np.ndarray]:
+        images = {name: np.empty((len(sights), self.image_size, self.image_size, 3), np.uint8) for name in self.cameras}
+        for index, sight in enumerate(sights):
+            self.scene.show(sight)
+            for name in self.cameras:
+                images[name][index] = self._picture(name)
+        return images
+
+    def _facts(self, task: str) -> dict[str, Any]:
+        """What LIBERO's own files say of an episode."""
+        problem = self.scene.problem()
+        return {
+            "expert": "scripted",
+            "bddl_file_name": f"{self.suite}/{task}.bddl",
+            "bddl_file_content": self.scene.bddl.read_text(encoding="utf-8"),
+            "env_name": type(self.scene.env).__name__,
+            "problem_name": problem["problem_name"],
+            "env_kwargs": json.dumps({"controller_configs": self.scene.controller()}),
+        }
+
+
+def check_rendering() -> str:
+    """Render one picture for real, and say with what."""
+    backend, _context = mujoco_rendering.open_context(64)
+    return f"{mujoco_rendering.renderer(backend)} renders"
+
+
+def _seed(task: str, index: int, stream: int) -> list[int]:
+    """A seed that no other (task, index, stream) has."""
+    return [zlib.crc32(task.encode()), index, stream]
