@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+Orientation = Literal["upright", "mirrored"]
 
 
 class _Declaration(BaseModel):
@@ -13,11 +15,27 @@ class _Declaration(BaseModel):
 
 
 class Camera(_Declaration):
-    """One colour camera; images are uint8 RGB, upright, ``(3, height, width)`` in tensors."""
+    """One colour camera; images are uint8 RGB, ``(3, height, width)`` in tensors.
+
+    Args:
+        name: Its name.
+        height, width: In pixels.
+        orientation: ``upright``; or ``mirrored``, left and right exchanged, as robosuite's raw images are after the
+            turn by 180 degrees that OpenVLA and its successors give them.
+    """
 
     name: str
     height: int
     width: int
+    orientation: Orientation = "upright"
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Upright cameras are written as they were before there were others: what was recorded keeps its keys."""
+        found: dict[str, Any] = handler(self)
+        if self.orientation == "upright":
+            found.pop("orientation", None)
+        return found
 
 
 class StateSpace(_Declaration):
@@ -88,6 +106,10 @@ class Spaces(_Declaration):
                     f"camera '{camera.name}' is {camera.height}x{camera.width} in {ours} "
                     f"and {twin.height}x{twin.width} in {theirs}"
                 )
+            elif twin.orientation != camera.orientation:
+                found.append(
+                    f"camera '{camera.name}' is {camera.orientation} in {ours} and {twin.orientation} in {theirs}"
+                )
         found += [text for _, text in _differences(self.actions, other.actions, ours, theirs)]
         if self.state is not None and (other.state is None or other.state.names != self.state.names):
             found.append(
@@ -114,6 +136,11 @@ class Spaces(_Declaration):
                 for camera in self.cameras
                 if camera.name not in said.cameras
             ]
+        turned = [camera for camera in self.cameras if said.orientation not in (None, camera.orientation)]
+        found += [
+            ("cameras", f"camera '{camera.name}' is {camera.orientation} in {ours} and {said.orientation} in {theirs}")
+            for camera in turned[:1]  # of the others it is the same
+        ]
         if said.actions is not None:
             found += [
                 (f"actions.{field}", text) for field, text in _differences(self.actions, said.actions, ours, theirs)
@@ -131,11 +158,13 @@ class DeclaredSpaces(_Declaration):
         cameras: Their names.
         actions: What they mean.
         state: Names of its dimensions.
+        orientation: Of the images of all cameras.
     """
 
     cameras: tuple[str, ...] | None = None
     actions: ActionSpace | None = None
     state: StateSpace | None = None
+    orientation: Orientation | None = None
 
 
 def _differences(mine: ActionSpace, yours: ActionSpace, ours: str, theirs: str) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import pytest
 
 from videopolicy.components.kinds import DemonstrationRequest
 from videopolicy.console.progress import Reporter
-from videopolicy.data.collection import collect
+from videopolicy.data.collection import _episode, collect
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
@@ -136,6 +136,31 @@ def test_a_simulator_that_does_not_start_is_an_error_at_once(tmp_path):
     with pytest.raises(SimulationError, match="offers other spaces"):
         gather(tmp_path / "data", 2, wrong_spaces=True)
     assert not FolderWriter(tmp_path / "data").present()
+
+
+def test_states_and_facts_reach_the_writer(tmp_path, monkeypatch):
+    seen = {}
+    add = FolderWriter.add
+
+    def kept(self, episode):
+        seen[episode.task, episode.attempt] = episode
+        add(self, episode)
+
+    monkeypatch.setattr(FolderWriter, "add", kept)
+    gather(tmp_path / "data", 2, wanted=2)
+    for (task, _), episode in seen.items():
+        assert episode.states.shape == (len(episode.actions), 10) and episode.states.dtype == np.float64
+        np.testing.assert_allclose(episode.states[:, :2], episode.state, atol=1e-6)
+        assert episode.facts == {"expert": "scripted", "color": task}
+
+
+def test_an_expert_is_a_program_and_may_name_its_sentence():
+    task = ToyBenchmark().tasks()[0]
+    answer = {"images": {}, "actions": np.zeros((1, 2)), "state": None, "initial_state": "a", "success": True}
+    plain = _episode(task, 0, answer)
+    assert (plain.facts, plain.states, plain.instruction) == ({"expert": "scripted"}, None, task.instruction)
+    named = _episode(task, 0, {**answer, "instruction": "go there", "facts": {"expert": "learned"}})
+    assert (named.facts, named.instruction) == ({"expert": "learned"}, "go there")
 
 
 def test_demonstrations_and_evaluation_share_no_initial_state(tmp_path):

@@ -55,6 +55,12 @@ def test_info_counts_episodes_and_steps_by_sentence(dataset):
         assert 3 * int(shortest) <= int(steps) <= 3 * int(longest)
 
 
+def test_info_says_that_a_script_acted(dataset):
+    result = CliRunner().invoke(data.app, ["info", str(dataset), "--quiet"], catch_exceptions=False)
+    said = " ".join(result.output.split())
+    assert "note: 6 of 6 episodes are demonstrations of a scripted expert, not of a human" in said
+
+
 def test_info_takes_options_of_the_dataset_type(dataset):
     result = CliRunner().invoke(data.app, ["info", str(dataset), "validation=0.34", "--quiet"], catch_exceptions=False)
     lines = [line for line in result.output.splitlines() if line.startswith("validation")]

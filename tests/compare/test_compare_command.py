@@ -47,6 +47,26 @@ def only_pair(comparison: Comparison) -> Pair:
     return pair
 
 
+def test_what_is_said_of_the_data_is_said_of_the_methods_trained_on_them(tmp_path: Path):
+    scripted = "20 of 20 episodes are demonstrations of a scripted expert, not of a human"
+    for name, outcomes, width in (("good", GOOD, 1), ("poor", POOR, 2)):
+        run = write_run(tmp_path / "runs" / name, outcomes, width=width)
+        write_run(run, POOR, width=width, policy="random")
+        provenance = json.loads((run / "provenance.json").read_text())
+        said = [scripted] if name == "good" else [scripted, "odd"]
+        (run / "provenance.json").write_text(json.dumps({**provenance, "data_remarks": said}))
+    expected = (f"Data of all methods: {scripted}.", "Data of poor: odd.")
+    assert compare([tmp_path / "runs"]).remarks == expected
+    for form in ("terminal", "markdown", "html"):
+        arguments = (
+            [] if form == "terminal" else ["--format", form, *(["--output", "compare.html"] if form == "html" else [])]
+        )
+        found = command_here(tmp_path, "compare", *arguments, COLUMNS="200")
+        assert found.returncode == 0, found.stderr
+        text = (tmp_path / "compare.html").read_text() if form == "html" else found.stdout
+        assert all(sentence in " ".join(text.split()) for sentence in expected), form
+
+
 def test_two_methods_on_equal_states_are_paired(tmp_path: Path):
     write_run(tmp_path / "poor", POOR, width=2)
     write_run(tmp_path / "good", GOOD)

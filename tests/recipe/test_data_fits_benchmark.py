@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import vpolicy
+from vpolicy_hdf5.components import RobomimicHDF5
+from vpolicy_libero.components import Libero
+
+from videopolicy import Episode
 
 ACTIONS = (
     "{names: [x, y, z, roll, pitch, yaw, gripper], low: [-1,-1,-1,-1,-1,-1,-1], high: [1,1,1,1,1,1,1], "
@@ -76,4 +81,45 @@ def test_what_does_not_fit_is_found_without_the_data(
     assert found.returncode == 2
     words = " ".join(found.stderr.split())
     assert f": {part}: " in words and says in words
+    assert not (recipe / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["check", "run"])
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["data={type: robomimic-hdf5, path: collected}", "benchmark.actions=absolute"],
+            "'absolute_position' in bench",
+        ),
+        (
+            ["data={type: robomimic-hdf5, path: collected, orientation: upright}"],
+            "stored bottom-up ('macros_image_convention' is 'opengl'), and the recipe's data section says upright",
+        ),
+    ],
+)
+def test_what_files_say_of_themselves_is_compared_before_anything_is_opened(
+    recipe: Path, verb: str, overrides: list[str], says: str
+) -> None:
+    benchmark = Libero(cameras=("agentview",), image_size=16)
+    writer = RobomimicHDF5().writer(recipe / "collected", benchmark.spaces())
+    task = benchmark.tasks()[0]
+    writer.add(
+        Episode(
+            task=task.name,
+            instruction=task.instruction,
+            images={"agentview": np.zeros((3, 16, 16, 3), np.uint8)},
+            actions=np.zeros((3, 7), np.float32),
+            state=None,
+            initial_state="a",
+            success=True,
+            attempt=0,
+            facts={"expert": "scripted", "bddl_file_name": f"libero_10/{task.name}.bddl"},
+        )
+    )
+    writer.finish({task.name: [0]})
+    fits = vpolicy(recipe, "check", "r.yaml", "data={type: robomimic-hdf5, path: collected}")
+    assert fits.returncode == 0, fits.stderr
+    found = vpolicy(recipe, verb, "r.yaml", *overrides)
+    assert found.returncode == 2 and says in " ".join(found.stderr.split())
     assert not (recipe / "runs").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import pytest
@@ -52,6 +53,19 @@ def test_show_names_what_is_missing_and_what_is_damaged(made_up_run, tabletop):
         "train.csv:652: not a row",
     ):
         assert expected.replace(" ", "") in text.replace(" ", "")
+
+
+def test_what_is_said_of_data_and_stages_is_shown_by_both(made_up_run, tabletop):
+    scripted, precision = "40 of 40 episodes are demonstrations of a <scripted> expert", "in 32-true, not 16-mixed"
+    provenance = json.loads((made_up_run / "provenance.json").read_text())
+    provenance["data_remarks"] = [scripted]
+    provenance["stages"][0]["remarks"] = [precision]
+    (made_up_run / "provenance.json").write_text(json.dumps(provenance))
+    text = printed(read_run(made_up_run, tabletop))
+    assert f"data: {scripted}" in text and f"video: {precision}" in text
+    page = write_report(made_up_run, tabletop).read_text()
+    assert "<dt>Data</dt><dd>40 of 40 episodes are demonstrations of a &lt;scripted&gt; expert</dd>" in page
+    assert f"video: {precision}" in page[page.index('id="training"') : page.index('id="run"')]
 
 
 def test_curves_keep_the_last_of_repeated_steps(made_up_run, tabletop):

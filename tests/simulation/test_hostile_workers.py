@@ -208,6 +208,39 @@ ANSWERS: dict[str, tuple[str, Any, str]] = {
         DEMONSTRATION | {"actions": np.zeros((0, 2), np.float32), "success": True},
         "a demonstration without an action is called a success",
     ),
+    "states that are NaN": (
+        "demonstrate",
+        changed(DEMONSTRATION, "states", np.full_like(DEMONSTRATION["states"], np.nan)),
+        "'states' holds NaN",
+    ),
+    "fewer states than actions": (
+        "demonstrate",
+        changed(DEMONSTRATION, "states", DEMONSTRATION["states"][:-1]),
+        "'states' is",
+    ),
+    "states of single precision": (
+        "demonstrate",
+        changed(DEMONSTRATION, "states", DEMONSTRATION["states"].astype(np.float32)),
+        "float64 numbers",
+    ),
+    "states without end": (
+        "demonstrate",
+        changed(DEMONSTRATION, "states", np.zeros((len(DEMONSTRATION["states"]), 2049))),
+        "hold 2049 numbers a step, of at most 2048",
+    ),
+    "an array that would take another's place": (
+        "demonstrate",
+        DEMONSTRATION | {"arrays": {"obs/../actions": DEMONSTRATION["states"]}},
+        "'arrays' has the key 'obs/../actions'",
+    ),
+    "an array that takes the place of the pictures": (
+        "demonstrate",
+        DEMONSTRATION | {"arrays": {"actions": DEMONSTRATION["states"]}},
+        "'arrays' has the key 'actions'",
+    ),
+    "facts that are none": ("demonstrate", DEMONSTRATION | {"facts": {"expert": None}}, "'facts' has None under"),
+    "facts that no file can hold": ("demonstrate", DEMONSTRATION | {"facts": {"expert": "a\0"}}, "'facts' has"),
+    "an empty sentence": ("demonstrate", DEMONSTRATION | {"instruction": " "}, "'instruction' is ' ', no sentence"),
 }
 
 

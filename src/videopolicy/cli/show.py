@@ -50,6 +50,10 @@ def renderables(run: RunContents) -> list[RenderableType]:
         found += ["", _stages(run)]
         stages = [stage for stage in map(run.stage, run.stage_names) if stage is not None]
         found += [Text(f"{stage.name}: {remark}", "dim") for stage in stages for remark in stage.remarks]
+    remarks = run.provenance.data_remarks if run.provenance else ()
+    if remarks and not run.stage_names:
+        found.append("")
+    found += [Text(f"data: {remark}", "dim") for remark in remarks]
     published = run.benchmark.published() if run.benchmark else ()
     for table in published_tables(of_this_benchmark(published)):
         found += ["", Text("Published, not measured here:"), _published(table)]

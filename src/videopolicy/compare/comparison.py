@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,6 +72,22 @@ def compare(
         published=component.published() if component else (),
         set_apart=(*selection.set_apart, *(SetApart(run.name, run.path, reasons) for run in unknown)),
         warnings=(*selection.warnings, *table.warnings),
+        remarks=_data_remarks(table.entries, {run.path: run for run in here}),
+    )
+
+
+def _data_remarks(entries: Sequence[Entry], runs: Mapping[Path, MeasuredRun]) -> tuple[str, ...]:
+    """What was said of the data when they were read, and of which entries it holds."""
+    said: dict[str, list[str]] = {}
+    trained = [entry for entry in entries if entry.policy == "trained"]
+    for entry in trained:
+        provenances = [runs[path].provenance for path in entry.runs]
+        remarks = [remark for one in provenances if one is not None for remark in one.data_remarks]
+        for remark in dict.fromkeys(remarks):
+            said.setdefault(remark, []).append(entry.name)
+    return tuple(
+        f"Data of {'all methods' if len(names) == len(trained) else listing(names)}: {remark}."
+        for remark, names in said.items()
     )
 
 

@@ -81,6 +81,7 @@ def _means(comparison: Comparison) -> Section:
             f"The smallest difference that these episodes would show four times out of five is "
             f"{100 * comparison.detectable:.1f} percentage points."
         )
+    notes += comparison.remarks
     return Section(f"Success on {comparison.benchmark}", tuple(header), tuple(rows), tuple(notes))
 
 

@@ -146,6 +146,7 @@ class Comparison:
         published: Numbers of papers on this benchmark: not measured here.
         set_apart: Runs under other protocols.
         warnings: One sentence each: unequal episodes, unpaired tests, errors, skipped lines.
+        remarks: What is said of the data that the entries were trained on, one sentence each with the entries' names.
     """
 
     benchmark: str
@@ -160,3 +161,4 @@ class Comparison:
     published: tuple[PublishedNumber, ...]
     set_apart: tuple[SetApart, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,11 @@ class Episode:
         initial_state: Hash of the simulator's state before the first step.
         success: Whether the task was solved.
         attempt: Index of the initial state.
+        states: ``(n, s)`` float64, the simulator's own states before every action; None where it gives none.
+        arrays: What else was measured before every action, ``(n, d)`` floating point by key, such as ``robot_states``
+            or ``obs/joint_states``.
+        facts: What else is known of the episode. ``expert`` says whose actions these are, ``scripted`` or another
+            word; it is empty where nobody says.
     """
 
     task: str
@@ -37,6 +42,9 @@ class Episode:
     initial_state: str
     success: bool
     attempt: int
+    states: np.ndarray | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facts: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ ATTEMPTS_PER_EPISODE = 10
 ERRORS_IN_A_ROW = 6
 """Workers that die one after the other, with no answer between them, after which collection gives up."""
 
+SCRIPTED = "scripted"
+"""An expert that says nothing of itself."""
+
 _DIED: dict[str, Any] = {
     "images": {},
     "actions": np.zeros((0, 0)),
@@ -190,11 +193,15 @@ def _episode(task: Task, attempt: int, answer: dict[str, Any] | None) -> Episode
     facts = answer or _DIED
     return Episode(
         task=task.name,
-        instruction=task.instruction,
+        instruction=facts.get("instruction", task.instruction),
         images=facts["images"],
         actions=facts["actions"],
         state=facts["state"],
         initial_state=facts["initial_state"],
         success=facts["success"],
         attempt=attempt,
+        states=facts.get("states"),
+        arrays=facts.get("arrays", {}),
+        # Whoever solves tasks in a simulator's process is a program.
+        facts={"expert": SCRIPTED, **facts.get("facts", {})},
     )

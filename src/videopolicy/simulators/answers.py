@@ -7,6 +7,7 @@ data set, or an endless episode.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,11 @@ from videopolicy.spaces import Spaces
 UNGREETED = 2**20
 """Bytes of a greeting, and of everything in an answer but its arrays."""
 _DEMONSTRATED = 10_000
+_NUMBERS = 2048
+"""Further numbers of a demonstration's step: states of the simulator and what else it measures."""
+_KEY = re.compile(r"(obs/)?[a-z][a-z0-9_]*")
+_TAKEN = ("actions", "states", "rewards", "dones", "obs", "obs/state")
+"""Keys of an episode in a file that no further array may take."""
 
 
 class AnswerError(Exception):
@@ -77,7 +83,8 @@ class Agreement:
             return UNGREETED + len(arguments["frames"]) * (observation + 1024)
         if method == "demonstrate":
             # Twice: an expert may take longer than an episode.
-            return UNGREETED + 2 * (self.longest or _DEMONSTRATED) * (observation + 8 * self.spaces.actions.dim)
+            numbers = self.spaces.actions.dim + _NUMBERS
+            return UNGREETED + 2 * (self.longest or _DEMONSTRATED) * (observation + 8 * numbers)
         return UNGREETED
 
     def check(self, method: str, arguments: Mapping[str, Any], answer: Any) -> None:
@@ -127,6 +134,7 @@ class Agreement:
         if success and not len(actions):
             raise AnswerError("a demonstration without an action is called a success")
         self._seen(answer, "the demonstration", (len(actions),))
+        _further(answer, len(actions))
 
     def _observation(self, observation: Any, what: str, images: bool = True) -> None:
         self._seen(_mapping(observation, what), what, (), images)
@@ -144,6 +152,38 @@ class Agreement:
             state = _value(seen, "state")
             _array(state, f"the state in {what}", (*first, self.spaces.state.dim), np.float32)
             _finite(state, f"the state in {what}")
+
+
+def _further(answer: Mapping[str, Any], steps: int) -> None:
+    """Check what a demonstration may hold besides what was seen and done."""
+    arrays = {"states": answer["states"]} if answer.get("states") is not None else {}
+    for key, values in _mapping(answer.get("arrays", {}), "'arrays'").items():
+        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in arrays or key in _TAKEN:
+            raise AnswerError(f"'arrays' has the key {_described(key)}, no name such as robot_states or obs/ee_pos")
+        arrays[key] = values
+    numbers = 0
+    for key, values in arrays.items():
+        kind = np.float64 if key == "states" else np.floating
+        fits = isinstance(values, np.ndarray) and values.ndim == 2 and np.issubdtype(values.dtype, kind)
+        if not fits or len(values) != steps:
+            raise AnswerError(f"'{key}' is {_described(values)}, not ({steps}, d) {kind.__name__} numbers")
+        _finite(values, f"'{key}'")
+        numbers += values.shape[1]
+    if numbers > _NUMBERS:
+        raise AnswerError(f"'states' and 'arrays' hold {numbers} numbers a step, of at most {_NUMBERS}")
+    for name, value in _mapping(answer.get("facts", {}), "'facts'").items():
+        plain = _is_text(value) or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        if not plain or not _is_text(name) or not name:
+            what = f"{_described(value)} under {_described(name)}"
+            raise AnswerError(f"'facts' has {what}, no text, number or truth value")
+    sentence = answer.get("instruction", "-")
+    if not _is_text(sentence) or not sentence.strip():
+        raise AnswerError(f"'instruction' is {_described(sentence)}, no sentence")
+
+
+def _is_text(value: Any) -> bool:
+    """Whether something is a text that a file can hold."""
+    return isinstance(value, str) and "\0" not in value
 
 
 def _value(answer: Mapping[str, Any], name: str) -> Any:

@@ -62,7 +62,7 @@ class ToySimulator(StepwiseSimulator):
         self._place(task, 2 * attempt + 1)
         self.episode = attempt
         initial_state, left = self._hash(), KEPT_AFTER_SUCCESS
-        images, states, actions = [], [], []
+        images, states, actions, simulated = [], [], [], []
         while self.steps < self.max_steps and left:
             observation = self.observe()
             action = np.zeros(self.action_dim, np.float32)
@@ -70,6 +70,7 @@ class ToySimulator(StepwiseSimulator):
             images.append(observation["images"]["top"])
             states.append(observation["state"])
             actions.append(action)
+            simulated.append(self._state())
             self.take(np.clip(action + action_noise * self.random.standard_normal(self.action_dim), -1, 1))
             left -= self.success
         return {
@@ -79,6 +80,8 @@ class ToySimulator(StepwiseSimulator):
             "initial_state": initial_state,
             # Every seventh attempt fails, as experts do.
             "success": bool(self.success and attempt % 7 != 3),
+            "states": np.stack(simulated),
+            "facts": {"expert": "scripted", "color": task},
         }
 
     def _place(self, task: str, seed: int) -> None:
@@ -100,9 +103,12 @@ class ToySimulator(StepwiseSimulator):
     def _distance(self) -> float:
         return float(np.linalg.norm(self.targets[self.task] - self.dot))
 
+    def _state(self) -> np.ndarray:
+        """``(10,)`` float64: all that moves."""
+        return np.concatenate([self.dot, *self.targets.values()])
+
     def _hash(self) -> str:
-        state = np.concatenate([self.dot, *self.targets.values()])
-        return hashlib.sha256(state.tobytes()).hexdigest()
+        return hashlib.sha256(self._state().tobytes()).hexdigest()
 
     def observe(self, images: bool = True) -> dict[str, Any]:
         state = self.dot.astype(np.float32)

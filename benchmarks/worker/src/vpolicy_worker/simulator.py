@@ -69,7 +69,14 @@ class Simulator:
         Returns:
             ``images`` per camera ``(n, height, width, 3)`` uint8 and ``state`` ``(n, S)`` float32, each seen before
             the action of the same index, ``actions`` ``(n, A)`` floating point, ``initial_state``, ``success``. At most
-            twice as many steps as the longest task has.
+            twice as many steps as the longest task has. An attempt that failed need not have been rendered: n may be 0.
+
+            Optional: ``states`` ``(n, s)`` float64, the simulator's own states before every action; ``arrays``, what
+            else was measured before every action, ``(n, d)`` floating point by its key in the episode of a file, such
+            as ``robot_states`` or ``obs/joint_states``; together at most 2,048 numbers a step. ``facts``, names to
+            texts, numbers and truth values: ``expert`` (``scripted`` where it is left out; never a human), and what
+            a benchmark's own files say of an episode, such as ``bddl_file_name``. ``instruction``, the episode's
+            sentence where it is not the task's.
         """
         raise NotImplementedError(f"{type(self).__name__} has no experts")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 from videopolicy import DataError, Spaces, listing
 from videopolicy.parts.sentences import Sentence, read_sentence
 from vpolicy_hdf5.faults import readable
+from vpolicy_hdf5.layout import LIBERO
+from vpolicy_hdf5.libero import BOTTOM_UP, UPRIGHT
 from vpolicy_hdf5.whole import ensure_whole, follow
 
 
@@ -34,8 +37,8 @@ def task_of(path: Path, fallback: str) -> str:
         attributes = data_group(path, file).attrs
         if "task" in attributes:
             return text(attributes, "task", str(path))
-        if "bddl_file_name" in attributes:  # LIBERO: env_name is shared by many tasks, this file is not
-            return Path(text(attributes, "bddl_file_name", str(path))).stem
+        if LIBERO in attributes:  # env_name is shared by many tasks, this file is not
+            return Path(text(attributes, LIBERO, str(path))).stem
         name = mapping(attributes, "env_args", str(path)).get("env_name")
         if name is not None and not isinstance(name, str):
             raise DataError(f"{path}: 'env_name' of 'env_args' is {name!r}, no name.", "Write the attribute again.")
@@ -59,6 +62,53 @@ def spaces_of(path: Path, attributes: h5py.AttributeManager) -> Spaces | None:
         return Spaces.model_validate_json(text(attributes, "spaces", str(path)))
     except ValidationError as error:
         raise DataError(f"{path}: the attribute 'spaces' cannot be read: {error}", "Collect the file anew.") from error
+
+
+def orientation_of(path: Path, attributes: h5py.AttributeManager, said: str | None) -> str:
+    """Which way up a file's images are stored: ``upright``, ``bottom-up`` or ``mirrored``.
+
+    Args:
+        path: The file.
+        attributes: Of its ``data``.
+        said: What the recipe says; None where it says nothing.
+
+    Raises:
+        DataError: File and recipe contradict each other, or neither says what must be known.
+    """
+    convention = text(attributes, "macros_image_convention", str(path))
+    stored = {BOTTOM_UP: "bottom-up", UPRIGHT: "upright"}.get(convention)
+    if convention and stored is None:
+        raise DataError(
+            f"{path}: 'macros_image_convention' is {convention!r}, not {BOTTOM_UP!r} or {UPRIGHT!r}.",
+            "Correct the attribute.",
+        )
+    if said and stored and said != stored:
+        raise DataError(
+            f"The images of {path} are stored {stored} ('macros_image_convention' is {convention!r}), and the recipe's "
+            f"data section says {said}.",
+            "Leave `orientation` out of the data section; where the images were turned since, correct the attribute.",
+        )
+    if LIBERO in attributes and not (said or stored):
+        raise DataError(
+            f"{path} is of LIBERO, and says nowhere which way up its images are.",
+            "Say it in the data section: `orientation: bottom-up` for robosuite's raw images, which LIBERO's own files "
+            "hold, `upright`, or `mirrored` for those that were turned by 180 degrees.",
+        )
+    return said or stored or "upright"
+
+
+def orientation_seen(declared: Sequence[Spaces | None]) -> Literal["upright", "mirrored"]:
+    """How the images of some files are once they are read: upright, or as they were when they were collected.
+
+    Raises:
+        DataError: Those of some files are mirrored, and those of others are not.
+    """
+    found = {camera.orientation for spaces in declared if spaces for camera in spaces.cameras}
+    if None in declared or not found:
+        found.add("upright")
+    if len(found) > 1:
+        raise DataError("The images of some files are mirrored, and those of others are not.", "Use files of one kind.")
+    return found.pop()
 
 
 def masked(file: h5py.File, key: str, where: str) -> set[str]:

@@ -12,19 +12,26 @@ import numpy as np
 
 from videopolicy import DataError, Spaces
 from vpolicy_hdf5.attributes import data_group, mapping, readable, spaces_of, text
-from vpolicy_hdf5.layout import MARKER, STATE_KEY, file_name, image_key
+from vpolicy_hdf5.layout import LIBERO, MARKER, STATE_KEY, image_key, task_file
+from vpolicy_hdf5.libero import is_libero
 
 _FRAMES = 256
 _HINT = "Restore the file, or collect the demonstrations anew."
 
 
-def content_keys(cameras: list[str], state: bool) -> Iterator[str]:
-    """The keys of an episode that its digest covers, in this order."""
+def content_keys(spaces: Spaces, libero: bool) -> Iterator[str]:
+    """The keys of every episode that its digest covers, in this order; its own ``further`` ones come after them."""
     yield "actions"
-    if state:
+    if spaces.state is not None:
         yield f"obs/{STATE_KEY}"
-    for camera in cameras:
-        yield f"obs/{image_key(camera)}"
+    for camera in spaces.cameras:
+        yield f"obs/{image_key(camera.name, libero)}"
+
+
+def described(demo: h5py.Group) -> Iterator[str]:
+    """The texts of an episode that its digest covers, where they are there."""
+    for name in ("facts", "model_file"):
+        yield text(demo.attrs, name, demo.name)
 
 
 def check_collection(path: Path) -> None:
@@ -41,11 +48,12 @@ def check_collection(path: Path) -> None:
         return
     try:
         recorded = json.loads(marker.read_text(encoding="utf-8"))
+        names = {str(task): str(name) for task, name in recorded.get("files", {}).items()}
         digests = {str(task): [str(one) for one in ones] for task, ones in recorded.get("digests", {}).items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{marker} is damaged: {error}.", _HINT) from error
     for task, expected in digests.items():
-        file = path / f"{file_name(task)}.hdf5"
+        file = path / names.get(task, task_file(task))
         if not file.is_file():
             raise DataError(f"{file} is missing, with {len(expected)} episodes that were collected.", _HINT)
         with readable(file), h5py.File(file) as opened:
@@ -71,7 +79,7 @@ def verify_episodes(path: Path) -> None:
         spaces = spaces_of(path, data.attrs)
         if spaces is None:
             return
-        keys = list(content_keys([camera.name for camera in spaces.cameras], spaces.state is not None))
+        keys = list(content_keys(spaces, LIBERO in data.attrs))
         for name, demo in data.items():
             where = f"{path}, episode '{name}'"
             with readable(path, f"episode '{name}'"):
@@ -88,8 +96,8 @@ def verify_part(path: Path, spaces: Spaces) -> None:
     """
     with readable(path), h5py.File(path) as file:
         demo = file["demo"]
-        keys = content_keys([camera.name for camera in spaces.cameras], spaces.state is not None)
-        same = _is_as_recorded(demo, list(keys), str(path))
+        libero = is_libero(mapping(demo.attrs, "facts", str(path)))
+        same = _is_as_recorded(demo, list(content_keys(spaces, libero)), str(path))
     if not same:
         raise DataError(f"{path} is damaged: its content has another digest.", _HINT)
 
@@ -97,8 +105,22 @@ def verify_part(path: Path, spaces: Spaces) -> None:
 def _is_as_recorded(demo: h5py.Group, keys: list[str], where: str) -> bool:
     """Whether what an episode holds has the digest that it carries; everything is read."""
     content = hashlib.sha256(str(mapping(demo.attrs, "ep_meta", where)["lang"]).encode())
-    for key in keys:
+    for key in [*keys, *_further(demo, where)]:
         content.update(key.encode())
         for start in range(0, len(demo[key]), _FRAMES):
             content.update(np.ascontiguousarray(demo[key][start : start + _FRAMES]).tobytes())
+    for said in described(demo):
+        content.update(said.encode())
     return content.hexdigest() == text(demo.attrs, "digest", where)
+
+
+def _further(demo: h5py.Group, where: str) -> list[str]:
+    """Keys that a digest covers besides actions, state and images."""
+    written = text(demo.attrs, "further", where) or "[]"
+    try:
+        keys = json.loads(written)
+    except ValueError:
+        keys = None
+    if not isinstance(keys, list) or not all(isinstance(key, str) and key in demo for key in keys):
+        raise DataError(f"{where}: the attribute 'further' is {written!r}, no list of what the episode holds.", _HINT)
+    return keys

@@ -38,7 +38,12 @@ class RobomimicHDF5(RobomimicHDF5Options, DatasetComponent):
         return DemonstrationRequest(action_noise=self.action_noise, **count)
 
     def declared(self) -> DeclaredSpaces:
-        return DeclaredSpaces(cameras=tuple(self.cameras) or None, actions=self.actions)
+        said = DeclaredSpaces(cameras=tuple(self.cameras) or None, actions=self.actions)
+        if self.path is None or not self.path.exists():
+            return said
+        from vpolicy_hdf5.declared import declared_by
+
+        return declared_by(self.path, self, said)
 
     def build(self, folder: Path | None) -> Dataset:
         from vpolicy_hdf5.dataset import HDF5Dataset

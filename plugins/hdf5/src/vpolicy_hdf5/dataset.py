@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from videopolicy.parts.windows import (
     held_out,
     require_split,
 )
+from vpolicy_hdf5.attributes import orientation_seen
 from vpolicy_hdf5.choosing import actionless, check_skipped, data_files, tasks_of
 from vpolicy_hdf5.collected import check_collection, verify_episodes
 from vpolicy_hdf5.frames import FramesOnDisk
@@ -56,7 +58,11 @@ class HDF5Dataset(Dataset):
         episodes = [episode for one in contents for episode in one.episodes]
         check_collection(path)
         self._spaces = _spaces([one.spaces for one in contents], episodes, options)
-        self._remarks = (*(remark for one in contents for remark in one.remarks), *_changed_sentences(episodes))
+        self._remarks = (
+            *_experts(episodes),
+            *(remark for one in contents for remark in one.remarks),
+            *_changed_sentences(episodes),
+        )
         held = _for_validation(episodes, options.validation)
         self._episodes = {
             TRAIN: [episode for episode, out in zip(episodes, held, strict=True) if not out],
@@ -64,7 +70,6 @@ class HDF5Dataset(Dataset):
         }
         size = sum(e.steps * height * width * 3 for e in episodes for height, width in e.image_shapes.values())
         self._in_memory = size <= options.memory_limit * 2**30
-        self._flip = options.orientation == "bottom-up"
         self._frames: dict[str, Frames] = {}
         self._stride = options.window_stride
         self._padding = options.action_padding
@@ -87,6 +92,7 @@ class HDF5Dataset(Dataset):
         for split, chosen in self._episodes.items():
             for episode in chosen:
                 content.update(f"{split}|{episode.task}|{episode.instruction}|{episode.digest}\n".encode())
+                content.update(f"{episode.image_keys}|{episode.orientation}\n".encode())
                 if actions:
                     content.update(b"video" if episode.actions is None else episode.actions.tobytes())
         return content.hexdigest()
@@ -111,7 +117,7 @@ class HDF5Dataset(Dataset):
         require_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
         episodes = self._episodes[split]
         if split not in self._frames:
-            frames: Frames = FramesOnDisk(episodes, self._flip)
+            frames: Frames = FramesOnDisk(episodes)
             if self._in_memory:
                 frames = FramesInMemory(frames, episodes[0].image_keys, [episode.steps for episode in episodes])
             self._frames[split] = frames
@@ -159,11 +165,21 @@ def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: Ro
                 f"where {actions.dim} are described ({', '.join(actions.names)}).",
                 "Correct `actions` or `action_dimensions` in the recipe's data section, or remove the episode.",
             )
+    seen, sizes = orientation_seen(declared), first.image_shapes.items()
     return Spaces(
-        cameras=tuple(Camera(name=name, height=h, width=w) for name, (h, w) in first.image_shapes.items()),
+        cameras=tuple(Camera(name=name, height=h, width=w, orientation=seen) for name, (h, w) in sizes),
         actions=actions,
         state=StateSpace(names=first.state_names) if first.state is not None else None,
     )
+
+
+def _experts(episodes: list[Recorded]) -> list[str]:
+    """One remark for every kind of expert that is no human."""
+    counts = Counter(episode.expert for episode in episodes if episode.expert)
+    return [
+        f"{count} of {len(episodes)} episodes are demonstrations of a {kind} expert, not of a human"
+        for kind, count in counts.items()
+    ]
 
 
 def _changed_sentences(episodes: list[Recorded]) -> list[str]:

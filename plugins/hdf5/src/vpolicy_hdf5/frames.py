@@ -23,9 +23,8 @@ _MOST_FILES = 128
 class FramesOnDisk:
     """Every batch reads what it needs. HDF5 files must not cross a fork, so each process opens its own."""
 
-    def __init__(self, episodes: Sequence[Recorded], flip: bool) -> None:
+    def __init__(self, episodes: Sequence[Recorded]) -> None:
         self._episodes = episodes
-        self._flip = flip
         self._starts = np.cumsum([0, *(episode.steps for episode in episodes)])
         self._files: OrderedDict[Path, h5py.File] = OrderedDict()
         self._process = os.getpid()
@@ -46,11 +45,8 @@ class FramesOnDisk:
             with readable(episode.file, place):
                 images = self._file(episode.file)[f"data/{episode.demo}/obs/{key}"]
                 ensure_filters(images, f"{episode.file}, {place},")  # another process has loaded none yet
-                frames[rows] = np.concatenate([images[run[0] : run[-1] + 1][run - run[0]] for run in _runs(steps)])[
-                    order
-                ]
-        if self._flip:
-            frames = frames[:, ::-1]
+                found = np.concatenate([images[run[0] : run[-1] + 1][run - run[0]] for run in _runs(steps)])
+            frames[rows] = _upright(found, episode.orientation)[order]
         return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
 
     def _file(self, path: Path) -> h5py.File:
@@ -63,6 +59,13 @@ class FramesOnDisk:
             self._files[path] = h5py.File(path)
         self._files.move_to_end(path)
         return self._files[path]
+
+
+def _upright(images: np.ndarray, stored: str) -> np.ndarray:
+    """``(n, height, width, 3)`` the right way up and round."""
+    if stored == "bottom-up":
+        return images[:, ::-1]
+    return images[:, :, ::-1] if stored == "mirrored" else images
 
 
 def _most_files() -> int:

@@ -20,14 +20,14 @@ def is_image(member: object) -> bool:
     return isinstance(member, h5py.Dataset) and member.ndim == 4 and member.shape[3] == 3 and member.dtype == np.uint8
 
 
-def cameras_of(obs: h5py.Group, spaces: Spaces | None, where: str) -> dict[str, str]:
+def cameras_of(obs: h5py.Group, spaces: Spaces | None, libero: bool, where: str) -> dict[str, str]:
     """Cameras to keys where the recipe says none: those of collected files, or all keys that hold images.
 
     Raises:
         DataError: There are none.
     """
     if spaces is not None:
-        return {camera.name: image_key(camera.name) for camera in spaces.cameras}
+        return {camera.name: image_key(camera.name, libero) for camera in spaces.cameras}
     keys = [key for key in obs if is_image(follow(obs, key, where))]
     if keys:
         return {next((key.removesuffix(end) for end in IMAGE_ENDINGS if key.endswith(end)), key): key for key in keys}

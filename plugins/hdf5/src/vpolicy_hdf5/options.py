@@ -30,8 +30,10 @@ class RobomimicHDF5Options(Options):
             called by its name without the ending ``_image`` or ``_rgb``.
         state: Keys under ``obs`` that make up the proprioception, in this order; its dimensions are called
             ``key_0``, ``key_1`` and so on. Left out: the recorded state of collected files, none of others.
-        orientation: ``bottom-up`` where the files hold robosuite's raw images (LIBERO): they are flipped
-            vertically. Everyone else stores them upright.
+        orientation: ``bottom-up`` where the files hold robosuite's raw images (LIBERO's own), which are flipped
+            vertically; ``mirrored`` where those were turned by 180 degrees, as OpenVLA and its successors store them,
+            which are flipped horizontally; ``upright``. Left out: what the files say of themselves (robosuite's
+            ``macros_image_convention``), upright where they say nothing.
         actions: What the actions mean. Needed for files that were not collected here.
         action_dimensions: Columns of the recorded actions that ``actions`` describes, counted from 0; left out: all
             of them. RoboCasa records 12, of which the first 7 move the arm.
@@ -65,7 +67,7 @@ class RobomimicHDF5Options(Options):
     action_noise: float = Field(default=0.0, ge=0)
     cameras: dict[str, str] = Field(default_factory=dict)
     state: tuple[str, ...] = ()
-    orientation: Literal["upright", "bottom-up"] = "upright"
+    orientation: Literal["upright", "bottom-up", "mirrored"] | None = None
     actions: ActionSpace | None = None
     action_dimensions: tuple[int, ...] = ()
     rotation: Literal["recorded", "axis-angle-to-6d"] = "recorded"

@@ -13,11 +13,21 @@ from scipy.spatial.transform import Rotation
 
 from videopolicy import DataError, Spaces, listing
 from videopolicy.parts.sentences import Sentence, read_sentence
-from vpolicy_hdf5.attributes import data_group, mapping, masked, sentence_of, spaces_of, text, whole_number
+from vpolicy_hdf5.attributes import (
+    data_group,
+    mapping,
+    masked,
+    orientation_of,
+    sentence_of,
+    spaces_of,
+    text,
+    whole_number,
+)
 from vpolicy_hdf5.choosing import episodes_of
 from vpolicy_hdf5.faults import readable
 from vpolicy_hdf5.images import cameras_of, image_shape, member
-from vpolicy_hdf5.layout import STATE_KEY
+from vpolicy_hdf5.layout import LIBERO, STATE_KEY
+from vpolicy_hdf5.motion import ensure_kind
 from vpolicy_hdf5.options import RobomimicHDF5Options
 from vpolicy_hdf5.whole import ensure_whole, follow
 
@@ -38,6 +48,8 @@ class Recorded:
         held_out: Whether the file's own mask puts it into validation.
         digest: Hash of what was observed.
         changed: How the sentence was made from what is stored; empty where it is stored as a sentence.
+        orientation: How images are stored: ``upright``, ``bottom-up`` or ``mirrored``.
+        expert: What acted, such as ``scripted``; empty where the file does not say.
     """
 
     file: Path
@@ -54,6 +66,8 @@ class Recorded:
     held_out: bool
     digest: str
     changed: str = ""
+    orientation: str = "upright"
+    expert: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,8 @@ class _Opened:
     task: str
     sentence: Sentence
     spaces: Spaces | None
+    libero: bool
+    orientation: str
     supervised: bool
     options: RobomimicHDF5Options
 
@@ -98,7 +114,9 @@ def read_file(path: Path, task: str, supervised: bool, options: RobomimicHDF5Opt
     with readable(path), h5py.File(path) as file:
         data = data_group(path, file)
         spaces = spaces_of(path, data.attrs)
-        opened = _Opened(path, task, sentence_of(path, data.attrs), spaces, supervised, options)
+        orientation = orientation_of(path, data.attrs, options.orientation)
+        sentence, libero = sentence_of(path, data.attrs), LIBERO in data.attrs
+        opened = _Opened(path, task, sentence, spaces, libero, orientation, supervised, options)
         held_out = masked(file, "valid", str(path))
         used = {key: masked(file, key, str(path)) for key in ("valid", options.filter_key) if key}
         remarks = [
@@ -122,7 +140,7 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
             f"{where} has no group 'obs'; it holds {listing(demo.keys())}.",
             "Render the observations first (robomimic's dataset_states_to_obs.py does it).",
         )
-    keys = options.cameras or cameras_of(obs, spaces, where)
+    keys = options.cameras or cameras_of(obs, spaces, opened.libero, where)
     shape = member(obs, next(iter(keys.values())), where, "camera").shape if actions is None else actions.shape
     steps = shape[0] if shape else 0
     recorded = whole_number(demo.attrs, "num_samples", where)
@@ -139,6 +157,8 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
     if state_keys == (STATE_KEY,) and spaces is not None and spaces.state is not None:
         names = spaces.state.names
     state = np.concatenate(list(parts.values()), axis=1) if parts else None
+    if actions is not None:
+        ensure_kind(actions, obs, spaces.actions if spaces else options.actions, where)
     task, sentence = opened.task, _sentence(opened, demo, where)
     if not sentence.text:
         raise DataError(
@@ -160,6 +180,8 @@ def _read(opened: _Opened, demo: h5py.Group, name: str, held_out: bool) -> Recor
         held_out=held_out,
         digest=text(demo.attrs, "digest", where) or _digest(obs, keys, state),
         changed=sentence.changed,
+        orientation=opened.orientation,
+        expert=str(mapping(demo.attrs, "facts", where).get("expert", "")),
     )
 
 

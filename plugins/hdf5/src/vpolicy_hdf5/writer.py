@@ -20,9 +20,11 @@ import numpy as np
 
 from videopolicy import DataError, Episode, Spaces, StorageError
 from videopolicy.parts.files import written_whole
-from vpolicy_hdf5.collected import verify_part
+from vpolicy_hdf5.attributes import mapping
+from vpolicy_hdf5.collected import described, verify_part
 from vpolicy_hdf5.faults import error_number, readable
-from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key
+from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key, task_file
+from vpolicy_hdf5.libero import attributes, is_libero
 
 _FAILED = ".failed"
 _LOG = logging.getLogger(__name__)
@@ -113,8 +115,11 @@ class HDF5Writer:
                     )
             else:
                 attempts = self.present()
-                digests = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
-                text = json.dumps({"chosen": chosen, "attempts": attempts, "digests": digests}, indent=1)
+                made = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
+                files = {task: name for task, (name, _) in made.items()}
+                digests = {task: ones for task, (_, ones) in made.items()}
+                facts = {"chosen": chosen, "attempts": attempts, "files": files, "digests": digests}
+                text = json.dumps(facts, indent=1)
                 with written_whole(self.folder / MARKER) as file:
                     file.write_text(text, encoding="utf-8")
             shutil.rmtree(self.parts, ignore_errors=True)
@@ -137,10 +142,14 @@ class HDF5Writer:
                 raise DataError(f"{where} has {name} of shape {found}, not {shape}.", "Correct the benchmark.")
             if values is not None and values.dtype != np.uint8 and not np.isfinite(values).all():
                 raise DataError(f"{where} has {name} that are not finite.", "Correct the benchmark's expert.")
+        for name, values in _further(episode).items():
+            if len(values) != steps:
+                raise DataError(f"{where} has {len(values)} {name} for {steps} actions.", "Correct the benchmark.")
 
     def _write(self, episode: Episode, path: Path) -> None:
-        steps = len(episode.actions)
+        steps, libero = len(episode.actions), is_libero(episode.facts)
         content = hashlib.sha256(episode.instruction.encode())
+        further = _further(episode)
         # Made in memory: where HDF5 cannot write its file it at times ends the whole process.
         with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
             demo = file.create_group("demo")
@@ -148,17 +157,33 @@ class HDF5Writer:
             if self.spaces.state is not None:
                 arrays[f"obs/{STATE_KEY}"] = np.asarray(episode.state, np.float32)
             for camera in self.spaces.cameras:
-                arrays[f"obs/{image_key(camera.name)}"] = np.ascontiguousarray(episode.images[camera.name], np.uint8)
-            for key, values in arrays.items():
+                images = np.asarray(episode.images[camera.name], np.uint8)
+                key = f"obs/{image_key(camera.name, libero)}"
+                arrays[key] = np.ascontiguousarray(images[:, ::-1] if libero else images)
+            if taken := arrays.keys() & further.keys():
+                raise DataError(f"The array '{min(taken)}' has the name of a camera's images.", "Name it otherwise.")
+            for key, values in {**arrays, **further}.items():
                 content.update(key.encode() + values.tobytes())
                 # One frame a chunk, so that a batch decompresses the frames that it needs and no others.
-                images = {"chunks": (1, *values.shape[1:]), "compression": "gzip", "compression_opts": 1}
-                demo.create_dataset(key, data=values, **(images if values.ndim == 4 else {}))
+                packed = {"chunks": (1, *values.shape[1:]), "compression": "gzip", "compression_opts": 1}
+                demo.create_dataset(key, data=values, **(packed if values.ndim == 4 else {}))
             # robomimic's own reader asks for these two.
-            demo["dones"] = np.arange(steps) == steps - 1
-            demo["rewards"] = (np.arange(steps) == steps - 1).astype(np.float32)
+            last = np.arange(steps) == steps - 1
+            demo["dones"] = last.astype(np.uint8 if libero else np.bool_)
+            demo["rewards"] = last.astype(np.uint8 if libero else np.float32)
             demo.attrs["num_samples"] = steps
             demo.attrs["ep_meta"] = json.dumps({"lang": episode.instruction})
+            if further:
+                demo.attrs["further"] = json.dumps(list(further))
+            if episode.states is not None:
+                demo.attrs["init_state"] = episode.states[0]
+            facts = dict(episode.facts)
+            if "model_file" in facts:  # robomimic's and LIBERO's name, and long
+                demo.attrs["model_file"] = str(facts.pop("model_file"))
+            if facts:
+                demo.attrs["facts"] = json.dumps(facts)
+            for text in described(demo):
+                content.update(text.encode())
             demo.attrs["digest"] = content.hexdigest()
             demo.attrs["initial_state"] = episode.initial_state
             demo.attrs["attempt"] = episode.attempt
@@ -167,16 +192,17 @@ class HDF5Writer:
             image = file.id.get_file_image()
         path.write_bytes(image)
 
-    def _assemble(self, task: str, attempts: list[int]) -> list[str]:
-        """Copy parts into the task's file; returns the digests of its episodes."""
+    def _assemble(self, task: str, attempts: list[int]) -> tuple[str, list[str]]:
+        """Copy parts into the task's file; returns its name and the digests of its episodes."""
         if not attempts:
             raise DataError(f"There is no episode of task '{task}' to keep.", "Collect at least one.")
-        final = self.folder / f"{file_name(task)}.hdf5"
         parts = [self.parts / file_name(task) / f"{attempt:06d}.hdf5" for attempt in attempts]
         for attempt, part in zip(attempts, parts, strict=True):
             if not part.is_file():
                 raise DataError(f"Attempt {attempt} of task '{task}' was not recorded as a success.")
             _ensure_sound(part)
+        sentence, facts = _described_in(parts[0])
+        final = self.folder / task_file(task, is_libero(facts))
         digests = []
         with written_whole(final) as whole, _numbered(final), _room(self.folder, parts), h5py.File(whole, "w") as file:
             data = file.create_group("data")
@@ -188,7 +214,26 @@ class HDF5Writer:
             data.attrs["env_args"] = json.dumps({"env_name": task, "type": 2, "env_kwargs": {}})
             data.attrs["task"] = task
             data.attrs["spaces"] = self.spaces.model_dump_json()
-        return digests
+            if is_libero(facts):
+                for name, value in attributes(facts, sentence, self.spaces, len(parts)).items():
+                    data.attrs[name] = value
+            provenance = {"recorded_by": "vpolicy data collect", "frames": "seen before the action of the same index"}
+            data.attrs["provenance"] = json.dumps({"expert": facts.get("expert", ""), "human": False, **provenance})
+        return final.name, digests
+
+
+def _further(episode: Episode) -> dict[str, np.ndarray]:
+    """What is recorded besides actions, state and images, by key."""
+    states = {} if episode.states is None else {"states": np.ascontiguousarray(episode.states, np.float64)}
+    return {**states, **{key: np.ascontiguousarray(episode.arrays[key]) for key in sorted(episode.arrays)}}
+
+
+def _described_in(part: Path) -> tuple[str, dict[str, Any]]:
+    """Sentence and facts of a recorded attempt."""
+    with h5py.File(part) as file:
+        demo = file["demo"]
+        where = str(part)
+        return str(mapping(demo.attrs, "ep_meta", where).get("lang", "")), mapping(demo.attrs, "facts", where)
 
 
 def _ensure_sound(part: Path) -> None:
