@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from vpolicy_diffusion_policy.components import Image, TransformerDiffusion, UNetDiffusion
 from vpolicy_diffusion_policy.decoder import DiffusionDecoder
-from vpolicy_diffusion_policy.options import Diffusion, SpatialSoftmax
+from vpolicy_diffusion_policy.options import ClassToken, Diffusion, SpatialSoftmax, Timm
 from vpolicy_diffusion_policy.pooling import Keypoints
 from vpolicy_diffusion_policy.transformer import ConditionalTransformer
 
@@ -109,3 +109,18 @@ def test_the_official_sizes() -> None:
     counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
     assert counts == [11_197_088, 251_511_938, 8_975_362]
     assert counts[0] + counts[1] == pytest.approx(262.69e6, rel=1e-4)
+
+
+def test_the_size_of_umis_policy() -> None:
+    """DP-UMI has 171.27 M in Li et al. 2025, section V: ViT-B/16 of CLIP, two frames, pose and width of the gripper."""
+    actions, state = tuple(f"action_{i}" for i in range(10)), tuple(f"state_{i}" for i in range(16))
+    spaces = Spaces(
+        cameras=(Camera(name="camera0", height=224, width=224),),
+        actions=ActionSpace(names=actions, low=(-1,) * 10, high=(1,) * 10, control="absolute_position", rate=20),
+        state=StateSpace(names=state),
+    )
+    image = Image(encoder=Timm(), pool=ClassToken(), crop=(212, 212), restore=True)
+    with torch.device("meta"):
+        parts = [image.build(spaces), UNetDiffusion(down_dims=(256, 512, 1024)).build(image.layout(spaces), spaces)]
+    counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
+    assert counts == [85_799_424, 85_474_186]

@@ -128,6 +128,9 @@ def test_scaling_and_learning_rate_of_the_encoders() -> None:
     assert extractor._seen(black, False)[0, :, 0, 0].tolist() == pytest.approx([-2.118, -2.036, -1.804], abs=1e-3)
     assert image().build(SPACES)._seen(black, False).unique().tolist() == [-1]
     assert [group["lr_scale"] for group in extractor.parameter_groups()] == [0.1]
+    assert not any("weight_decay" in group for group in extractor.parameter_groups())
+    (decayed,) = image(weight_decay=1e-6).build(SPACES).parameter_groups()
+    assert decayed["weight_decay"] == 1e-6
 
 
 def test_the_class_token_and_the_patches_of_a_vision_transformer() -> None:

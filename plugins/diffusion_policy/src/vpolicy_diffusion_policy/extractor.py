@@ -49,7 +49,12 @@ class ImageExtractor(FeatureExtractor):
         return self._layout
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        encoders = {"params": list(self.encoders.parameters()), "lr_scale": self.options.learning_rate}
+        encoders: dict[str, Any] = {
+            "params": list(self.encoders.parameters()),
+            "lr_scale": self.options.learning_rate,
+        }
+        if self.options.weight_decay is not None:
+            encoders["weight_decay"] = self.options.weight_decay
         if self.text is None:
             return [encoders]
         return [encoders, {"params": [parameter for parameter in self.text.parameters() if parameter.requires_grad]}]

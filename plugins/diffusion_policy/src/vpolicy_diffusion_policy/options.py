@@ -205,6 +205,8 @@ class ImageOptions(Options):
         scaling: Pixels to [-1, 1] (``symmetric``), or by mean and deviation of ImageNet (``imagenet``), which UMI does
             for all encoders.
         learning_rate: Of the encoders, in multiples of the stage's. UMI has 0.1 where they are pretrained.
+        weight_decay: Of the encoders; None: the stage's. Officially 1e-6 beside a transformer, whose own is 1e-3
+            (``obs_encoder_weight_decay``).
     """
 
     encoder: Annotated[ResNet | Timm, Field(discriminator="type")] = ResNet()
@@ -221,6 +223,7 @@ class ImageOptions(Options):
     color_jitter: ColorJitter | None = None
     scaling: Literal["symmetric", "imagenet"] = "symmetric"
     learning_rate: float = Field(1.0, gt=0)
+    weight_decay: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> ImageOptions:
