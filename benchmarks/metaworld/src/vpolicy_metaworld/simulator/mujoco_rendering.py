@@ -18,6 +18,9 @@ import numpy as np  # noqa: E402
 BACKENDS = ("egl", "osmesa")
 """Tried in this order unless ``MUJOCO_GL`` names one."""
 
+SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software")
+"""What the names of OpenGL's renderers hold that draw on the processor."""
+
 UPSIDE_DOWN = ("corner", "corner2", "corner3", "corner4")
 """MetaWorld's cameras that are mounted upside down: their pictures are turned by 180 degrees (never mirrored)."""
 
@@ -48,6 +51,16 @@ def open_context(size: int) -> tuple[str, Any]:
             return backend, _open(backend, size)
         failures.append(f"{backend}: {failure}")
     raise RuntimeError("no rendering backend works (" + "; ".join(failures) + ")")
+
+
+def renderer(backend: str) -> str:
+    """What makes the pictures in the current context, such as ``egl, llvmpipe (LLVM 15.0.7, 256 bits) (software)``."""
+    from OpenGL import GL  # reads PYOPENGL_PLATFORM, which only the open context has settled
+
+    name = GL.glGetString(GL.GL_RENDERER)
+    name = name.decode("utf-8", "replace") if name else "unknown"
+    software = any(known in name.lower() for known in SOFTWARE)
+    return f"{backend}, {name} ({'software' if software else 'GPU'})"
 
 
 def _trial(backend: str) -> str:

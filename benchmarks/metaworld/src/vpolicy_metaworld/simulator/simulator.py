@@ -59,7 +59,7 @@ class MetaWorldSimulator(StepwiseSimulator):
         self.rendering = rendering
         self.max_steps = max_steps
         self.spaces = spaces
-        self.backend = ""
+        self.renderer = ""
         self._context: Any = None
         self._scenes: OrderedDict[str, Scene] = OrderedDict()
 
@@ -73,7 +73,7 @@ class MetaWorldSimulator(StepwiseSimulator):
         return {
             "simulator": "metaworld",
             "versions": {package: version(package) for package in packages},
-            "rendering": self.backend,
+            "rendering": self.renderer,
             "spaces": dict(self.spaces, cameras=cameras, actions=actions),
         }
 
@@ -110,7 +110,8 @@ class MetaWorldSimulator(StepwiseSimulator):
         if task not in ALL_V3_ENVIRONMENTS:
             raise ValueError(f"there is no task '{task}'")
         if self._context is None:
-            self.backend, self._context = mujoco_rendering.open_context(self.image_size)
+            backend, self._context = mujoco_rendering.open_context(self.image_size)
+            self.renderer = mujoco_rendering.renderer(backend)
         if task not in self._scenes:
             if len(self._scenes) == _KEPT_SCENES:
                 self._scenes.popitem(last=False)[1].close()
@@ -197,8 +198,8 @@ class Scene:
 
 def check_rendering() -> str:
     """Render one picture for real, and say with what."""
-    backend, _ = mujoco_rendering.open_context(64)
-    return f"{backend} renders"
+    backend, _context = mujoco_rendering.open_context(64)
+    return f"{mujoco_rendering.renderer(backend)} renders"
 
 
 def _belongs_to_mujoco(value: Any) -> bool:
