@@ -189,32 +189,36 @@ def _demonstrated_states(folder: RunFolder, dataset: Dataset | None, reporter: R
 def _claim(folder: RunFolder, recipe: Recipe, stages: Sequence[str]) -> None:
     """Compare the weights too, then record what the run is."""
     ours = run_identity(recipe, stages)
-    _ensure_same_run(folder, ours)
-    folder.write_identity(ours)
+    theirs = _ensure_same_run(folder, ours)
+    folder.write_identity(ours.model_copy(update={"simulator": theirs.simulator}) if theirs else ours)
     folder.write_recipe(recipe.model_dump(mode="json"))
 
 
-def _ensure_same_run(folder: RunFolder, ours: RunIdentity) -> None:
-    """Check that the episodes in a folder are of the same run; weights that are not known yet are left out.
+def _ensure_same_run(folder: RunFolder, ours: RunIdentity) -> RunIdentity | None:
+    """Check that the episodes in a folder are of the same run; what is not known yet is left out: weights, simulator.
+
+    Returns:
+        Of which run they are; None where there are none.
 
     Raises:
         StorageError: They are of another one, or the file that says so is damaged.
     """
     if not EpisodeLog(folder.episodes_file).done:
-        return
+        return None
     theirs = folder.identity()
     if theirs is None:
         raise StorageError(
             f"{folder.path} holds episodes, but {folder.identity_file.name}, which says of which policy, is missing.",
             "Give this run a name of its own with name=OTHER, or move that folder away.",
         )
-    left_out = set() if ours.stages else {"stages"}
+    left_out = {"simulator"} if ours.stages else {"simulator", "stages"}
     mine, other = (one.model_dump(mode="json", exclude=left_out) for one in (ours, theirs))
     if different := [name for name in mine if other[name] != mine[name]]:
         raise StorageError(
             f"{folder.path} holds episodes of another policy or protocol (different: {', '.join(different)}).",
             "Give this run a name of its own with name=OTHER, or move that folder away.",
         )
+    return theirs
 
 
 def _write_curves(folder: RunFolder, planned: Sequence[PlannedStage]) -> None:

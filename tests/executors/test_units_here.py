@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from machines import become, recipe_on_machines
 from toy_recipes import linear
 from typer.testing import CliRunner
 
 from videopolicy.cli.main import app
 from videopolicy.console.progress import Reporter
 from videopolicy.data.preparation import prepare_data
-from videopolicy.errors import VpolicyError
+from videopolicy.errors import SimulationError, VpolicyError
 from videopolicy.executors.choosing import executor_from
 from videopolicy.executors.cluster import ClusterExecutor, ExecutionError
 from videopolicy.executors.units import EvaluationUnit, StageUnit, Workplace, perform, recipe_text
@@ -159,6 +160,23 @@ def test_nothing_more_is_sent_where_all_units_fail(tmp_path, recipe_in, quiet):
         ]
         list(executor.succeeded(units, tmp_path / "logs", quiet))
     assert len(executor.sent) == 3
+
+
+def test_nodes_whose_simulators_differ_are_never_mixed(tmp_path, quiet):
+    path = recipe_on_machines(tmp_path, "episodes: 4, execute: 3, workers: 1, batch_size: 2")
+    recipe, store, runs = load_recipe(path), Store(tmp_path / "home"), tmp_path / "runs"
+    prepare_data(recipe, store, quiet)
+    become(tmp_path, following={"rendering": "osmesa"})  # the first node, and the others
+    with pytest.raises(SimulationError, match=r"simulator_rendering: egl.* there, osmesa here") as caught:
+        run(recipe, runs, quiet, store, executor=Apart(shards=2))
+    assert caught.value.exit_code == 2 and "MUJOCO_GL" in caught.value.hint
+    assert [one["episode"] for one in records(runs / "small")] == [0, 1]
+    with pytest.raises(ExecutionError, match=r"simulator_rendering: egl.* there, osmesa here"):  # said by the node
+        run(recipe, runs, quiet, store, executor=Apart(shards=2))
+    become(tmp_path)
+    run(recipe, runs, quiet, store, executor=Apart(shards=2))
+    assert [one["episode"] for one in records(runs / "small")] == [0, 1, 2, 3]
+    assert len({one["protocol"] for one in records(runs / "small")}) == 1
 
 
 def test_an_id_says_what_is_run_and_not_what_is_left_of_it(tmp_path):

@@ -83,6 +83,7 @@ HARMLESS_WHEN_COLLECTING = {
     "storage.files": "writes what it is given",
     "storage.integrity": "compares files with what was written",
     "storage.logs": "cuts what simulators have printed",
+    "storage.provenance": "describes what was done",
     "storage.store": "finds folders",
     "storage.temporary": "makes folders that are gone at the end",
     "types": "an image and a vector are what they are",

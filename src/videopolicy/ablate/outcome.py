@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Literal
 from videopolicy.compare.comparison import compare
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.components.kinds import BenchmarkComponent
+from videopolicy.errors import listing
 from videopolicy.recipes.ablation import LoadedAblation, Variant
 from videopolicy.results.intervals import Interval
 from videopolicy.results.records import EpisodeLog
-from videopolicy.storage.identity import digest, protocol_of
+from videopolicy.storage.provenance import differences
 from videopolicy.storage.run_folder import RunFolder
 
 Verdict = Literal["inside", "outside", "not run", "not measured", "other base", "no number"]
@@ -94,8 +96,11 @@ def measured(variants: Sequence[Variant], runs: Path) -> list[Comparison]:
     benchmarks: dict[str, BenchmarkComponent] = {}
     for variant in variants:
         folder = runs / variant.recipe.name
-        if EpisodeLog(RunFolder(folder).episodes_file).done:
-            key = digest(protocol_of(variant.recipe.benchmark))
+        records = EpisodeLog(RunFolder(folder).episodes_file).read()
+        # Of the records, not of the recipe: what the simulator said of itself is in it.
+        fingerprints = [record.protocol for record in records if record.policy == "trained"]
+        if fingerprints:
+            key = Counter(fingerprints).most_common(1)[0][0]
             groups.setdefault(key, []).append(folder)
             benchmarks.setdefault(key, variant.recipe.benchmark)
     # The file's own benchmark: what a folder names is not run.
@@ -130,7 +135,10 @@ def outcome(
     if len(comparisons) > 1:
         # Letters speak of one table at a time.
         rows = tuple(replace(row, letters="") for row in rows)
-        warnings.append("The rows are evaluated under different protocols, so no test compares them.")
+        first, *others = (one.protocol for one in comparisons)
+        names = {name for other in others for name in differences(first, other)}
+        what = f" They differ in {listing(names)}." if names else ""
+        warnings.append(f"The rows are evaluated under different protocols, so no test compares them.{what}")
     return Outcome(title, ablation.source, ablation.metric, metric, rows, tuple(warnings))
 
 

@@ -119,7 +119,7 @@ def read_measured_run(path: Path) -> MeasuredRun:
         seed if isinstance(seed, int) else 0,
         digest(_method(recipe)) if recipe else digest(str(path.resolve())),
         recipe,
-        identity.protocol if identity else {},
+        identity.whole_protocol if identity else {},
         readable(folder.provenance, problems),
         contents.records,
         (*problems, *contents.problems),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
 from videopolicy.results.records import EpisodeRecord, mean_rate, task_rate
 from videopolicy.storage.identity import digest
+from videopolicy.storage.provenance import differences
 
 DEFAULT_POLICIES = ("trained", "random")
 CHANCE = "random"
@@ -204,23 +204,10 @@ def _apart(candidates: Sequence[Candidate], reasons: Any) -> Iterator[SetApart]:
 
 def _differences(candidate: Candidate, fingerprint: str, reference: Mapping[str, Any]) -> tuple[str, ...]:
     """What differs from the table's protocol, field by field."""
-    theirs, ours = dict(_fields(candidate.run.protocol)), dict(_fields(reference))
-    stated = tuple(
-        f"{name}: {theirs.get(name, 'nothing')} instead of {ours.get(name, 'nothing')}"
-        for name in dict.fromkeys([*ours, *theirs])
-        if theirs.get(name) != ours.get(name)
-    )
-    if stated and theirs and ours:
-        return stated
+    found = differences(reference, candidate.run.protocol)
+    if found and reference and candidate.run.protocol:
+        return tuple(f"{name}: {theirs} instead of {ours}" for name, (ours, theirs) in found.items())
     return (f"protocol: {candidate.fingerprint} instead of {fingerprint} (identity.json does not say what differs)",)
-
-
-def _fields(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _fields(inner, f"{name}.{key}" if name else str(key))
-    elif name:
-        yield name, value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _component(kept: Sequence[Candidate], tasks: frozenset[str], trust: bool) -> tuple[BenchmarkComponent | None, str]:

@@ -12,11 +12,11 @@ from typing import cast
 from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.policy import Policy
 from videopolicy.evaluation.acting import Actor, PolicyActor, RandomActor
+from videopolicy.evaluation.identity import claim_simulator, fingerprint
 from videopolicy.evaluation.rollout import Rollout, stopped
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.identity import digest, protocol_of
 from videopolicy.storage.provenance import ChunkSeconds, EvaluationFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.training.planning import PlannedStage
@@ -38,6 +38,7 @@ def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, p
 
     Raises:
         EvaluationStoppedError: Simulators fail one after the other. What was finished is kept.
+        SimulationError: The simulator is not the one of the episodes that are there.
     """
     recipe, reporter = session.recipe, session.reporter
     log = EpisodeLog(folder.episodes_file)
@@ -50,6 +51,7 @@ def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, p
     started = time.monotonic()
     chunk_seconds: dict[str, list[float]] = {}
     with simulators(recipe, python, folder.logs) as pool:
+        claim_simulator(folder, recipe, pool.simulator)
         for name in policies:
             if {one for one in wanted if one[0] == name} <= log.finished:
                 continue
@@ -94,7 +96,7 @@ def make_rollout(
         recipe.eval,
         pool,
         EpisodeLog(folder.episodes_file),
-        digest(protocol_of(recipe.benchmark)),
+        fingerprint(recipe, pool.simulator),
         recipe.seed,
         session.reporter,
         folder if policy == "trained" else None,

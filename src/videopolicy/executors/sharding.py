@@ -6,15 +6,15 @@ import math
 import time
 from collections.abc import Iterator
 
-from videopolicy.errors import EvaluationStoppedError
+from videopolicy.errors import EvaluationStoppedError, SimulationError
 from videopolicy.evaluation.evaluate import facts_of, report_success
-from videopolicy.evaluation.identity import run_identity
+from videopolicy.evaluation.identity import claim_simulator, run_identity
 from videopolicy.executors.sender import Sender
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import written_whole
 from videopolicy.storage.identity import code_behind, digest
-from videopolicy.storage.provenance import EvaluationFacts
+from videopolicy.storage.provenance import EvaluationFacts, SimulatorFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.training.planning import PlannedStage
 from videopolicy.training.session import Session
@@ -38,12 +38,15 @@ def evaluate_in_units(
 
     Raises:
         ExecutionError: Units have failed for good; the episodes of all others are in the log.
+        SimulationError: Nodes differ in their simulators' versions or renderers. The episodes of those that are like
+            the first to end are in the log.
         EvaluationStoppedError: Some have stopped on the way, because their simulators failed one after the other.
     """
     recipe, reporter = session.recipe, session.reporter
     log = EpisodeLog(folder.episodes_file)
     done = log.finished
-    units = list(_units(sender.shards, session, planned, done))
+    identity = folder.identity() if done else None
+    units = list(_units(sender.shards, session, planned, done, identity.simulator if identity else None))
     total = len(("trained", *recipe.eval.baselines)) * len(recipe.benchmark.tasks()) * recipe.eval.episodes
     if not units:
         reporter.line(f"evaluate: done earlier ({total} episodes)")
@@ -52,12 +55,18 @@ def evaluate_in_units(
     chunk_seconds: dict[str, list[float]] = {unit.policy: [] for unit in units}
     missing = sum(len(unit.episodes) for unit in units)
     solved = 0
-    stopped: EvaluationStoppedError | None = None
+    stopped: EvaluationStoppedError | SimulationError | None = None
     reporter.line(f"evaluate: {missing} episodes in {len(units)} units ({sender.name})")
     with reporter.activity("evaluate", total, total - missing) as progress:
         for outcome in sender.succeeded(units, folder.logs / "units", reporter):
             unit, shard = outcome.unit, outcome.value
             assert isinstance(unit, EvaluationUnit) and isinstance(shard, Shard)
+            try:
+                claim_simulator(folder, recipe, shard.simulator)
+            except SimulationError as error:
+                reporter.line(f"{unit.title}: left out, see below")
+                stopped = error
+                continue
             for name, content in shard.trajectories.items():
                 with written_whole(folder.trajectories / unit.policy / name) as part:
                     part.write_bytes(content)
@@ -79,7 +88,11 @@ def evaluate_in_units(
 
 
 def _units(
-    shards: int, session: Session, planned: list[PlannedStage], done: set[tuple[str, str, int]]
+    shards: int,
+    session: Session,
+    planned: list[PlannedStage],
+    done: set[tuple[str, str, int]],
+    simulator: SimulatorFacts | None,
 ) -> Iterator[EvaluationUnit]:
     """One unit for every range of episodes of a policy on a task that has missing ones.
 
@@ -101,4 +114,6 @@ def _units(
                 last = min(first + length, episodes)
                 missing = tuple(e for e in range(first, last) if (policy, task.name, e) not in done)
                 if missing:
-                    yield EvaluationUnit(workplace, text, run_id, keys, policy, task.name, first, last, missing, code)
+                    yield EvaluationUnit(
+                        workplace, text, run_id, keys, policy, task.name, first, last, missing, code, simulator
+                    )

@@ -23,7 +23,7 @@ from videopolicy.errors import EvaluationStoppedError, StorageError, VpolicyErro
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.identity import code_behind, digest
-from videopolicy.storage.provenance import StageFacts
+from videopolicy.storage.provenance import SimulatorFacts, StageFacts
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 from videopolicy.storage.temporary import temporary_folder
@@ -142,6 +142,7 @@ class EvaluationUnit(Unit):
         first, last: The range of episodes, ``last`` excluded.
         episodes: Those of them that are still missing.
         code: Identifies the code that the driver runs them with; empty where any will do.
+        simulator: That of the episodes which the run has already; None where it has none.
     """
 
     run_id: str
@@ -152,6 +153,7 @@ class EvaluationUnit(Unit):
     last: int
     episodes: tuple[int, ...]
     code: str = ""
+    simulator: SimulatorFacts | None = field(default=None, hash=False)
 
     @property
     def id(self) -> str:
@@ -166,10 +168,11 @@ class EvaluationUnit(Unit):
 
         Raises:
             StorageError: The trained stages are not on this node, or it has other code than the driver.
-            SimulationError: The simulator cannot start here.
+            SimulationError: The simulator cannot start here, or is not the one of the episodes that are there.
             EvaluationStoppedError: It fails with every episode.
         """
         from videopolicy.evaluation.evaluate import make_rollout, simulators
+        from videopolicy.evaluation.identity import ensure_same_simulator
         from videopolicy.results.records import EpisodeLog
         from videopolicy.simulators.environments import interpreter
         from videopolicy.training.inputs import ensure_inputs
@@ -195,6 +198,10 @@ class EvaluationUnit(Unit):
         with temporary_folder() as path:
             folder = RunFolder(path)
             with simulators(recipe, python, folder.logs) as pool:
+                simulator = pool.simulator
+                if self.simulator is not None:
+                    where = f"The node {socket.gethostname()} would go on with episodes"
+                    ensure_same_simulator(simulator, self.simulator, where)
                 rollout = make_rollout(self.policy, Session.here(recipe, store, reporter), planned, pool, folder)
                 try:
                     rollout.run(recipe.benchmark.tasks(), {(self.task, episode) for episode in self.episodes})
@@ -207,7 +214,7 @@ class EvaluationUnit(Unit):
                 path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.logs.glob("*.log"))
             )
             records = [record.model_dump() for record in EpisodeLog(folder.episodes_file).read()]
-        return Shard(records, kept, rollout.chunk_seconds, logs, stopped)
+        return Shard(records, kept, rollout.chunk_seconds, logs, simulator, stopped)
 
 
 @dataclass(frozen=True)
@@ -219,6 +226,7 @@ class Shard:
         trajectories: Files with the executed actions, by name.
         chunk_seconds: Wall time of every forward pass.
         logs: What the simulators have printed.
+        simulator: What they said of themselves.
         stopped: Why the other episodes were not tried; None where all were.
     """
 
@@ -226,6 +234,7 @@ class Shard:
     trajectories: dict[str, bytes]
     chunk_seconds: list[float]
     logs: str
+    simulator: SimulatorFacts
     stopped: EvaluationStoppedError | None = None
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from videopolicy.spaces import Spaces
+from videopolicy.storage.provenance import SimulatorFacts, differences
 
 UNGREETED = 2**20
 """Bytes of a greeting, and of everything in an answer but its arrays."""
@@ -31,18 +32,24 @@ class AnswerError(Exception):
     """An answer is not what was agreed; the message says what it is and what was expected."""
 
 
-class Greeting(BaseModel):
+class Greeting(SimulatorFacts):
     """How a simulator introduces itself; it may say more.
 
     Args:
         simulator: Its name.
         versions: Versions of its packages.
         spaces: What it offers.
+        rendering, conventions: As `SimulatorFacts` has them; they may be absent.
     """
 
     simulator: str
     versions: dict[str, str]
     spaces: Spaces
+
+    @property
+    def facts(self) -> SimulatorFacts:
+        """What of it enters the fingerprint of the protocol."""
+        return SimulatorFacts(versions=self.versions, rendering=self.rendering, conventions=self.conventions)
 
 
 def greeting(hello: Any) -> Greeting:
@@ -58,6 +65,28 @@ def greeting(hello: Any) -> Greeting:
         where = ".".join(str(part) for part in first["loc"])
         what = f"{where or 'all of it'}: {first['msg']}"
         raise AnswerError(f"'hello' returned what is no introduction ({what})") from None
+
+
+@dataclass
+class Introduced:
+    """How the workers of a pool have introduced themselves: one that renders otherwise must not mix its episodes in.
+
+    Args:
+        facts: What the first of them said; None before.
+    """
+
+    facts: SimulatorFacts | None = None
+
+    def ensure_same(self, said: SimulatorFacts) -> None:
+        """Compare what a worker says of itself with what the first one said.
+
+        Raises:
+            AnswerError: It is something else, as where a driver of graphics works in one process and not in the next.
+        """
+        self.facts = self.facts or said
+        if found := differences(said.in_protocol(), self.facts.in_protocol()):
+            what = "; ".join(f"{name}: {one} instead of {other}" for name, (one, other) in found.items())
+            raise AnswerError(f"it is not like the first worker's ({what})")
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from vpolicy_worker import PROTOCOL, ConnectionClosedError, Incoming, MalformedM
 
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError
-from videopolicy.simulators.answers import UNGREETED, Agreement, AnswerError, greeting
+from videopolicy.simulators.answers import UNGREETED, Agreement, AnswerError, Introduced, greeting
 from videopolicy.simulators.environments import advice, override_variable, worker_command, worker_variables
 from videopolicy.simulators.output import end_of, ending, quoted, shown
 from videopolicy.simulators.sockets import SocketFolder
 from videopolicy.spaces import Spaces
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.logs import cap
+from videopolicy.storage.provenance import SimulatorFacts
 
 _GRACE = 3.0  # seconds past the timeout in which a hung worker prints its stack and ends by itself
 _POLL = 0.2  # seconds between looks at processes that have not connected yet
@@ -63,8 +64,18 @@ class WorkerPool:
         with storage_errors(log_folder):
             log_folder.mkdir(parents=True, exist_ok=True)
         self._folder = SocketFolder()
+        self._introduced = Introduced()
         self._workers = [
-            _Worker(index, spec, python, self._folder, log_folder.resolve() / f"worker-{index}.log", spaces, longest)
+            _Worker(
+                index,
+                spec,
+                python,
+                self._folder,
+                log_folder.resolve() / f"worker-{index}.log",
+                spaces,
+                longest,
+                self._introduced,
+            )
             for index in range(count)
         ]
 
@@ -75,6 +86,11 @@ class WorkerPool:
     def outstanding(self) -> int:
         """Number of calls that have not been answered."""
         return sum(worker.call is not None for worker in self._workers)
+
+    @property
+    def simulator(self) -> SimulatorFacts:
+        """What the workers say of themselves, all the same; known once one has been started."""
+        return self._introduced.facts or SimulatorFacts()
 
     def start(self) -> None:
         """Start all workers now, side by side, without waiting for them; otherwise the first call does."""
@@ -170,6 +186,7 @@ class _Worker:
     log: Path
     spaces: Spaces | None
     longest: int | None
+    introduced: Introduced
     process: subprocess.Popen[bytes] | None = None
     listener: socket.socket | None = None
     connection: socket.socket | None = None
@@ -326,11 +343,13 @@ class _Worker:
         if type(protocol) is not int or protocol != PROTOCOL:
             self._fail(f"speaks protocol {shown(protocol)}, the core speaks {PROTOCOL}", "")
             return
-        theirs = greeting(message.get("hello")).spaces
+        said = greeting(message.get("hello"))
+        theirs = said.spaces
         mismatches = self.spaces.mismatches(theirs, "the benchmark", "the simulator") if self.spaces else []
         if mismatches:
             self._fail("offers other spaces than the benchmark declares: " + "; ".join(mismatches), "")
             return
+        self.introduced.ensure_same(said.facts)
         self.agreement = Agreement(self.spaces or theirs, self.longest)
         if self.call is not None:
             self._transmit(self.agreement)

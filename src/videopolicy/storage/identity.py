@@ -140,7 +140,10 @@ def collected_by(benchmark: BenchmarkComponent) -> dict[str, Any]:
 
 
 def protocol_of(benchmark: BenchmarkComponent) -> dict[str, Any]:
-    """Everything that must be equal for two results to be comparable: what a benchmark declares, and its simulator."""
+    """What must be equal for two results to be comparable: what a benchmark declares, and its simulator.
+
+    The simulator itself says the rest when it runs: `videopolicy.storage.provenance.SimulatorFacts`.
+    """
     spec = _simulator(benchmark)
     return {**benchmark.protocol(), **(simulator_identity(spec) if spec else {})}
 

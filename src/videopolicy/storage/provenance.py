@@ -5,9 +5,11 @@ Fields that an older or newer version did not write have defaults; those that it
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Facts(BaseModel):
@@ -178,6 +180,24 @@ class Provenance(Facts):
         return next((stage for stage in self.stages if stage.name == name), None)
 
 
+class SimulatorFacts(Facts):
+    """What a simulator says of itself where it runs: results depend on it, and a recipe does not fix it.
+
+    Args:
+        versions: Of its packages, the physics engine among them.
+        rendering: What makes its pictures, such as ``egl, llvmpipe (software)``; empty where it does not say.
+        conventions: Image orientation, settling steps, action space and the like, as plain data.
+    """
+
+    versions: dict[str, str] = Field(default_factory=dict)
+    rendering: str = ""
+    conventions: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def in_protocol(self) -> dict[str, Any]:
+        """The entries of a protocol that it makes; there is none for what was not said."""
+        return {f"simulator_{name}": value for name, value in self.model_dump(mode="json").items() if value}
+
+
 class RunIdentity(Facts):
     """``identity.json``: what must stay equal for episodes to belong into one run folder.
 
@@ -185,7 +205,8 @@ class RunIdentity(Facts):
         version: Of this format.
         stages: Keys of all stages, in the recipe's order; empty before they are known.
         acting: Digest of the policy's options, those that matter only when acting included.
-        protocol: Of the benchmark.
+        protocol: Of the benchmark, as far as it is known without its simulator.
+        simulator: What the simulator of the episodes said of itself; None before the first one has begun.
         execute: Actions of a chunk that are executed.
         batch_size: Rows of every forward pass: another number rounds differently.
         seed: Of the run.
@@ -195,6 +216,30 @@ class RunIdentity(Facts):
     stages: tuple[str, ...] = ()
     acting: str = ""
     protocol: dict[str, Any] = Field(default_factory=dict)
+    simulator: SimulatorFacts | None = None
     execute: int | None = None
     batch_size: int | None = None
     seed: int | None = None
+
+    @property
+    def whole_protocol(self) -> dict[str, Any]:
+        """All that the fingerprint in the records is of."""
+        return {**self.protocol, **(self.simulator.in_protocol() if self.simulator else {})}
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The entries in which two protocols differ, by dotted name: ours and theirs, ``nothing`` for none."""
+    one, other = dict(_entries(ours)), dict(_entries(theirs))
+    return {
+        name: (one.get(name, "nothing"), other.get(name, "nothing"))
+        for name in dict.fromkeys([*one, *other])
+        if one.get(name) != other.get(name)
+    }
+
+
+def _entries(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _entries(inner, f"{name}.{key}" if name else str(key))
+    elif name:
+        yield name, value if isinstance(value, str) else json.dumps(value, default=str)

@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 BACKENDS = ("egl", "osmesa")
 """Tried in this order unless ``MUJOCO_GL`` names one."""
 
-_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software")
+_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software")
 """What the names of renderers have in them that use no graphics processor."""
 
 _MODEL = """
@@ -51,17 +51,17 @@ def open_context(size: int) -> tuple[str, Any]:
 
 
 def renderer(backend: str) -> str:
-    """What renders in the current context, such as ``egl, llvmpipe (LLVM 15.0.7, 256 bits), software``.
+    """What renders in the current context, such as ``egl, llvmpipe (LLVM 15.0.7, 256 bits) (software)``.
 
     Args:
         backend: The context's, as `open_context` returned it.
     """
-    from OpenGL import GL
+    from OpenGL import GL  # reads PYOPENGL_PLATFORM, which only the open context has settled
 
     said = GL.glGetString(GL.GL_RENDERER)
     name = said.decode("utf-8", "replace") if said else "unknown renderer"
     kind = "software" if any(word in name.lower() for word in _SOFTWARE) else "GPU"
-    return f"{backend}, {name}, {kind}"
+    return f"{backend}, {name} ({kind})"
 
 
 def _trial(backend: str) -> str:
