@@ -16,7 +16,7 @@ from vpolicy_worker import PROTOCOL
 from vpolicy_worker.wire import pack
 
 from videopolicy.errors import SimulationError
-from videopolicy.simulators import workers as simulation
+from videopolicy.simulators import process as simulation
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 from videopolicy.testing.toy_simulator import ToySimulator

@@ -190,7 +190,7 @@ def _episode(task: Task, attempt: int, answer: dict[str, Any] | None) -> Episode
     facts = answer or _DIED
     return Episode(
         task=task.name,
-        instruction=task.instruction,
+        instruction=facts.get("instruction", task.instruction),
         images=facts["images"],
         actions=facts["actions"],
         state=facts["state"],

@@ -20,6 +20,7 @@ import yaml
 from videopolicy.console.progress import Reporter
 from videopolicy.console.terminal import Terminal
 from videopolicy.errors import EvaluationStoppedError, StorageError, VpolicyError
+from videopolicy.evaluation.usage import Usage
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.identity import code_behind, digest
@@ -207,7 +208,7 @@ class EvaluationUnit(Unit):
                 path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.logs.glob("*.log"))
             )
             records = [record.model_dump() for record in EpisodeLog(folder.episodes_file).read()]
-        return Shard(records, kept, rollout.chunk_seconds, logs, stopped)
+        return Shard(records, kept, rollout.chunk_seconds, logs, rollout.usage, stopped)
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class Shard:
         trajectories: Files with the executed actions, by name.
         chunk_seconds: Wall time of every forward pass.
         logs: What the simulators have printed.
+        usage: What the workers' time went into.
         stopped: Why the other episodes were not tried; None where all were.
     """
 
@@ -226,6 +228,7 @@ class Shard:
     trajectories: dict[str, bytes]
     chunk_seconds: list[float]
     logs: str
+    usage: Usage
     stopped: EvaluationStoppedError | None = None
 
 
