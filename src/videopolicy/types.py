@@ -55,6 +55,8 @@ class Observation:
             ``frozen_features``; None means that the extractor computes them.
         past_actions: ``(B, P, A)`` actions that led here, NaN where there was none or it is not known; None when the
             window asks for none.
+        rows: Those that are really asked about when acting; None: all. The others only keep the batch at its size, and
+            what a policy remembers of them from one call of `act` to the next must stay as it is.
     """
 
     images: dict[str, Tensor]
@@ -62,6 +64,7 @@ class Observation:
     state: Tensor | None = None
     features: Tensor | None = None
     past_actions: Tensor | None = None
+    rows: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -74,6 +77,7 @@ class Observation:
             None if self.state is None else self.state.to(device),
             None if self.features is None else self.features.to(device),
             None if self.past_actions is None else self.past_actions.to(device),
+            self.rows,
         )
 
 

@@ -119,6 +119,48 @@ def test_a_broken_decoder_is_told_what_is_wrong(tmp_path: Path, capsys: pytest.C
     assert "Traceback" not in said
 
 
+CARELESS = """
+from typing import Literal
+
+from videopolicy import hookimpl
+from videopolicy.testing.toy_models import ToyReflex
+from videopolicy.testing.toys import ToyPolicy
+
+
+class Counts(ToyReflex):
+    calls = 0
+
+    def reset(self, rows):
+        self.calls = 0
+
+    def act(self, observation, generator):
+        self.calls += 1
+        return super().act(observation, generator) + self.calls
+
+
+class Careless(ToyPolicy):
+    \"\"\"Counts how often it was asked, and not about whom.\"\"\"
+
+    type: Literal["careless"] = "careless"
+
+    def build(self, spaces):
+        return Counts(self.window(), len(spaces.cameras), spaces.actions.dim)
+
+
+@hookimpl
+def vpolicy_components():
+    return [Careless]
+"""
+
+
+def test_a_policy_that_minds_rows_of_nobody_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "careless.py").write_text(CARELESS)
+    registry = Registry([file_plugin(tmp_path / "careless.py")])
+    assert run_contract("policy", "careless", {}, registry) == 1
+    said = capsys.readouterr().out
+    assert "The chunk of rows that were not asked about in an earlier call" in said and "Observation.rows" in said
+
+
 def test_a_sound_component_passes_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     registry = Registry([Plugin("toys", "tests", toys.vpolicy_components())])
     assert run_contract("decoder", "toy", {"horizon": 2, "steps": 2}, registry) == 0

@@ -78,6 +78,7 @@ HARMLESS_WHEN_COLLECTING = {
     "simulators.answers": "lets an answer through as it is, or not at all",
     "simulators.environments": "what it makes environments from enters keys",
     "simulators.output": "shows what simulators print",
+    "simulators.process": "carries questions and answers",
     "simulators.sockets": "finds a folder",
     "simulators.workers": "carries questions and answers",
     "storage.files": "writes what it is given",

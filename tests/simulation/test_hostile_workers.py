@@ -16,7 +16,7 @@ from vpolicy_worker import PROTOCOL
 from vpolicy_worker.wire import pack
 
 from videopolicy.errors import SimulationError
-from videopolicy.simulators import workers as simulation
+from videopolicy.simulators import process as simulation
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 from videopolicy.testing.toy_simulator import ToySimulator
@@ -240,7 +240,7 @@ ANSWERS: dict[str, tuple[str, Any, str]] = {
     ),
     "facts that are none": ("demonstrate", DEMONSTRATION | {"facts": {"expert": None}}, "'facts' has None under"),
     "facts that no file can hold": ("demonstrate", DEMONSTRATION | {"facts": {"expert": "a\0"}}, "'facts' has"),
-    "an empty sentence": ("demonstrate", DEMONSTRATION | {"instruction": " "}, "'instruction' is ' ', no sentence"),
+    "an empty sentence": ("demonstrate", DEMONSTRATION | {"instruction": " "}, "'instruction' is ' ', not a sentence"),
 }
 
 

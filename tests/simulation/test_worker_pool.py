@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from videopolicy.errors import SimulationError
+from videopolicy.simulators import process as simulation
 from videopolicy.simulators import sockets
-from videopolicy.simulators import workers as simulation
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 

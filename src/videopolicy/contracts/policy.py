@@ -27,10 +27,13 @@ class Policy(Learner):
 
     @abstractmethod
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
-        """Normalised actions ``(B, H, A)`` from now on; row b draws noise from ``generator`` row b only."""
+        """Normalised actions ``(B, H, A)`` from now on; row b draws noise from ``generator`` row b only.
+
+        Not every row is asked about in every call: see `Observation.rows`.
+        """
 
     def reset(self, rows: list[int]) -> None:
-        """Forget what was remembered of these rows of the batch: new episodes begin there."""
+        """Forget what was remembered of these rows of the batch: new episodes or sub-tasks begin there."""
 
     def video_model(self) -> PredictsVideo | None:
         """The part that shows what this policy expects to happen, for reports and quality measurements.

@@ -19,7 +19,7 @@ class Actor(Protocol):
     """Chooses chunks of actions for a batch of fixed size."""
 
     def reset(self, rows: list[int]) -> None:
-        """New episodes begin in these rows."""
+        """New episodes or sub-tasks begin in these rows."""
 
     def act(self, observation: Observation, generator: RowGenerator) -> np.ndarray:
         """Actions ``(B, H, A)`` in the simulator's units, within the bounds."""
@@ -167,4 +167,5 @@ def stack_observations(rows: Sequence[Seen | None]) -> Observation:
         state = torch.from_numpy(np.stack([np.stack([o["state"] for o in row.observations]) for row in full])).float()
     if filling.past_actions is not None:
         past = torch.from_numpy(np.stack([row.past_actions for row in full if row.past_actions is not None]))
-    return Observation(images, [row.instruction for row in full], state, past_actions=past)
+    asked = tuple(index for index, row in enumerate(rows) if row is not None)
+    return Observation(images, [row.instruction for row in full], state, past_actions=past, rows=asked)

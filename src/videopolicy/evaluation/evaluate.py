@@ -14,6 +14,7 @@ from videopolicy.contracts.policy import Policy
 from videopolicy.evaluation.acting import Actor, PolicyActor, RandomActor
 from videopolicy.evaluation.identity import claim_simulator, fingerprint
 from videopolicy.evaluation.rollout import Rollout, stopped
+from videopolicy.evaluation.usage import Usage
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
@@ -50,6 +51,7 @@ def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, p
         return None
     started = time.monotonic()
     chunk_seconds: dict[str, list[float]] = {}
+    usage = Usage()
     with simulators(recipe, python, folder.logs) as pool:
         claim_simulator(folder, recipe, pool.simulator)
         for name in policies:
@@ -58,8 +60,9 @@ def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, p
             rollout = make_rollout(name, session, planned, pool, folder)
             rollout.run(tasks)
             chunk_seconds[name] = rollout.chunk_seconds
+            usage += rollout.usage
             report_success(name, recipe, log, reporter)
-    return facts_of(session, time.monotonic() - started, chunk_seconds)
+    return facts_of(session, time.monotonic() - started, chunk_seconds, usage)
 
 
 @contextmanager
@@ -122,9 +125,13 @@ def report_success(policy: str, recipe: Recipe, log: EpisodeLog, reporter: Repor
     )
 
 
-def facts_of(session: Session, seconds: float, chunk_seconds: dict[str, list[float]]) -> EvaluationFacts:
-    """What is recorded of an evaluation that took so many seconds."""
-    session.reporter.line(f"evaluate: {duration(seconds)}")
+def facts_of(session: Session, seconds: float, chunk_seconds: dict[str, list[float]], usage: Usage) -> EvaluationFacts:
+    """What is recorded of an evaluation that took so many seconds; the terminal is told where they went."""
+    spent = ""
+    if usage.steps_per_second is not None and usage.shares is not None:
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in usage.shares.model_dump().items())
+        spent = f"; {usage.steps_per_second:.3g} steps a second, of the workers' time: {shares}"
+    session.reporter.line(f"evaluate: {duration(seconds)}{spent}")
     settings = session.recipe.eval
     return EvaluationFacts(
         seconds=seconds,
@@ -132,6 +139,8 @@ def facts_of(session: Session, seconds: float, chunk_seconds: dict[str, list[flo
         workers=settings.workers,
         batch_size=settings.batch_size,
         seconds_per_chunk={policy: quantiles(values) for policy, values in chunk_seconds.items()},
+        steps_per_second=usage.steps_per_second,
+        shares=usage.shares,
     )
 
 

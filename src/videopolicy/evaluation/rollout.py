@@ -2,7 +2,8 @@
 
 An episode's outcome depends on nothing but its task, its index and the seed. Its noise comes from a generator
 of its own, and its row in the batch, whose size never changes, follows from its number: neither the number of
-workers nor the episodes that happen to share a batch can reach it.
+workers nor the episodes that happen to share a batch can reach it. So the policy decides for whoever is there, and
+nobody stands still for a worker that takes long.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from videopolicy.console.progress import Reporter
 from videopolicy.contracts.benchmark import Task
 from videopolicy.errors import EvaluationStoppedError, SimulationError
 from videopolicy.evaluation.acting import Actor, History, Seen, last_actions, stack_observations
+from videopolicy.evaluation.subtasks import Chain
+from videopolicy.evaluation.usage import Timekeeper, Usage
 from videopolicy.recipes.recipe import Evaluation
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.seeds import derived_seed
@@ -33,6 +36,12 @@ TRIES = 2
 """How often an episode is begun before the error of its simulator is recorded."""
 ERRORS_IN_A_ROW = 3
 """Episodes that end in errors one after the other, with none finished between them, after which evaluation stops."""
+PATIENCE = 1.25
+"""How long a decision waits for a worker that is not there yet, in forward passes. One pass costs the same for one row
+as for all: deciding for everybody alone would cost a pass each, and two workers that are a pass apart stay so for ever
+unless the first one waits a little longer than that."""
+_REMEMBERED_PASSES = 8
+"""Over so many of the last forward passes their duration is averaged."""
 
 
 @dataclass
@@ -59,11 +68,43 @@ class _Live:
     job: Job
     generator: torch.Generator
     history: History
+    chain: Chain
     initial_state: str
     started: float
+    ready: float | None
+    """Since when it waits for a decision; None while its simulator executes one."""
     steps: int = 0
     score: float = -math.inf
     actions: list[np.ndarray] = field(default_factory=list)
+    earlier: int = 0
+    """Chunks of earlier sub-tasks, of which the policy knows nothing any more."""
+
+
+@dataclass
+class _Floor:
+    """What is going on: jobs that wait for a worker, and by index what every worker does.
+
+    Args:
+        waiting: Jobs that nobody has.
+        starting: Being reset, and since when.
+        parked: Reset, with the answer; their row in the batch is still another episode's.
+        live: Acting.
+    """
+
+    waiting: deque[Job]
+    starting: dict[int, tuple[Job, float]] = field(default_factory=dict)
+    parked: dict[int, tuple[Job, dict[str, Any]]] = field(default_factory=dict)
+    live: dict[int, _Live] = field(default_factory=dict)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting or self.starting or self.parked or self.live)
+
+    def job(self, index: int) -> Job | None:
+        """What a worker is at."""
+        if index in self.live:
+            return self.live[index].job
+        return next((held[index][0] for held in (self.starting, self.parked) if index in held), None)
 
 
 @dataclass
@@ -97,6 +138,9 @@ class Rollout:
     folder: RunFolder | None = None
     chunk_seconds: list[float] = field(default_factory=list)
     """Wall time of every forward pass of the batch."""
+    usage: Usage = field(default_factory=Usage)
+    """What the workers' time went into."""
+    _time: Timekeeper = field(default_factory=lambda: Timekeeper(0), repr=False)
 
     def run(self, tasks: Sequence[Task], only: Collection[tuple[str, int]] | None = None) -> None:
         """Run every episode that the log does not have yet, those that ended in an error of the simulator included.
@@ -118,15 +162,16 @@ class Rollout:
         waiting = deque(job for job in jobs if (self.policy, job.task.name, job.episode) not in done)
         if not waiting:
             return
-        live: dict[int, _Live] = {}
-        starting: dict[int, Job] = {}
+        floor = _Floor(waiting)
+        self._time = Timekeeper(len(self.pool))
         successes = 0
         errors: list[str] = []  # since the last episode that was finished
         with self.reporter.activity(f"evaluate {self.policy}", len(jobs), len(jobs) - len(waiting)) as progress:
-            while waiting or live or starting:
-                self._start(waiting, live, starting)
-                for index, answer in self._answers():
-                    record = self._receive(index, answer, live, starting, waiting)
+            while floor.busy:
+                self._start(floor)
+                answers = self.pool.wait(self._patience(floor))
+                for index, answer in answers:
+                    record = self._receive(index, answer, floor)
                     if record is not None:
                         self.log.append(record)
                         successes += record.success
@@ -134,77 +179,109 @@ class Rollout:
                         errors = [] if record.error is None else [*errors, record.error]
                 if len(errors) >= ERRORS_IN_A_ROW:
                     raise stopped(f"{len(errors)} episodes in a row", self.policy, errors[-1])
-                self._decide(live)
+                self._seat(floor)
+                if not answers:
+                    self._decide(floor)
+        self.usage = self._time.usage()
 
-    def _start(self, waiting: deque[Job], live: dict[int, _Live], starting: dict[int, Job]) -> None:
-        """Give every idle worker the next episode whose row in the batch is free."""
+    def _start(self, floor: _Floor) -> None:
+        """Give every idle worker the next episode whose row in the batch is free, else the next one to reset."""
         for index in range(len(self.pool)):
-            if index in live or index in starting:
-                continue
-            taken = {self._row(job) for job in starting.values()} | {self._row(one.job) for one in live.values()}
-            job = next((job for job in waiting if self._row(job) not in taken), None)
-            if job is None:
+            if not floor.waiting:
                 return
-            waiting.remove(job)
+            if floor.job(index) is not None:
+                continue
+            held = (floor.job(other) for other in range(len(self.pool)))
+            taken = {self._row(job) for job in held if job is not None}
+            job = next((job for job in floor.waiting if self._row(job) not in taken), floor.waiting[0])
+            floor.waiting.remove(job)
             job.attempts += 1
-            starting[index] = job
-            self.pool.send(index, "reset", task=job.task.name, episode=job.episode)
+            floor.starting[index] = (job, time.perf_counter())
+            self._send(index, "reset", task=job.task.name, episode=job.episode)
 
     def _row(self, job: Job) -> int:
         return job.number % self.settings.batch_size
 
-    def _answers(self) -> list[tuple[int, Any]]:
-        """All outstanding answers: the batch is fullest when everybody has arrived."""
-        answers = []
-        while self.pool.outstanding:
-            answers += self.pool.wait()
-        return answers
+    def _send(self, index: int, method: str, **arguments: Any) -> None:
+        self._time.asked(index)
+        self.pool.send(index, method, **arguments)
 
-    def _receive(
-        self,
-        index: int,
-        answer: Any,
-        live: dict[int, _Live],
-        starting: dict[int, Job],
-        waiting: deque[Job],
-    ) -> EpisodeRecord | None:
-        job = starting.pop(index) if index in starting else live[index].job
-        if index in live and not isinstance(answer, SimulationError):
-            answer = _ended_in_time(live[index], answer)
+    def _patience(self, floor: _Floor) -> float | None:
+        """Seconds that the next decision may wait for answers; None: as long as it takes, as nobody else is there.
+
+        A worker that executes a chunk is waited for about as long as a forward pass takes. One that makes a reset is
+        so once: while it has not taken longer than that.
+        """
+        ready = [one.ready for one in floor.live.values() if one.ready is not None]
+        if not ready:
+            return None
+        passes = self.chunk_seconds[-_REMEMBERED_PASSES:]
+        patience = PATIENCE * sum(passes) / len(passes) if passes else 0.0
+        began = [since for _, since in floor.starting.values()]
+        if len(ready) < len(floor.live):
+            began.append(min(ready))
+        return max(0.0, max(began, default=-math.inf) + patience - time.perf_counter())
+
+    def _receive(self, index: int, answer: Any, floor: _Floor) -> EpisodeRecord | None:
+        failed = isinstance(answer, SimulationError)
+        self._time.answered(index, self.pool.transmitted(index), None if failed else answer.get("seconds"))
+        episode = floor.live.get(index)
+        if episode is not None and not failed:
+            answer = _as_agreed(episode, answer)
         if isinstance(answer, SimulationError):
-            live.pop(index, None)
+            job = floor.live.pop(index).job if episode is not None else floor.starting.pop(index)[0]
             if job.attempts < TRIES:
-                waiting.appendleft(job)
+                floor.waiting.appendleft(job)
                 self.reporter.line(f"{answer.message.splitlines()[0]} {job.task.name} {job.episode} is tried again.")
                 return None
             return self._record(job, error=answer.message)
-        if index not in live:
-            self.actor.reset([self._row(job)])
-            live[index] = _Live(
-                job,
-                torch.Generator().manual_seed(derived_seed(self.seed, self.policy, job.task.name, job.episode)),
-                History(self.window.observed, answer["observation"]),
-                answer["initial_state"],
-                time.monotonic(),
-            )
+        if episode is None:
+            floor.parked[index] = (floor.starting.pop(index)[0], answer)
             return None
-        episode = live[index]
+        self._time.steps += answer["steps"]
+        episode.ready = time.perf_counter()
         episode.steps += answer["steps"]
         episode.score = max(episode.score, float(answer["score"]))
         episode.actions[-1] = episode.actions[-1][: answer["steps"]]
         episode.history.add(answer["steps"], answer["observations"])
+        if episode.chain.take(answer):
+            self.actor.reset([self._row(episode.job)])
+            episode.history = History(self.window.observed, answer["observation"])
+            episode.earlier = len(episode.actions)
         if not (answer["success"] or answer["done"]):
             return None
-        del live[index]
+        del floor.live[index]
         self._keep(episode)
         return self._record(
-            job,
+            episode.job,
             success=bool(answer["success"]),
             score=episode.score,
             steps=episode.steps,
             seconds=round(time.monotonic() - episode.started, 3),
             initial_state=episode.initial_state,
+            instruction=episode.chain.first_instruction,
+            subtasks=tuple(episode.chain.ended),
         )
+
+    def _seat(self, floor: _Floor) -> None:
+        """Let episodes begin that are reset and whose row in the batch is free, the lower number first."""
+        taken = {self._row(one.job) for one in floor.live.values()}
+        for index, (job, answer) in sorted(floor.parked.items(), key=lambda item: item[1][0].number):
+            row = self._row(job)
+            if row in taken:
+                continue
+            taken.add(row)
+            del floor.parked[index]
+            self.actor.reset([row])
+            floor.live[index] = _Live(
+                job,
+                torch.Generator().manual_seed(derived_seed(self.seed, self.policy, job.task.name, job.episode)),
+                History(self.window.observed, answer["observation"]),
+                Chain(job.task, answer),
+                answer["initial_state"],
+                time.monotonic(),
+                time.perf_counter(),
+            )
 
     def _record(self, job: Job, **facts: Any) -> EpisodeRecord:
         empty = {"success": False, "score": 0.0, "steps": 0, "seconds": 0.0, "initial_state": ""}
@@ -223,30 +300,34 @@ class Rollout:
         with written_whole(path) as part, part.open("wb") as file:
             np.save(file, np.concatenate(episode.actions))
 
-    def _decide(self, live: dict[int, _Live]) -> None:
-        """One forward pass for all live episodes, then the next chunk for each of them."""
-        if not live:
+    def _decide(self, floor: _Floor) -> None:
+        """One forward pass for all episodes that wait for it, then the next chunk for each of them."""
+        ready = {index: episode for index, episode in floor.live.items() if episode.ready is not None}
+        if not ready:
             return
         rows: list[Seen | None] = [None] * self.settings.batch_size
         generators = [torch.Generator() for _ in rows]
-        for episode in live.values():
+        for episode in ready.values():
             row = self._row(episode.job)
-            rows[row] = Seen(episode.history.observed(), episode.job.task.instruction, self._past(episode))
+            rows[row] = Seen(episode.history.observed(), episode.chain.instruction, self._past(episode))
             generators[row] = episode.generator
         started = time.perf_counter()
         actions = self.actor.act(stack_observations(rows), RowGenerator(generators))
-        self.chunk_seconds.append(time.perf_counter() - started)
-        for index, episode in live.items():
+        ended = time.perf_counter()
+        self.chunk_seconds.append(ended - started)
+        self._time.passed(started, ended)
+        for index, episode in ready.items():
             count = min(self.settings.execute, episode.job.task.max_steps - episode.steps)
             chunk = actions[self._row(episode.job), :count].astype(np.float32)
             episode.actions.append(chunk)
-            self.pool.send(index, "step", actions=chunk, frames=episode.history.wanted(self.settings.execute))
+            episode.ready = None
+            self._send(index, "step", actions=chunk, frames=episode.history.wanted(self.settings.execute))
 
     def _past(self, episode: _Live) -> np.ndarray | None:
-        """The executed actions ``(P, A)`` that the window asks for."""
+        """The executed actions ``(P, A)`` that the window asks for, of this sub-task alone."""
         if not self.window.past_actions:
             return None
-        executed = np.concatenate([np.zeros((0, self.action_dim), np.float32), *episode.actions])
+        executed = np.concatenate([np.zeros((0, self.action_dim), np.float32), *episode.actions[episode.earlier :]])
         return last_actions(executed, self.window.past_actions)
 
 
@@ -265,9 +346,12 @@ def stopped(which: str, policy: str, last: str) -> EvaluationStoppedError:
     )
 
 
-def _ended_in_time(episode: _Live, answer: Any) -> Any:
-    """The answer to a chunk; an error where the episode has had all its steps and goes on."""
+def _as_agreed(episode: _Live, answer: Any) -> Any:
+    """The answer to a chunk; an error where its sub-tasks are wrong, or the episode goes on after all its steps."""
     limit = episode.job.task.max_steps
+    wrong = episode.chain.check(answer)
+    if wrong is not None:
+        return wrong
     if answer["success"] or answer["done"] or episode.steps + answer["steps"] < limit:
         return answer
     return SimulationError(

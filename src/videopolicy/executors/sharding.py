@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from videopolicy.errors import EvaluationStoppedError, SimulationError
 from videopolicy.evaluation.evaluate import facts_of, report_success
 from videopolicy.evaluation.identity import claim_simulator, run_identity
+from videopolicy.evaluation.usage import Usage
 from videopolicy.executors.sender import Sender
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
 from videopolicy.results.records import EpisodeLog, EpisodeRecord
@@ -55,6 +57,7 @@ def evaluate_in_units(
     chunk_seconds: dict[str, list[float]] = {unit.policy: [] for unit in units}
     missing = sum(len(unit.episodes) for unit in units)
     solved = 0
+    usage = Usage()
     stopped: EvaluationStoppedError | SimulationError | None = None
     reporter.line(f"evaluate: {missing} episodes in {len(units)} units ({sender.name})")
     with reporter.activity("evaluate", total, total - missing) as progress:
@@ -78,12 +81,14 @@ def evaluate_in_units(
                         done.add(record.key)
             stopped = stopped or shard.stopped
             chunk_seconds[unit.policy] += shard.chunk_seconds
+            usage += shard.usage
             progress.advance(len(shard.records), f"{solved} solved")
     if stopped is not None:
         raise stopped
     for policy in chunk_seconds:
         report_success(policy, recipe, log, reporter)
-    facts = facts_of(session, time.monotonic() - started, chunk_seconds)
+    seconds = time.monotonic() - started
+    facts = facts_of(session, seconds, chunk_seconds, replace(usage, clock=seconds))
     return facts.model_copy(update={"executor": sender.name})
 
 

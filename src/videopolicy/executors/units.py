@@ -20,6 +20,7 @@ import yaml
 from videopolicy.console.progress import Reporter
 from videopolicy.console.terminal import Terminal
 from videopolicy.errors import EvaluationStoppedError, StorageError, VpolicyError
+from videopolicy.evaluation.usage import Usage
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.identity import code_behind, digest
@@ -214,7 +215,7 @@ class EvaluationUnit(Unit):
                 path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.logs.glob("*.log"))
             )
             records = [record.model_dump() for record in EpisodeLog(folder.episodes_file).read()]
-        return Shard(records, kept, rollout.chunk_seconds, logs, simulator, stopped)
+        return Shard(records, kept, rollout.chunk_seconds, logs, simulator, rollout.usage, stopped)
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,7 @@ class Shard:
         chunk_seconds: Wall time of every forward pass.
         logs: What the simulators have printed.
         simulator: What they said of themselves.
+        usage: What the workers' time went into.
         stopped: Why the other episodes were not tried; None where all were.
     """
 
@@ -235,6 +237,7 @@ class Shard:
     chunk_seconds: list[float]
     logs: str
     simulator: SimulatorFacts
+    usage: Usage
     stopped: EvaluationStoppedError | None = None
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from videopolicy.errors import StorageError
+from videopolicy.results.records import SubtaskRecord
 from videopolicy.storage.files import write_json
 from videopolicy.storage.integrity import read_mapping
 
@@ -27,6 +28,8 @@ class FilmFacts(BaseModel):
         steps: Environment steps.
         control_rate: Of the environment, in Hz.
         differences: How the replay differs from the record.
+        instruction: The sentence with which the episode began; empty where it was not recorded.
+        subtasks: Of a chain, those that were begun.
     """
 
     task: str
@@ -35,6 +38,8 @@ class FilmFacts(BaseModel):
     steps: NonNegativeInt
     control_rate: PositiveFloat
     differences: str = ""
+    instruction: str = ""
+    subtasks: tuple[SubtaskRecord, ...] = ()
 
 
 class ComparedFilmFacts(FilmFacts):

@@ -80,7 +80,8 @@ def make_predictions(
         actions = load_trajectory(folder, record) if record else None
         if record is not None and actions is not None:
             now = max(0, (len(actions) - offsets[-1]) // 2)
-            times = {max(0, now + offset) for offset in (*forecaster.window.observed, 0, *offsets)}
+            seen = (max(record.begun_at(now), now + offset) for offset in forecaster.window.observed)
+            times = {*seen, *(max(0, now + offset) for offset in (0, *offsets))}
             job = Replay(record, actions[: max(times)], frozenset(times))
             wanted[task.name] = _Forecast(task, job, now, replay_key(record, actions, now, weights))
     videos = folder.videos
@@ -176,9 +177,10 @@ def _both_futures(
     from videopolicy.types import Batch
 
     job, now, window = forecast.job, forecast.now, forecaster.window
-    seen = [job.observations[max(0, now + offset)] for offset in window.observed]
-    past = last_actions(job.actions[:now], window.past_actions) if window.past_actions else None
-    batch = Batch(stack_observations([Seen(seen, forecast.task.instruction, past)]))
+    begun, sentence = job.record.begun_at(now), job.record.sentence_at(now) or forecast.task.instruction
+    seen = [job.observations[max(begun, now + offset)] for offset in window.observed]
+    past = last_actions(job.actions[begun:now], window.past_actions) if window.past_actions else None
+    batch = Batch(stack_observations([Seen(seen, sentence, past)]))
     if window.horizon:
         ahead = job.actions[now : now + window.horizon]
         unknown = np.full((window.horizon - len(ahead), ahead.shape[1]), np.nan, np.float32)

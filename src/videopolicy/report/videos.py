@@ -71,6 +71,7 @@ def make_videos(folder: RunFolder, benchmark: BenchmarkComponent, reporter: Repo
                 "steps": job.record.steps,
                 "control_rate": rate,
                 "differences": job.differences,
+                **job.record.model_dump(include={"instruction", "subtasks"}),
             }
             write_json(videos / INDEX, index)
         if job.differences:

@@ -16,6 +16,24 @@ from videopolicy.results.intervals import Interval, mean_over_tasks, wilson
 from videopolicy.storage.files import written_whole
 
 
+class SubtaskRecord(BaseModel):
+    """One sub-task of an episode that is a chain of them.
+
+    Args:
+        name: Of the sub-task.
+        instruction: Its sentence.
+        steps: Environment steps executed in it.
+        success: Whether it was solved.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    instruction: str
+    steps: int
+    success: bool
+
+
 class EpisodeRecord(BaseModel):
     """One evaluation episode, one line of ``episodes.jsonl``.
 
@@ -30,6 +48,9 @@ class EpisodeRecord(BaseModel):
         initial_state: Hash of the simulator's state before the first step; pairs episodes of several policies.
         protocol: Fingerprint of everything that makes results comparable.
         error: Why the simulator could not finish the episode; such an episode says nothing about the policy.
+        instruction: The sentence with which it began; empty where it did not begin, and in records from before it was
+            recorded.
+        subtasks: Those that were begun, in order, where it is a chain of them; empty otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +65,26 @@ class EpisodeRecord(BaseModel):
     initial_state: str
     protocol: str
     error: str | None = None
+    instruction: str = ""
+    subtasks: tuple[SubtaskRecord, ...] = ()
+
+    def begun_at(self, step: int) -> int:
+        """The step at which the sub-task of a step began; 0 where there are none."""
+        begun = 0
+        for one in self.subtasks[:-1]:
+            if step < begun + one.steps:
+                break
+            begun += one.steps
+        return begun
+
+    def sentence_at(self, step: int) -> str:
+        """The sentence that the policy was conditioned on at a step; empty where it was not recorded."""
+        end = 0
+        for one in self.subtasks:
+            end += one.steps
+            if step < end:
+                return one.instruction
+        return self.subtasks[-1].instruction if self.subtasks else self.instruction
 
     @property
     def key(self) -> tuple[str, str, int]:

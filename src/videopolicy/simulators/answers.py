@@ -26,6 +26,12 @@ _NUMBERS = 2048
 _KEY = re.compile(r"(obs/)?[a-z][a-z0-9_]*")
 _TAKEN = ("actions", "states", "rewards", "dones", "obs", "obs/state")
 """Keys of an episode in a file that no further array may take."""
+LONGEST_SENTENCE = 4_000
+"""Characters of an instruction."""
+LONGEST_NAME = 200
+"""Characters of the name of a sub-task."""
+MOST_SUBTASKS = 100
+"""Of an episode."""
 
 
 class AnswerError(Exception):
@@ -109,7 +115,8 @@ class Agreement:
         if method == "reset":
             return UNGREETED + observation
         if method == "step":
-            return UNGREETED + len(arguments["frames"]) * (observation + 1024)
+            # One more: where a sub-task ends, what is seen there.
+            return UNGREETED + (len(arguments["frames"]) + 1) * (observation + 1024)
         if method == "demonstrate":
             # Twice: an expert may take longer than an episode.
             numbers = self.spaces.actions.dim + _NUMBERS
@@ -127,20 +134,32 @@ class Agreement:
             return
         check = {"reset": self._reset, "step": self._step, "demonstrate": self._demonstrate}[method]
         check(arguments, _mapping(answer, "the answer"))
+        if "instruction" in answer:
+            _text(answer["instruction"], "'instruction'", "a sentence", LONGEST_SENTENCE)
+        _seconds(answer)
 
     def _reset(self, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         self._observation(_value(answer, "observation"), "the observation", arguments.get("images", True))
         _initial_state(answer)
+        if "subtasks" in answer:
+            _text_list(answer["subtasks"], "'subtasks'", 1)
 
     def _step(self, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         asked = len(arguments["actions"])
         steps, success, done = _value(answer, "steps"), _truth(answer, "success"), _truth(answer, "done")
         if type(steps) is not int or not 0 <= steps <= asked:
             raise AnswerError(f"'steps' is {_described(steps)}, of {asked} actions that were to be executed")
-        if steps < asked and not (success or done):
+        if steps < asked and not (success or done or "observation" in answer):
             raise AnswerError(
                 f"{steps} of {asked} actions were executed, and neither 'done' nor 'success' says that this is the end"
             )
+        if "solved" in answer:
+            _text_list(answer["solved"], "'solved'", 0)
+        if "observation" in answer:
+            self._observation(answer["observation"], "the observation after a sub-task")
+            missing = [name for name in ("instruction", "solved") if name not in answer]
+            if missing:
+                raise AnswerError(f"a sub-task ends ('observation' is there), and '{missing[0]}' is missing")
         score = _value(answer, "score")
         if not isinstance(score, int | float) or not math.isfinite(score):
             raise AnswerError(f"'score' is {_described(score)}, not a finite number")
@@ -205,9 +224,6 @@ def _further(answer: Mapping[str, Any], steps: int) -> None:
         if not plain or not _is_text(name) or not name:
             what = f"{_described(value)} under {_described(name)}"
             raise AnswerError(f"'facts' has {what}, no text, number or truth value")
-    sentence = answer.get("instruction", "-")
-    if not _is_text(sentence) or not sentence.strip():
-        raise AnswerError(f"'instruction' is {_described(sentence)}, no sentence")
 
 
 def _is_text(value: Any) -> bool:
@@ -232,6 +248,32 @@ def _initial_state(answer: Mapping[str, Any]) -> None:
     value = _value(answer, "initial_state")
     if not isinstance(value, str) or not value:
         raise AnswerError(f"'initial_state' is {_described(value)}, not the hexadecimal hash of a state")
+
+
+def _text(value: Any, what: str, wanted: str, longest: int) -> None:
+    if not _is_text(value) or not value.strip():
+        raise AnswerError(f"{what} is {_described(value)}, not {wanted}")
+    if len(value) > longest:
+        raise AnswerError(f"{what} has {len(value)} characters, more than {longest}")
+
+
+def _text_list(value: Any, what: str, fewest: int) -> None:
+    if not isinstance(value, list) or not fewest <= len(value) <= MOST_SUBTASKS:
+        raise AnswerError(f"{what} is {_described(value)}, not a list of {fewest} to {MOST_SUBTASKS} names")
+    for one in value:
+        _text(one, f"a name in {what}", "the name of a sub-task", LONGEST_NAME)
+
+
+def _seconds(answer: Mapping[str, Any]) -> None:
+    """Check where the time of a call went, if the answer says so."""
+    if "seconds" not in answer:
+        return
+    seconds = _mapping(answer["seconds"], "'seconds'")
+    if seconds.keys() != {"simulation", "rendering"}:
+        raise AnswerError("'seconds' has other keys than 'simulation' and 'rendering'")
+    for name, value in seconds.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+            raise AnswerError(f"'{name}' of 'seconds' is {_described(value)}, not a number of seconds")
 
 
 def _mapping(value: Any, what: str) -> Mapping[Any, Any]:

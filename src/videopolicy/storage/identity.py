@@ -52,7 +52,7 @@ TRAINING = (
     "weights",
 )
 """Modules of the core that decide what a stage computes. A test compares them with what training imports."""
-ACTING = ("evaluation.acting", "evaluation.rollout")
+ACTING = ("evaluation.acting", "evaluation.rollout", "evaluation.subtasks")
 """Further modules of the core that decide how an episode ends."""
 COLLECTION = ("contracts.benchmark", "contracts.dataset", "data.collection", "spaces")
 """Modules of the core that decide which demonstrations are collected."""

@@ -113,6 +113,24 @@ class ChunkSeconds(Facts):
     p95: float | None = None
 
 
+class WorkerShares(Facts):
+    """What the simulator workers' time went into, as fractions of all of it.
+
+    Args:
+        simulation: Physics, resets, and whatever else the simulator does.
+        rendering: Pictures for the policy.
+        transport: Between the processes.
+        policy: The worker stood still while a forward pass was computed.
+        waiting: It stood still for another reason.
+    """
+
+    simulation: float = 0.0
+    rendering: float = 0.0
+    transport: float = 0.0
+    policy: float = 0.0
+    waiting: float = 0.0
+
+
 class EvaluationFacts(Facts):
     """An evaluation.
 
@@ -123,6 +141,8 @@ class EvaluationFacts(Facts):
         batch_size: Rows of every forward pass.
         seconds_per_chunk: By policy.
         executor: The engine that ran the episodes.
+        steps_per_second: Environment steps of all workers together by the clock; None where it was not recorded.
+        shares: Of the workers' time; None where it was not recorded.
         episodes_from_demonstrated_states: Those that began in a state from which a demonstration began; None where the
             data say no initial states.
     """
@@ -133,6 +153,8 @@ class EvaluationFacts(Facts):
     batch_size: int | None = None
     seconds_per_chunk: dict[str, ChunkSeconds] = Field(default_factory=dict)
     executor: str = "local"
+    steps_per_second: float | None = None
+    shares: WorkerShares | None = None
     episodes_from_demonstrated_states: int | None = None
 
 

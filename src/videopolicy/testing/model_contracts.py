@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -224,6 +225,19 @@ class BackboneContract(ComponentContract):
         reloads(lambda: component.build(spaces), output)
 
 
+def repeated(observation: Observation, row: int) -> Observation:
+    """One row in the place of all, the only one that is asked about."""
+    rows = [row] * len(observation)
+    return replace(
+        observation,
+        images={name: images[rows] for name, images in observation.images.items()},
+        instructions=[observation.instructions[row]] * len(rows),
+        state=None if observation.state is None else observation.state[rows],
+        past_actions=None if observation.past_actions is None else observation.past_actions[rows],
+        rows=(row,),
+    )
+
+
 class PolicyContract(ComponentContract):
     """A policy turns observations into chunks of actions, reproducibly and row by row."""
 
@@ -260,6 +274,21 @@ class PolicyContract(ComponentContract):
             self._act(policy, first)[0],
             self._act(policy, mixed(first, second))[0],
             "The chunk of a row depends on the others in its batch (batch statistics, or noise drawn for all rows)",
+        )
+
+    def test_rows_that_nobody_asks_about_are_left_alone(self, policy: Policy, spaces: Spaces) -> None:
+        first, between, last = (toy_observation(spaces, policy.window, seed, batch_size=3) for seed in (0, 1, 2))
+        chunks = []
+        for asked in (False, True):
+            self._act(policy, first)
+            if asked:  # about row 0 alone, which the others repeat
+                policy.act(repeated(between, 0), generators(3))
+            chunks.append(policy.act(last, generators(3))[1:])
+        equal(
+            chunks[0],
+            chunks[1],
+            "The chunk of rows that were not asked about in an earlier call (see `Observation.rows`: what a policy "
+            "remembers of the others must stay as it is)",
         )
 
     def test_acting_leaves_training_alone(self, policy: Policy, spaces: Spaces) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from videopolicy.components.hookspecs import hookimpl
 from videopolicy.components.kinds import BenchmarkComponent, Component
 from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
 from videopolicy.spaces import Spaces
-from videopolicy.testing.toy_simulator import spaces
+from videopolicy.testing.toy_simulator import SENTENCES, spaces
 
 TaskName = Literal["red", "green", "blue", "yellow"]
 
@@ -21,7 +23,11 @@ class ToyBenchmark(BenchmarkComponent):
         task_names: The colours.
         image_size: Height and width in pixels.
         action_dim: 2, or 4 with two dimensions that do nothing.
-        max_steps: Steps after which an episode has failed.
+        max_steps: Steps after which an episode, or a sub-task of a chain, has failed.
+        chain: Colours that an episode goes to one after the other, the first that of the task; 1: it ends there.
+        rephrased: Whether the simulator says another sentence from episode to episode.
+        reset_seconds: What a reset takes, by episode, from the beginning again after the last.
+        step_seconds: How long one action takes.
         dies_at, hangs_at, raises_at: Episode and step at which the worker does so.
         once: A file that is made at the first misbehaviour and prevents any further.
         wrong_spaces: Whether the simulator offers other spaces than this component declares.
@@ -33,6 +39,10 @@ class ToyBenchmark(BenchmarkComponent):
     image_size: int = 16
     action_dim: Literal[2, 4] = 2
     max_steps: int = 30
+    chain: int = Field(1, ge=1)
+    rephrased: bool = False
+    reset_seconds: tuple[float, ...] = ()
+    step_seconds: float = 0.0
     dies_at: tuple[int, int] | None = None
     hangs_at: tuple[int, int] | None = None
     raises_at: tuple[int, int] | None = None
@@ -45,7 +55,7 @@ class ToyBenchmark(BenchmarkComponent):
 
     def tasks(self) -> tuple[Task, ...]:
         return tuple(
-            Task(name=name, instruction=f"move the dot to the {name} square", max_steps=self.max_steps, tier="toy")
+            Task(name=name, instruction=SENTENCES[0].format(name), max_steps=self.chain * self.max_steps, tier="toy")
             for name in self.task_names
         )
 
@@ -58,14 +68,15 @@ class ToyBenchmark(BenchmarkComponent):
             config={
                 "image_size": self.image_size,
                 "action_dim": self.action_dim,
-                "max_steps": self.max_steps,
+                **self.model_dump(include={"max_steps", "chain", "rephrased", "reset_seconds", "step_seconds"}),
                 "misbehaviour": self.model_dump(mode="json", include=set(switches)),
             },
             timeout=self.timeout,
         )
 
     def protocol(self) -> dict[str, Any]:
-        return {"simulator": "toy 1", **self.model_dump(include={"image_size", "action_dim", "max_steps"})}
+        options = {"image_size", "action_dim", "max_steps", "chain", "rephrased"}
+        return {"simulator": "toy 1", **self.model_dump(include=options)}
 
     def published(self) -> tuple[PublishedNumber, ...]:
         return (PublishedNumber(method="a ruler", metric="success", group="mean", value=1.0, source="arithmetic"),)

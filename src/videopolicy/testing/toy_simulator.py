@@ -9,11 +9,12 @@ import hashlib
 import os
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vpolicy_worker import StepwiseSimulator
+from vpolicy_worker import ChainSimulator, Subtask
 
 COLORS = {"red": (255, 40, 40), "green": (40, 255, 40), "blue": (60, 60, 255), "yellow": (255, 255, 40)}
 SPEED = 0.05
@@ -21,25 +22,43 @@ SPEED = 0.05
 REACH = 0.1
 """Distance between dot and target below which the task is solved."""
 KEPT_AFTER_SUCCESS = 2
+SENTENCES = ("move the dot to the {} square", "go to where it is {}", "the {} square is the goal")
+"""How a task may be said; the first is what the benchmark declares."""
 
 
-class ToySimulator(StepwiseSimulator):
+class ToySimulator(ChainSimulator):
     """Colours are tasks; the squares' places and the dot's start depend on (task, episode) alone.
 
     Args:
         image_size: Height and width in pixels.
         action_dim: 2, or 4 with two dimensions that do nothing.
-        max_steps: Steps after which an episode has failed.
+        max_steps: Steps after which an episode, or a sub-task of a chain, has failed.
+        chain: Colours that an episode goes to one after the other, the first that of the task; 1: it ends there.
+        rephrased: Whether the sentence changes from episode to episode.
+        reset_seconds: What a reset takes, by episode, from the beginning again after the last.
+        step_seconds: How long one action takes.
         misbehaviour: ``dies_at``, ``hangs_at`` and ``raises_at`` as ``[episode, step]``; ``wrong_spaces``;
             ``once``: a file that is made at the first misbehaviour and prevents any further.
     """
 
     def __init__(
-        self, image_size: int = 16, action_dim: int = 2, max_steps: int = 30, misbehaviour: dict[str, Any] | None = None
+        self,
+        image_size: int = 16,
+        action_dim: int = 2,
+        max_steps: int = 30,
+        chain: int = 1,
+        rephrased: bool = False,
+        reset_seconds: Sequence[float] = (),
+        step_seconds: float = 0.0,
+        misbehaviour: dict[str, Any] | None = None,
     ) -> None:
         self.image_size = image_size
         self.action_dim = action_dim
-        self.max_steps = max_steps
+        self.subtask_steps, self.max_steps = max_steps, chain * max_steps
+        self.links = chain
+        self.rephrased = rephrased
+        self.reset_seconds = reset_seconds
+        self.step_seconds = step_seconds
         self.misbehaviour = misbehaviour or {}
 
     def hello(self) -> dict[str, Any]:
@@ -53,17 +72,28 @@ class ToySimulator(StepwiseSimulator):
     def reset(self, task: str, episode: int, images: bool = True) -> dict[str, Any]:
         self._place(task, 2 * episode)
         self.episode = episode
-        return {"observation": self.observe(images), "initial_state": self._hash()}
+        if self.reset_seconds:
+            time.sleep(self.reset_seconds[episode % len(self.reset_seconds)])
+        answer = {"observation": self.observe(images), "initial_state": self._hash()}
+        if self.links > 1:
+            names = list(COLORS)
+            first = names.index(task)
+            order = [names[(first + link) % len(names)] for link in range(self.links)]
+            links = [Subtask(name, self._sentence(name, episode), self.subtask_steps) for name in order]
+            answer.update(self.begin_chain(links))
+        elif self.rephrased:
+            answer["instruction"] = self._sentence(task, episode)
+        return answer
 
     def score(self) -> float:
-        return float(1.0 - self._distance())
+        return super().score() if self.chain else float(1.0 - self._distance())
 
     def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
         self._place(task, 2 * attempt + 1)
         self.episode = attempt
         initial_state, left = self._hash(), KEPT_AFTER_SUCCESS
         images, states, actions, simulated = [], [], [], []
-        while self.steps < self.max_steps and left:
+        while self.steps < self.subtask_steps and left:
             observation = self.observe()
             action = np.zeros(self.action_dim, np.float32)
             action[:2] = np.clip((self.targets[self.task] - self.dot) / SPEED, -1, 1)
@@ -82,7 +112,11 @@ class ToySimulator(StepwiseSimulator):
             "success": bool(self.success and attempt % 7 != 3),
             "states": np.stack(simulated),
             "facts": {"expert": "scripted", "color": task},
+            **({"instruction": self._sentence(task, attempt)} if self.rephrased else {}),
         }
+
+    def _sentence(self, name: str, episode: int) -> str:
+        return SENTENCES[episode % len(SENTENCES) if self.rephrased else 0].format(name)
 
     def _place(self, task: str, seed: int) -> None:
         if task not in COLORS:
@@ -97,11 +131,14 @@ class ToySimulator(StepwiseSimulator):
 
     def advance(self, action: np.ndarray) -> bool:
         self._misbehave()
+        if self.step_seconds:
+            time.sleep(self.step_seconds)
         self.dot = np.clip(self.dot + SPEED * np.clip(action[:2], -1, 1), 0.0, 1.0)
         return self._distance() < REACH
 
     def _distance(self) -> float:
-        return float(np.linalg.norm(self.targets[self.task] - self.dot))
+        target = self.subtask.name if self.chain else self.task
+        return float(np.linalg.norm(self.targets[target] - self.dot))
 
     def _state(self) -> np.ndarray:
         """``(10,)`` float64: all that moves."""

@@ -9,6 +9,7 @@ import select
 import socket
 import sys
 import threading
+import time
 import traceback
 from types import ModuleType
 from typing import Any
@@ -75,7 +76,12 @@ def _answer(simulator: Simulator, method: str, arguments: dict[str, Any]) -> dic
     try:
         if method not in METHODS:
             raise ValueError(f"a simulator has no method {method!r}")
-        return {"result": getattr(simulator, method)(**arguments)}
+        began, rendered = time.perf_counter(), simulator.rendering_seconds
+        result = getattr(simulator, method)(**arguments)
+        if method != "hello" and isinstance(result, dict) and "seconds" not in result:
+            taken, rendered = time.perf_counter() - began, simulator.rendering_seconds - rendered
+            result = dict(result, seconds={"simulation": max(0.0, taken - rendered), "rendering": rendered})
+        return {"result": result}
     except Exception as error:  # sent to the core, which reports it
         return _failure(error)
 

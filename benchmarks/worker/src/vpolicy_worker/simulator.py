@@ -17,7 +17,13 @@ class Simulator:
 
     A (task, episode) pair fixes the initial state completely, whatever this process did before, and
     evaluation episodes never share an initial state with demonstration attempts.
+
+    Every answer may carry ``seconds``, ``{"simulation": s, "rendering": s}``: where its time went. Where it does not,
+    the worker measures the call and counts as rendering what was added to ``rendering_seconds`` in it.
     """
+
+    rendering_seconds: float = 0.0
+    """Seconds spent on rendering since this object was made; whoever renders adds to it."""
 
     def hello(self) -> dict[str, Any]:
         """Introduce the simulator.
@@ -37,7 +43,9 @@ class Simulator:
             images: Whether to render the first observation; without, its ``images`` are empty.
 
         Returns:
-            ``observation``, and ``initial_state``: a hexadecimal hash of the full simulator state.
+            ``observation``, and ``initial_state``: a hexadecimal hash of the full simulator state. Where they differ
+            from episode to episode ``instruction``, the sentence of this one; where an episode is a chain of sub-tasks
+            ``subtasks``, the names of all of them in order.
         """
         raise NotImplementedError
 
@@ -54,6 +62,11 @@ class Simulator:
             ``observations`` (by k, those that were reached), ``steps`` (actions executed: all of them unless the
             episode ended), ``success`` (whether the episode has succeeded so far, true or false), ``score`` (a finite
             number, higher is better, recorded as it is), ``done`` (whether it is over, true or false).
+
+            ``instruction``, where there is another sentence from now on. Of a chain always ``solved``, the names of
+            the sub-tasks solved so far. Where one of them ends and another begins the chunk ends too, with fewer
+            ``steps`` than asked and without ``done``: then ``observation`` is what is seen there, and the policy
+            begins anew with it. What limits a sub-task is the simulator's business.
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ class StepwiseSimulator(Simulator):
         """How well the episode has gone so far; the higher the better."""
         return float(self.success)
 
+    def halts(self) -> bool:
+        """Whether a chunk ends here, its other actions not executed."""
+        return self.finished()
+
+    def seen(self) -> dict[str, Any]:
+        """What is seen now with images; the seconds that it takes count as rendering."""
+        before = time.perf_counter()
+        observation = self.observe()
+        self.rendering_seconds += time.perf_counter() - before
+        return observation
+
     def step(self, actions: np.ndarray, frames: list[int]) -> dict[str, Any]:
         """See `Simulator.step`.
 
@@ -60,12 +72,12 @@ class StepwiseSimulator(Simulator):
         observations: dict[int, Any] = {}
         executed = 0
         for action in actions:
-            if self.finished():
+            if self.halts():
                 break
             self.take(action)
             executed += 1
             if executed in frames:
-                observations[executed] = self.observe()
+                observations[executed] = self.seen()
         return {
             "observations": observations,
             "steps": executed,

@@ -105,6 +105,7 @@ def observation_for(part: Window, observation: Observation, whole: Window) -> Ob
         observation.instructions,
         None if state is None else state[:, places],
         past_actions=past[:, -part.past_actions :] if past is not None and part.past_actions else None,
+        rows=observation.rows,
     )
 
 
