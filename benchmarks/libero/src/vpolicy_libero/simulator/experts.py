@@ -137,20 +137,36 @@ class PushPlate(Expert):
 
     def script(self) -> Motion:
         front = self.region("main_table_stove_front_region")
-        rim = self.object("plate_1") + vector(0.0, 0.06, 0.006)
+        beside, goal = front + vector(0.10, 0.02, 0.0), front + vector(0.02, 0.03, 0.0)
+        for _ in range(4):  # the thin rim slips now and then
+            yield from self.take_rim()
+            if self.object("plate_1")[1] < beside[1] - 0.04:
+                yield from self.drag(beside, near=0.04)
+            yield from self.drag(goal, near=0.01)
+            yield from self.wait(OPEN, 6)
+            yield from self.rise(0.08)
+            if np.linalg.norm((self.object("plate_1") - goal)[:2]) < 0.02:
+                break
+
+    def take_rim(self) -> Motion:
+        """Grasp the rim on the side that is away from the cabinet."""
+        rim = self.object("plate_1") + vector(0.0, 0.06, 0.004)
         yield from self.reach(rim + vector(0.0, 0.0, 0.08), near=0.02)
         yield from self.reach(rim, near=0.012, speed=0.6, steps=30)
         yield from self.wait(CLOSED, 12)
-        for x, y, near in ((0.10, 0.02, 0.04), (0.02, 0.03, 0.01)):
-            goal = front + vector(x, y, 0.0)
 
-            def onwards(goal: np.ndarray = goal) -> np.ndarray:
-                way = goal - self.object("plate_1")
-                return vector(self.hand()[0] + way[0], self.hand()[1] + way[1], rim[2])
+    def drag(self, goal: np.ndarray, near: float) -> Motion:
+        """Drag the plate to a place on the table, or until it is no longer in the hand."""
+        low = self.object("plate_1")[2]
 
-            yield from self.reach(onwards, gripper=CLOSED, near=near, speed=0.7, steps=60)
-        yield from self.wait(OPEN, 6)
-        yield from self.rise(0.12)
+        def onwards() -> np.ndarray:
+            way = goal - self.object("plate_1")
+            return vector(self.hand()[0] + way[0], self.hand()[1] + way[1], low)
+
+        def lost() -> bool:
+            return bool(np.linalg.norm((self.hand() - self.object("plate_1"))[:2]) > 0.085)
+
+        yield from self.reach(onwards, gripper=CLOSED, near=near, speed=0.7, steps=60, until=lost)
 
 
 class BowlOnPlate(Expert):
