@@ -151,7 +151,7 @@ class Libero(BenchmarkComponent):
         for name, value in self._chosen().items():
             if self.preset != "own" and value != getattr(meant, name):
                 raise ValueError(
-                    f"The preset '{self.preset}' has {name}: {getattr(meant, name)}, which {name}: {value} contradicts. "
+                    f"The preset '{self.preset}' has {name}: {getattr(meant, name)}; {name}: {value} contradicts that. "
                     f"Leave {name} out, or set preset: own and what else shall differ from LIBERO's own evaluator."
                 )
         return self
