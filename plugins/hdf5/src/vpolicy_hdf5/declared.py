@@ -33,10 +33,10 @@ def declared_by(path: Path, options: RobomimicHDF5Options, said: DeclaredSpaces)
         return said
     orientation_of(first, attributes, options.orientation)
     if spaces is None:  # this reader turns them
-        return said.model_copy(update={"orientation": "upright"})
+        return said.model_copy(update={"orientation": options.pictures or "upright"})
     return DeclaredSpaces(
         cameras=said.cameras or tuple(camera.name for camera in spaces.cameras),
         actions=said.actions or spaces.actions,
         state=None if options.state else spaces.state,
-        orientation=orientation_seen([spaces]),
+        orientation=options.pictures or orientation_seen([spaces]),
     )

@@ -21,10 +21,16 @@ _MOST_FILES = 128
 
 
 class FramesOnDisk:
-    """Every batch reads what it needs. HDF5 files must not cross a fork, so each process opens its own."""
+    """Every batch reads what it needs. HDF5 files must not cross a fork, so each process opens its own.
 
-    def __init__(self, episodes: Sequence[Recorded]) -> None:
+    Args:
+        episodes: All of them.
+        mirror: Whether left and right are exchanged at the end.
+    """
+
+    def __init__(self, episodes: Sequence[Recorded], mirror: bool = False) -> None:
         self._episodes = episodes
+        self._mirror = mirror
         self._starts = np.cumsum([0, *(episode.steps for episode in episodes)])
         self._files: OrderedDict[Path, h5py.File] = OrderedDict()
         self._process = os.getpid()
@@ -47,6 +53,8 @@ class FramesOnDisk:
                 ensure_filters(images, f"{episode.file}, {place},")  # another process has loaded none yet
                 found = np.concatenate([images[run[0] : run[-1] + 1][run - run[0]] for run in _runs(steps)])
             frames[rows] = _upright(found, episode.orientation)[order]
+        if self._mirror:
+            frames = frames[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
 
     def _file(self, path: Path) -> h5py.File:

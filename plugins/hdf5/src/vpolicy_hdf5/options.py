@@ -34,6 +34,8 @@ class RobomimicHDF5Options(Options):
             vertically; ``mirrored`` where those were turned by 180 degrees, as OpenVLA and its successors store them,
             which are flipped horizontally; ``upright``. Left out: what the files say of themselves (robosuite's
             ``macros_image_convention``), upright where they say nothing.
+        pictures: What a policy gets: ``upright`` ones, or ``mirrored`` ones as OpenVLA and its successors train on
+            (LIBERO's preset ``openvla``). Left out: upright, or as they were collected.
         actions: What the actions mean. Needed for files that were not collected here.
         action_dimensions: Columns of the recorded actions that ``actions`` describes, counted from 0; left out: all
             of them. RoboCasa records 12, of which the first 7 move the arm.
@@ -68,6 +70,7 @@ class RobomimicHDF5Options(Options):
     cameras: dict[str, str] = Field(default_factory=dict)
     state: tuple[str, ...] = ()
     orientation: Literal["upright", "bottom-up", "mirrored"] | None = None
+    pictures: Literal["upright", "mirrored"] | None = None
     actions: ActionSpace | None = None
     action_dimensions: tuple[int, ...] = ()
     rotation: Literal["recorded", "axis-angle-to-6d"] = "recorded"
