@@ -73,7 +73,9 @@ class Component(BaseModel):
     def fetch(self) -> None:
         """Make sure that what this component needs from elsewhere is on this machine, or say what is missing.
 
-        Called before anything expensive begins. Parts are asked on their own.
+        Called before anything expensive begins, and first only to look: `videopolicy.parts.weights.pretrained_folder`
+        then fetches nothing. What fetches in another way asks `videopolicy.parts.weights.only_looking`. Parts are asked
+        on their own.
 
         Raises:
             WeightsError: Pretrained weights cannot be had.
