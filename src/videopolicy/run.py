@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.data.missing import ensure_nothing_missing
 from videopolicy.data.preparation import open_data, prepare_data
 from videopolicy.data.remarks import remarks_on
 from videopolicy.errors import StorageError
@@ -20,7 +21,7 @@ from videopolicy.evaluation.identity import run_identity
 from videopolicy.executors.engine import Executor, LocalExecutor
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
-from videopolicy.simulators.environments import interpreter
+from videopolicy.simulators.environments import check_rendering, checks_rendering, interpreter, is_ready
 from videopolicy.storage import surroundings
 from videopolicy.storage.files import ensure_no_link_out, locked, written_whole
 from videopolicy.storage.identity import code_behind
@@ -65,14 +66,16 @@ def run(
         _ensure_same_run(folder, run_identity(recipe))
         record = _Record(folder, recipe, memory, reporter)
         code_behind(recipe.components(), recipe.registry)  # read now: what is edited while it runs is the next run's
-        ensure_inputs(recipe)
+        local = isinstance(executor, LocalExecutor)  # elsewhere the nodes render
+        ensure_nothing_missing(recipe, store, local and _evaluates(recipe, folder), reporter.line)
         ensure_trackers(recipe.tracking)
+        python = _simulator(recipe, local, reporter) if recipe.eval.episodes else None
+        ensure_inputs(recipe)
         # These need torch: everything that can be found wrong without it has been.
         from videopolicy.training.planning import needed, plan
         from videopolicy.training.session import Session
 
         session = Session.here(recipe, store, reporter)
-        python = interpreter(recipe.benchmark.launch(), say=reporter.line) if recipe.eval.episodes else None
         dataset, collected = prepare_data(recipe, store, reporter) if recipe.data else (None, None)
         if collected and not (collected.reused and record.provenance.data):
             record.update(data=collected)
@@ -96,8 +99,26 @@ def run(
     return folder.path
 
 
+def _evaluates(recipe: Recipe, folder: RunFolder) -> bool:
+    """Whether there are episodes to run."""
+    policies = 1 + len(recipe.eval.baselines)
+    wanted = policies * len(recipe.benchmark.tasks()) * recipe.eval.episodes
+    return len(EpisodeLog(folder.episodes_file).finished) < wanted
+
+
+def _simulator(recipe: Recipe, local: bool, reporter: Reporter) -> Path:
+    """The simulator's interpreter; where its environment had to be made first, it has not yet rendered."""
+    spec = recipe.benchmark.launch()
+    made = is_ready(spec)
+    python = interpreter(spec, say=reporter.line)
+    if local and not made and checks_rendering(spec):
+        check_rendering(spec, python)
+    return python
+
+
 def _join(recipe: Recipe, store: Store) -> None:
     """What every process but the first does: train with it, on what it has prepared."""
+    ensure_nothing_missing(recipe, store)
     ensure_inputs(recipe)
     from videopolicy.training.planning import plan
     from videopolicy.training.session import Session

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal
 
 from videopolicy.errors import WeightsError, listing
 from videopolicy.paths import ensure_regular, expanded
@@ -35,6 +36,32 @@ def without_loading() -> bool:
     return _RANDOM.get() or torch.get_default_device().type == "meta"
 
 
+class ToBeFetchedError(WeightsError):
+    """Weights are not on this machine; nothing keeps them from being fetched."""
+
+
+_LOOKING: ContextVar[Literal["here", "hub"] | None] = ContextVar("looking", default=None)
+
+
+@contextmanager
+def looking_only(hub: bool = False) -> Iterator[None]:
+    """Let `pretrained_folder` say whether weights are here, and fetch nothing.
+
+    Args:
+        hub: Ask the hub too, whether it would give them; without it nothing is asked for over the network.
+    """
+    token = _LOOKING.set("hub" if hub else "here")
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
+
+
+def only_looking() -> bool:
+    """Whether nothing is to be fetched now; say that it would be, with a `ToBeFetchedError`."""
+    return _LOOKING.get() is not None
+
+
 def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
     """The local folder with pretrained weights, fetched from the hub where necessary.
 
@@ -47,6 +74,7 @@ def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
     Raises:
         WeightsError: There is no such folder and the hub cannot give it; says what to download and where
             to put it.
+        ToBeFetchedError: Inside `looking_only`: it is not here.
     """
     folder = expanded(weights)
     if folder.is_dir():
@@ -60,12 +88,20 @@ def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
         )
     from huggingface_hub import HfApi, snapshot_download
 
+    if _LOOKING.get() and (found := _cached(weights, files)):
+        return found
+    if _LOOKING.get() == "here":
+        raise _to_be_fetched(weights, what)
     try:
         siblings = HfApi().model_info(weights, timeout=HUB_TIMEOUT).siblings or []
         names = [s.rfilename for s in siblings if any(fnmatch(s.rfilename, pattern) for pattern in files)]
         safe = {str(Path(name).parent) for name in names if name.endswith(".safetensors")}
         wanted = [name for name in names if not (name.endswith(".bin") and str(Path(name).parent) in safe)]
+        if _LOOKING.get():
+            raise _to_be_fetched(weights, what)
         return Path(snapshot_download(weights, allow_patterns=wanted))
+    except ToBeFetchedError:
+        raise
     except Exception as error:  # whatever keeps the hub from answering, a local copy is as good
         with suppress(Exception):
             return Path(snapshot_download(weights, allow_patterns=list(files), local_files_only=True))
@@ -74,6 +110,26 @@ def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
             f"On a machine with access run `hf download {weights} --local-dir FOLDER`, copy FOLDER to this machine "
             f"(needed: {', '.join(files)}) and set `weights: FOLDER` in the recipe.",
         ) from error
+
+
+def _cached(weights: str, files: Sequence[str]) -> Path | None:
+    """The copy in the hub's local cache, where it has something of every folder that is needed."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(weights, allow_patterns=list(files), local_files_only=True))
+    except Exception:  # there is none, or what was named is no hub id, which the hub will say
+        return None
+    needed = {str(Path(pattern).parent) for pattern in files}
+    there = {str(Path(pattern).parent) for pattern in files if any(folder.glob(pattern))}
+    return folder if there == needed else None
+
+
+def _to_be_fetched(weights: str, what: str) -> ToBeFetchedError:
+    return ToBeFetchedError(
+        f"{what}: '{weights}' is no folder on this machine and would be downloaded from the hub.",
+        "Nothing has to be done; a local folder in its place needs no network.",
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -41,6 +41,9 @@ class Faulty(ToySimulator):
         super().__init__(**options)
         self.fault = fault
 
+    def reset(self, task, episode, images=True):
+        return super().reset(task, episode % self.stored if self.fault == "wraps" else episode, images)
+
     def step(self, actions, frames):
         answer = super().step(actions, frames)
         if self.fault == "silent":
@@ -89,6 +92,14 @@ def test_a_faulty_simulator_is_found(registry: Registry, capsys: pytest.CaptureF
     assert run_contract("benchmark", "faulty", {"fault": fault}, registry) == 1
     said = capsys.readouterr().out
     assert FOUND[fault] in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("fault", ["wraps", "none"])
+def test_stored_states_that_are_used_twice_are_found(registry, capsys, fault: str) -> None:
+    options = {"fault": fault, "stored": 7, "demonstrations_from": [2, 7]}
+    assert run_contract("benchmark", "faulty", options, registry) == (fault == "wraps")
+    said = capsys.readouterr().out
+    assert ("`stored_states` is 7, and `reset` has a state for episode 7 of task 'red'" in said) == (fault == "wraps")
 
 
 @pytest.mark.parametrize(("fault", "skipped"), [("none", False), ("without experts", True)])

@@ -20,6 +20,8 @@ if [ "$1" = venv ]; then
   sleep 0.2
   for folder; do :; done
   mkdir -p "$folder/bin" && touch "$folder/bin/python"
+elif [ "$1" = python ]; then
+  [ ! -e "{no_python}" ]
 elif [ -e "{broken}" ]; then
   echo "resolving"; echo "no such version: nonsense==1"; exit 1
 fi
@@ -29,7 +31,7 @@ fi
 @pytest.fixture
 def fake_uv(tmp_path, monkeypatch):
     program = tmp_path / "uv"
-    program.write_text(UV.format(log=tmp_path / "log", broken=tmp_path / "broken"))
+    program.write_text(UV.format(log=tmp_path / "log", broken=tmp_path / "broken", no_python=tmp_path / "no-python"))
     program.chmod(0o755)
     monkeypatch.setattr(uv, "find_uv_bin", lambda: str(program))
     monkeypatch.delenv("VPOLICY_THING_PYTHON", raising=False)
@@ -57,6 +59,42 @@ def test_it_is_made_once_and_again_when_the_versions_change(fake_uv, spec, tmp_p
     spec.requirements.write_text("physics==2.0\n")
     assert not environments.is_ready(spec, tmp_path / "home")
     assert environments.interpreter(spec, tmp_path / "home") != python
+
+
+def test_what_would_have_to_be_made_is_said_without_making_it(fake_uv, spec, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    assert environments.to_be_made(spec, home) == (
+        "The environment of 'thing' has to be made, with packages from the registry."
+    )
+    (tmp_path / "no-python").touch()
+    assert "and a Python >=3.11 that uv downloads" in environments.to_be_made(spec, home)
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
+    with pytest.raises(SimulationError, match=r"there is no Python >=3\.11 here") as caught:
+        environments.to_be_made(spec, home)
+    assert "VPOLICY_THING_PYTHON" in caught.value.hint
+    calls = fake_uv.read_text().splitlines()
+    assert len(calls) == 3 and all("--no-python-downloads" in call and "--offline" in call for call in calls)
+    assert not home.exists()
+    (tmp_path / "no-python").unlink()
+    environments.interpreter(spec, home)
+    assert environments.to_be_made(spec, home) == ""
+
+
+def test_what_cannot_be_made_is_an_error(fake_uv, spec, tmp_path, monkeypatch):
+    gone = spec.model_copy(update={"requirements": tmp_path / "gone.txt"})
+    with pytest.raises(SimulationError, match=r"gone\.txt does not exist"):
+        environments.to_be_made(gone, tmp_path)
+
+    def nowhere() -> str:
+        raise FileNotFoundError("searched everywhere")
+
+    monkeypatch.setattr(uv, "find_uv_bin", nowhere)
+    with pytest.raises(SimulationError, match="uv is not here") as caught:
+        environments.to_be_made(spec, tmp_path)
+    assert "pip install uv" in caught.value.hint
+    monkeypatch.setenv("VPOLICY_THING_PYTHON", str(tmp_path / "nowhere"))
+    with pytest.raises(SimulationError, match="nowhere, which does not exist"):
+        environments.to_be_made(spec, tmp_path)
 
 
 def test_what_was_left_half_made_is_made_again(fake_uv, spec, tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videopolicy.console.progress import Reporter
+from videopolicy.data.missing import ensure_nothing_missing
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.engine import Executor
 from videopolicy.recipes.ablation import Variant
@@ -31,6 +32,13 @@ def run_rows(
         What went wrong, by row.
     """
     failed: dict[str, VpolicyError] = {}
+    for variant in variants:  # before the first of them takes hours
+        try:
+            ensure_nothing_missing(variant.recipe, store)
+        except VpolicyError as error:
+            reporter.line(f"row {variant.row.name} failed: {error.message}")
+            failed[variant.row.name] = error
+    variants = [variant for variant in variants if variant.row.name not in failed]
     try:
         executor.train_ahead([variant.recipe for variant in variants], store, reporter)
     except VpolicyError as error:  # said again by the row that lacks the stage

@@ -66,6 +66,14 @@ def _check_recipe(path: Path, overrides: list[str]) -> None:
     say(f"  policy     {' + '.join(parts)}")
     say(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
     say(f"  train      {stages}")
+    from videopolicy.data.missing import missing
+    from videopolicy.storage.store import Store
+
+    found = missing(recipe, Store())
+    if found:
+        say("Not on this machine:")
+    for line in (line for one in found for line in one.text.splitlines()):
+        say(f"  {line}")
 
 
 def _check_ablation(path: Path, overrides: list[str]) -> None:

@@ -73,7 +73,9 @@ class Component(BaseModel):
     def fetch(self) -> None:
         """Make sure that what this component needs from elsewhere is on this machine, or say what is missing.
 
-        Called before anything expensive begins. Parts are asked on their own.
+        Called before anything expensive begins, and first only to look: `videopolicy.parts.weights.pretrained_folder`
+        then fetches nothing. What fetches in another way asks `videopolicy.parts.weights.only_looking`. Parts are asked
+        on their own.
 
         Raises:
             WeightsError: Pretrained weights cannot be had.
@@ -258,6 +260,10 @@ class BenchmarkComponent(Component):
 
     ``ordinal`` names the score of an episode where it says more than success, such as a chain length or a
     coverage; it is empty where it does not.
+
+    A subclass with stored initial states may have a field ``demonstrations_from: tuple[int, int] | None = None``: the
+    first and the last + 1 of those from which its experts begin, attempt i from the i-th of them. Without it no
+    demonstration begins in a stored state.
     """
 
     kind: ClassVar[str] = "benchmark"
@@ -270,6 +276,11 @@ class BenchmarkComponent(Component):
     def tasks(self) -> tuple[Task, ...]:
         """The chosen tasks, in the order in which they are reported."""
         raise NotImplementedError
+
+    def stored_states(self) -> int | None:
+        """How many stored initial states each task has, of which episode i begins in the i-th; None: any index is
+        drawn from a seed. A simulator raises ``ValueError`` for an index that does not exist; nothing wraps."""
+        return None
 
     def launch(self) -> WorkerSpec:
         """How to start a simulator worker."""

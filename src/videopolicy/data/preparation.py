@@ -76,6 +76,14 @@ def open_data(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | Non
     return data.open(folder / facts.folder, store.root / CACHE, reporter)
 
 
+def is_collected(recipe: Recipe, store: Store) -> bool:
+    """Whether the demonstrations that a recipe asks for are there."""
+    request = recipe.required_data().demonstrations()
+    if request is None:
+        return True
+    return store.facts(store.root / "datasets" / _demonstrations_key(recipe, request), DataFacts) is not None
+
+
 def open_existing(data: DatasetComponent, store: Store, reporter: Reporter, thorough: bool = False) -> Dataset:
     """Open data that nobody has to collect, and compare them with what they were.
 

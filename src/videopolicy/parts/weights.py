@@ -1,5 +1,21 @@
 """Pretrained weights: where they come from, and what is said when they do not."""
 
-from videopolicy.weights import beginnings, ensure_no_differences, explain_loading, pretrained_folder, without_loading
+from videopolicy.weights import (
+    ToBeFetchedError,
+    beginnings,
+    ensure_no_differences,
+    explain_loading,
+    only_looking,
+    pretrained_folder,
+    without_loading,
+)
 
-__all__ = ["beginnings", "ensure_no_differences", "explain_loading", "pretrained_folder", "without_loading"]
+__all__ = [
+    "ToBeFetchedError",
+    "beginnings",
+    "ensure_no_differences",
+    "explain_loading",
+    "only_looking",
+    "pretrained_folder",
+    "without_loading",
+]

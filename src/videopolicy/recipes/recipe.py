@@ -195,6 +195,7 @@ class Recipe(_Section):
         if self.eval.execute > horizon:
             text = f"{self.eval.execute} actions cannot be executed: the policy predicts {horizon}"
             found.append((("eval", "execute"), text))
+        found += self._state_problems()
         if found:
             raise ValidationError.from_exception_data(
                 "Recipe",
@@ -204,6 +205,35 @@ class Recipe(_Section):
                 ],
             )
         return self
+
+    def _state_problems(self) -> list[tuple[Location, str]]:
+        """What does not fit the benchmark's stored initial states: too many episodes, demonstrations from the same."""
+        stored, episodes = self.benchmark.stored_states(), self.eval.episodes
+        found: list[tuple[Location, str]] = []
+        if stored is not None and episodes > stored:
+            ours = f"benchmark '{self.benchmark.type}' has {stored} stored initial states for each"
+            text = f"{episodes} episodes a task are asked for: {ours}, and none is used twice"
+            found.append((("eval", "episodes"), text))
+        at: Location = ("benchmark", "demonstrations_from")
+        asked: tuple[int, int] | None = getattr(self.benchmark, at[1], None)
+        if asked is None:
+            return found
+        first, last = asked
+        if stored is None or not 0 <= first < last <= stored:
+            there = f"0 to {stored}" if stored is not None else "none: it has no stored states"
+            text = f"[{first}, {last}] is no range of stored states, first and last + 1; there are {there}"
+            return [*found, (at, text)]
+        if first < episodes:
+            text = (
+                f"demonstrations begin in the stored states {first} to {last - 1}, and evaluation in the states 0 to "
+                f"{episodes - 1}: success would be remembered, not learned. Begin at {episodes}, or evaluate fewer"
+            )
+            found.append((at, text))
+        request = self.data.demonstrations() if self.data else None
+        if request is not None and (wanted := request.first_attempt + request.episodes_per_task) > last - first:
+            text = f"{wanted} attempts a task are needed, and benchmark.demonstrations_from has {last - first} states"
+            found.append((("data", "episodes_per_task"), text))
+        return found
 
     def _target_problem(self, stage: Stage) -> str:
         try:

@@ -93,6 +93,55 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
     return python
 
 
+def to_be_made(spec: WorkerSpec, root: Path | None = None) -> str:
+    """What would have to be installed for a simulator; empty where its interpreter is there.
+
+    Nothing is asked for over the network.
+
+    Raises:
+        SimulationError: It can neither be used nor made: the override does not exist, there is no uv, no list of
+            packages, or no Python for it.
+    """
+    if override := os.environ.get(override_variable(spec)):
+        _given(Path(override).expanduser(), spec)
+        return ""
+    if spec.requirements is not None and not spec.requirements.is_file():
+        raise SimulationError(
+            f"The environment of '{spec.environment}' cannot be made: {spec.requirements} does not exist.",
+            "Install the benchmark's package again.",
+        )
+    if is_ready(spec, root):
+        return ""
+    elsewhere = f"or point {override_variable(spec)} to a Python that has what the simulator needs."
+    try:
+        program = _uv()
+    except FileNotFoundError as error:
+        raise SimulationError(
+            f"The environment of '{spec.environment}' cannot be made: uv is not here ({error}).",
+            f"Install it (pip install uv), {elsewhere}",
+        ) from None
+    command = [program, "python", "find", "--offline", "--no-python-downloads", _python_version(spec)]
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", env=without_the_shells_paths()
+    )
+    what = f"The environment of '{spec.environment}' has to be made, with packages from the registry"
+    if done.returncode == 0:
+        return f"{what}."
+    version = _python_version(spec)
+    if os.environ.get("UV_PYTHON_DOWNLOADS", "").lower() in ("never", "manual") or os.environ.get("UV_OFFLINE"):
+        raise SimulationError(
+            f"The environment of '{spec.environment}' cannot be made: there is no Python {version} here, and uv may "
+            "not download one.",
+            f"Install one, unset UV_PYTHON_DOWNLOADS and UV_OFFLINE, {elsewhere}",
+        )
+    return f"{what} and a Python {version} that uv downloads."
+
+
+def checks_rendering(spec: WorkerSpec) -> bool:
+    """Whether the simulator has something to say on whether it can render here."""
+    return "check_rendering" in spec.module.read_text(encoding="utf-8", errors="replace")
+
+
 def worker_code() -> str:
     """Says which code the package of the workers is, as part of the key of what they collect."""
     return package_code(vpolicy_worker, distribution_of("vpolicy-worker"))
@@ -206,18 +255,26 @@ def _given(python: Path, spec: WorkerSpec) -> Path:
 
 
 def _make(spec: WorkerSpec, folder: Path, python: Path) -> None:
-    import uv
-
-    program = str(uv.find_uv_bin())
+    program = _uv()
     with storage_errors(folder):
         shutil.rmtree(folder, ignore_errors=True)
-    version = spec.python or f"{sys.version_info.major}.{sys.version_info.minor}"
+    version = _python_version(spec)
     # What uv puts into a relocatable environment finds its interpreter when the folder has been moved.
     _run([program, "venv", "--relocatable", "--python", version, str(folder)], spec)
     needs = ["--requirements", str(spec.requirements), *_WORKER_NEEDS]
     _run([program, "pip", "install", "--python", str(python), *needs], spec)
     facts = {"requirements": str(spec.requirements), "python": version, "environment": spec.environment}
     Store.finish(folder, facts, hashed=False)  # ten thousands of files, which are made again in a minute
+
+
+def _uv() -> str:
+    import uv
+
+    return str(uv.find_uv_bin())
+
+
+def _python_version(spec: WorkerSpec) -> str:
+    return spec.python or f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _run(command: list[str], spec: WorkerSpec) -> None:

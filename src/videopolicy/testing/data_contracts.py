@@ -238,6 +238,22 @@ class BenchmarkContract(ComponentContract):
             one, other = first["observation"]["images"][camera.name], again["observation"]["images"][camera.name]
             assert np.array_equal(one, other), f"Camera '{camera.name}' sees another picture on a second reset."
 
+    def test_an_index_beyond_the_stored_states_is_an_error(
+        self, component: BenchmarkComponent, pool: WorkerPool
+    ) -> None:
+        stored = component.stored_states()
+        if stored is None:
+            pytest.skip("This benchmark draws initial states from seeds: any index has one.")
+        for task in component.tasks()[:2]:
+            asked(pool, "reset", task=task.name, episode=stored - 1, images=False)
+            with pytest.raises(SimulationError, match="ValueError"):
+                pool.call(0, "reset", task=task.name, episode=stored, images=False)
+                pytest.fail(
+                    f"`stored_states` is {stored}, and `reset` has a state for episode {stored} of task '{task.name}'. "
+                    "Raise a ValueError: an index that wraps evaluates one state twice.",
+                    pytrace=False,
+                )
+
     def test_an_episode_ends_at_the_step_limit(self, component: BenchmarkComponent, pool: WorkerPool) -> None:
         task = component.tasks()[0]
         asked(pool, "reset", task=task.name, episode=0)
@@ -251,7 +267,10 @@ class BenchmarkContract(ComponentContract):
 
     def test_experts_succeed_from_states_of_their_own(self, component: BenchmarkComponent, pool: WorkerPool) -> None:
         task = component.tasks()[0].name
-        resets = [asked(pool, "reset", task=task, episode=e, images=False) for e in range(EPISODES_OF_A_TASK)]
+        # Where demonstrations begin in stored states on purpose, evaluation has those before them.
+        own, _ = getattr(component, "demonstrations_from", None) or (EPISODES_OF_A_TASK, None)
+        count = min(EPISODES_OF_A_TASK, own, component.stored_states() or EPISODES_OF_A_TASK)
+        resets = [asked(pool, "reset", task=task, episode=e, images=False) for e in range(count)]
         evaluated = {reset["initial_state"]: episode for episode, reset in enumerate(resets)}
         demonstrated: dict[str, int] = {}
         solved = False

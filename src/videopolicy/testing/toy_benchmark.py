@@ -32,6 +32,8 @@ class ToyBenchmark(BenchmarkComponent):
         once: A file that is made at the first misbehaviour and prevents any further.
         wrong_spaces: Whether the simulator offers other spaces than this component declares.
         timeout: Seconds that one call may take.
+        stored: How many stored initial states each task has; None: any number.
+        demonstrations_from: Those of them from which demonstrations begin.
     """
 
     type: Literal["toy"] = "toy"
@@ -49,6 +51,8 @@ class ToyBenchmark(BenchmarkComponent):
     once: str = ""
     wrong_spaces: bool = False
     timeout: float = 30.0
+    stored: int | None = None
+    demonstrations_from: tuple[int, int] | None = None
 
     def spaces(self) -> Spaces:
         return Spaces.model_validate(spaces(self.image_size, self.action_dim))
@@ -58,6 +62,9 @@ class ToyBenchmark(BenchmarkComponent):
             Task(name=name, instruction=SENTENCES[0].format(name), max_steps=self.chain * self.max_steps, tier="toy")
             for name in self.task_names
         )
+
+    def stored_states(self) -> int | None:
+        return self.stored
 
     def launch(self) -> WorkerSpec:
         switches = ("dies_at", "hangs_at", "raises_at", "once", "wrong_spaces")
@@ -69,6 +76,8 @@ class ToyBenchmark(BenchmarkComponent):
                 "image_size": self.image_size,
                 "action_dim": self.action_dim,
                 **self.model_dump(include={"max_steps", "chain", "rephrased", "reset_seconds", "step_seconds"}),
+                "stored": self.stored,
+                "demonstrations_from": self.demonstrations_from,
                 "misbehaviour": self.model_dump(mode="json", include=set(switches)),
             },
             timeout=self.timeout,

@@ -37,6 +37,8 @@ class ToySimulator(ChainSimulator):
         rephrased: Whether the sentence changes from episode to episode.
         reset_seconds: What a reset takes, by episode, from the beginning again after the last.
         step_seconds: How long one action takes.
+        stored: Number of initial states; None for any.
+        demonstrations_from: First and last + 1 of those from which demonstrations begin; None for none.
         misbehaviour: ``dies_at``, ``hangs_at`` and ``raises_at`` as ``[episode, step]``; ``wrong_spaces``;
             ``once``: a file that is made at the first misbehaviour and prevents any further.
     """
@@ -51,7 +53,10 @@ class ToySimulator(ChainSimulator):
         reset_seconds: Sequence[float] = (),
         step_seconds: float = 0.0,
         misbehaviour: dict[str, Any] | None = None,
+        stored: int | None = None,
+        demonstrations_from: tuple[int, int] | None = None,
     ) -> None:
+        self.stored, self.demonstrations_from = stored, demonstrations_from
         self.image_size = image_size
         self.action_dim = action_dim
         self.subtask_steps, self.max_steps = max_steps, chain * max_steps
@@ -70,6 +75,8 @@ class ToySimulator(ChainSimulator):
         }
 
     def reset(self, task: str, episode: int, images: bool = True) -> dict[str, Any]:
+        if self.stored is not None and not 0 <= episode < self.stored:
+            raise ValueError(f"there is no initial state {episode}, only 0 to {self.stored - 1}")
         self._place(task, 2 * episode)
         self.episode = episode
         if self.reset_seconds:
@@ -89,7 +96,10 @@ class ToySimulator(ChainSimulator):
         return super().score() if self.chain else float(1.0 - self._distance())
 
     def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
-        self._place(task, 2 * attempt + 1)
+        first, last = self.demonstrations_from or (0, 0)
+        if self.demonstrations_from and attempt >= last - first:
+            raise ValueError(f"demonstrations have {last - first} initial states, and attempt {attempt} needs another")
+        self._place(task, 2 * (first + attempt) if self.demonstrations_from else 2 * attempt + 1)
         self.episode = attempt
         initial_state, left = self._hash(), KEPT_AFTER_SUCCESS
         images, states, actions, simulated = [], [], [], []

@@ -29,14 +29,33 @@ def ensure_initial_weights(recipe: Recipe) -> None:
         StorageError: A stage ended with them, and they are damaged.
     """
     for stage in recipe.train:
-        if stage.init_from is None:
-            continue
-        if not (stage.init_from / WEIGHTS).is_file():
-            raise WeightsError(
-                f"train.{stage.name}.init_from: there are no weights in {stage.init_from}.",
-                f"Name a folder that holds {WEIGHTS}.",
-            )
-        Store.ensure_whole(stage.init_from)  # where it is a folder of a store
+        ensure_weights_of(stage)
+    ensure_scaling(recipe)
+
+
+def ensure_weights_of(stage: Stage) -> None:
+    """Check the weights that one stage begins with.
+
+    Raises:
+        WeightsError: There are none.
+        StorageError: A stage ended with them, and they are damaged.
+    """
+    if stage.init_from is None:
+        return
+    if not (stage.init_from / WEIGHTS).is_file():
+        raise WeightsError(
+            f"train.{stage.name}.init_from: there are no weights in {stage.init_from}.",
+            f"Name a folder that holds {WEIGHTS}.",
+        )
+    Store.ensure_whole(stage.init_from)  # where it is a folder of a store
+
+
+def ensure_scaling(recipe: Recipe) -> None:
+    """Check that the scaling of vectors is known or can be computed.
+
+    Raises:
+        WeightsError: Weights come without it, and the recipe has no data.
+    """
     last = recipe.train[-1]
     if recipe.data is None and scaling_of(last) is None:
         raise WeightsError(

@@ -91,6 +91,10 @@ class Calvin(BenchmarkWithoutSimulator):
         """The 34 tasks that chains are made of, with the sentences that the policy is given one after the other."""
         return tuple(Task(name=name, instruction=text, max_steps=STEPS) for name, text in sentences().items())
 
+    def stored_states(self) -> int:
+        """The official chains, each with the state in which it begins."""
+        return CHAINS
+
     def protocol(self) -> dict[str, Any]:
         """Tables, chains, sentences and pictures."""
         return {

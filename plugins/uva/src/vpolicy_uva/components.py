@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from videopolicy import AnyDecoder, DecoderComponent, FeatureLayout, LearnerComponent, PolicyComponent, Spaces
 from videopolicy.parts.requirements import missing_state, unknown_cameras
+from videopolicy.parts.weights import pretrained_folder
 from vpolicy_uva.joint_options import UvaJointOptions
-from vpolicy_uva.options import UvaActionOptions
+from vpolicy_uva.options import KlLatent, UvaActionOptions
 from vpolicy_uva.policy_options import UvaOptions
+from vpolicy_uva.weight_files import AUTOENCODER, AUTOENCODER_FILES, initial_file
 
 if TYPE_CHECKING:
     from vpolicy_uva.action import UvaActionDecoder
@@ -25,6 +27,12 @@ class UvaJoint(UvaJointOptions, LearnerComponent):
     """
 
     type: Literal["uva-joint"] = "uva-joint"
+
+    def fetch(self) -> None:
+        if isinstance(self.latent, KlLatent) and self.latent.weights is not None:
+            pretrained_folder(self.latent.weights, AUTOENCODER, AUTOENCODER_FILES)
+        if self.initial_weights is not None:
+            initial_file(self.initial_weights)
 
     def check(self, spaces: Spaces) -> list[str]:
         predicted = self.predict_proprioception

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from videopolicy import WeightsError
-from videopolicy.parts.files import expanded
 from videopolicy.parts.weights import explain_loading, without_loading
+from vpolicy_uva.weight_files import INITIAL, initial_file
 
-FILE = "weights.safetensors"
 _LOG = logging.getLogger(__name__)
 
 
@@ -29,15 +28,10 @@ def load_initial(joint: nn.Module, folder: str) -> None:
     """
     if without_loading():
         return
-    path = expanded(folder) / FILE
-    if not path.is_file():
-        raise WeightsError(
-            f"initial_weights: there is no {FILE} in {folder}.",
-            "Make it with `vpolicy import mar checkpoint-last.pth -o FOLDER`, or set initial_weights to null.",
-        )
+    path = initial_file(folder)
     from safetensors.torch import load_file
 
-    with explain_loading(path.parent, "Initial weights", (FILE,)):
+    with explain_loading(path.parent, "Initial weights", (INITIAL,)):
         state = load_file(path)
     own = joint.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}

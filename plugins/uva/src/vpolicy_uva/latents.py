@@ -21,8 +21,8 @@ from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.parts.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
 from vpolicy_uva.fast import accelerate
 from vpolicy_uva.options import CosineLatent, KlLatent
+from vpolicy_uva.weight_files import AUTOENCODER, AUTOENCODER_FILES
 
-FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 """Brightness and colour differences of red, green and blue (JFIF)."""
 REMEMBERED = 1024
@@ -170,15 +170,15 @@ def _autoencoder(options: KlLatent) -> Any:
     )
     if options.weights is None or without_loading():
         return model
-    what = "The autoencoder"
-    folder = pretrained_folder(options.weights, what, FILES)
-    with explain_loading(folder, what, FILES):
+    what, files = AUTOENCODER, AUTOENCODER_FILES
+    folder = pretrained_folder(options.weights, what, files)
+    with explain_loading(folder, what, files):
         import json
 
         from safetensors.torch import load_file
 
-        scale = json.loads((folder / FILES[0]).read_text(encoding="utf-8")).get("scaling_factor")
-        state = load_file(folder / FILES[1])
+        scale = json.loads((folder / files[0]).read_text(encoding="utf-8")).get("scaling_factor")
+        state = load_file(folder / files[1])
         own = model.state_dict()
         ensure_no_differences(str(folder), own.keys() - state.keys(), state.keys() - own.keys())
         if scale is not None and scale != options.scaling_factor:
