@@ -11,6 +11,7 @@ import torch
 
 from videopolicy.recipes.ablation import load_ablation
 from videopolicy.recipes.recipe import Recipe, load_recipe
+from videopolicy.storage.identity import collected_by, digest
 from videopolicy.storage.store import Store
 from videopolicy.training.planning import plan
 from videopolicy.training.stages import build_learner
@@ -223,10 +224,13 @@ def test_videos_are_predicted_in_one_step_or_eight(base):
     assert [variant.recipe.policy.joint.video_steps for variant in table.values()] == [1, 8]
 
 
-def test_disturbances_change_pictures_of_the_evaluation_and_no_training(tmp_path):
-    table = rows("uva_table3_disturbances")
+@pytest.mark.parametrize("base", [None, RECIPES / "uva_pusht_small.yaml"], ids=["paper", "small"])
+def test_disturbances_change_pictures_of_the_evaluation_and_no_training(tmp_path, base):
+    table = rows("uva_table3_disturbances", base)
     assert published(table) == {"Normal": 0.98, "BgColor": 0.35, "BgObject": 0.31, "GoalColor": 0.64}
     keys = {tuple(p.key for p in plan(variant.recipe, DATA, Store(tmp_path))) for variant in table.values()}
     assert len(keys) == 1
     protocols = [variant.recipe.benchmark.protocol() for variant in table.values()]
     assert all(one != other for one in protocols for other in protocols if one is not other)
+    demonstrated = {digest(collected_by(variant.recipe.benchmark.demonstrating())) for variant in table.values()}
+    assert len(demonstrated) == 1

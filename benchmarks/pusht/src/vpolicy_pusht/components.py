@@ -69,7 +69,7 @@ class PushT(BenchmarkComponent):
         goals: ``fixed``: the same target always (PushT). ``random``: one that the episode's seed draws (PushT-M).
         image_size: Height and width in pixels; demonstrations have 96.
         background_color: Red, green and blue behind everything; demonstrations have white.
-        background_objects: Number of shapes that lie in the background and touch nothing, drawn from the episode's seed;
+        background_objects: Number of shapes that lie in the background and touch nothing, others in every episode;
             demonstrations have none.
         goal_color: Of the target; demonstrations have light green.
     """

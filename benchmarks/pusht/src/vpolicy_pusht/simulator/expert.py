@@ -2,8 +2,8 @@
 
 Nothing has friction, and the T loses all speed at every instant, so that it moves only while it is pushed. A push is
 described by where on the outline it begins, how far it leans to a side, and how far it goes; its outcome is found by
-trying. Its price is the distance of the T's corners from the target afterwards, and the steps that it takes; one more push
-is looked ahead to. Between pushes the finger goes round the T.
+trying. Its price is the distance of the T's corners from the target afterwards, and the steps that it takes; one more
+push is looked ahead to. Between pushes the finger goes round the T.
 """
 
 from __future__ import annotations
