@@ -25,14 +25,14 @@ class Remembers(Policy):
     """Acts by what it remembers of a row: the mean of all states that it was asked about, and how many they were.
 
     Args:
+        rows: B.
         seconds: What a forward pass takes.
-        careless: Whether it also remembers rows about which nobody asked.
     """
 
-    def __init__(self, rows: int, seconds: float = 0.0, careless: bool = False) -> None:
+    def __init__(self, rows: int, seconds: float = 0.0) -> None:
         super().__init__()
         self.total, self.count = torch.zeros(rows, 2), torch.zeros(rows)
-        self.seconds, self.careless = seconds, careless
+        self.seconds = seconds
         self.asked: list[tuple[int, ...]] = []
 
     @property
@@ -49,7 +49,7 @@ class Remembers(Policy):
         assert observation.state is not None and observation.rows is not None
         time.sleep(self.seconds)
         self.asked.append(observation.rows)
-        rows = list(range(len(observation)) if self.careless else observation.rows)
+        rows = list(observation.rows)
         self.total[rows] += observation.state[rows, -1]
         self.count[rows] += 1
         mean = self.total / self.count.clamp(min=1)[:, None]
@@ -91,12 +91,6 @@ def test_results_do_not_depend_on_who_was_there(tmp_path):
     ):
         assert outcome(tmp_path / name, policy, workers, **timing) == expected, name
         assert len({len(rows) for rows in policy.asked}) > 1, name  # really different company
-
-
-def test_a_policy_that_minds_rows_of_nobody_would_be_found(tmp_path):
-    slow = {"reset_seconds": (0.3, 0.0, 0.05), "step_seconds": 0.003}
-    results = [outcome(tmp_path / str(n), Remembers(4, careless=True), n, **slow) for n in (1, 3)]
-    assert results[0] != results[1]
 
 
 def timed(folder: Path, toy: ToyBenchmark, workers: int, episodes: int) -> tuple[float, Rollout]:
