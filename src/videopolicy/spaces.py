@@ -20,8 +20,8 @@ class Camera(_Declaration):
     Args:
         name: Its name.
         height, width: In pixels.
-        orientation: ``upright``; or ``mirrored``, left and right exchanged, as robosuite's raw images are after the
-            turn by 180 degrees that OpenVLA and its successors give them.
+        orientation: ``upright``; or ``mirrored``, left and right exchanged, as a simulator's bottom-up images are after
+            a turn by 180 degrees.
     """
 
     name: str
