@@ -88,8 +88,8 @@ def pretrained_folder(weights: str, what: str, files: Sequence[str]) -> Path:
         )
     from huggingface_hub import HfApi, snapshot_download
 
-    if _LOOKING.get() and (found := _cached(weights, files)):
-        return found
+    if _LOOKING.get() and (cached := _cached(weights, files)):
+        return cached
     if _LOOKING.get() == "here":
         raise _to_be_fetched(weights, what)
     try:

@@ -159,3 +159,11 @@ class TestKlF16Importer(ImporterContract):
     @pytest.fixture
     def keys(self) -> tuple[str, ...]:
         return ("model",)
+
+
+def test_what_is_missing_is_said_before_anything_is_built(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"initial_weights: there is no weights\.safetensors in .*mar"):
+        UvaJoint(initial_weights=str(tmp_path / "mar")).fetch()
+    with pytest.raises(WeightsError, match=r"The autoencoder cannot be loaded: the folder .*kl-f16 does not exist"):
+        UvaJoint(latent=KlLatent(weights=str(tmp_path / "kl-f16"))).fetch()
+    UvaJoint().fetch()

@@ -215,7 +215,7 @@ class Recipe(_Section):
             text = f"{episodes} episodes a task are asked for: {ours}, and none is used twice"
             found.append((("eval", "episodes"), text))
         at: Location = ("benchmark", "demonstrations_from")
-        asked: tuple[int, int] | None = getattr(self.benchmark, at[1], None)
+        asked: tuple[int, int] | None = getattr(self.benchmark, "demonstrations_from", None)
         if asked is None:
             return found
         first, last = asked
