@@ -140,7 +140,7 @@ class LiberoSimulator(StepwiseSimulator):
         states, sights, measured, actions = [], [], [], []
         while self.steps < self.max_steps and kept:
             states.append(scene.flat_state())
-            sights.append(scene.sight())
+            sights.append(scene.sight)
             measured.append(scene.measured())
             action = np.clip(expert.action(), -1, 1).astype(np.float32)
             actions.append(self._declared(action))
@@ -175,7 +175,7 @@ class LiberoSimulator(StepwiseSimulator):
         self.success = self.scene.step(np.clip(action, -1, 1).astype(np.float64)) or self.success
 
     def observe(self, images: bool = True) -> dict[str, Any]:
-        pictures = {name: self._picture(name) for name in self.cameras} if images else {}
+        pictures = {name: self._picture(name, self.scene.sight) for name in self.cameras} if images else {}
         return {"images": pictures, "state": self._state(self.scene.measured()) if self.state else None}
 
     def _scene(self, task: str) -> Scene:
@@ -210,16 +210,15 @@ class LiberoSimulator(StepwiseSimulator):
     def _state(self, measured: dict[str, np.ndarray]) -> np.ndarray:
         return np.concatenate([[], *(measured[key] for key in self.state)]).astype(np.float32)
 
-    def _picture(self, camera: str) -> np.ndarray:
-        upright = self.scene.render(camera)
+    def _picture(self, camera: str, sight: Sight) -> np.ndarray:
+        upright = self.scene.render(camera, sight)
         return np.ascontiguousarray(upright[:, ::-1]) if self.orientation == "mirrored" else upright
 
     def _pictures(self, sights: list[Sight]) -> dict[str, np.ndarray]:
         images = {name: np.empty((len(sights), self.image_size, self.image_size, 3), np.uint8) for name in self.cameras}
         for index, sight in enumerate(sights):
-            self.scene.show(sight)
             for name in self.cameras:
-                images[name][index] = self._picture(name)
+                images[name][index] = self._picture(name, sight)
         return images
 
     def _facts(self, task: str) -> dict[str, Any]:
