@@ -127,13 +127,7 @@ class LiberoSimulator(StepwiseSimulator):
         """
         if task not in EXPERTS:
             raise ValueError(f"there is no expert for '{task}', only for {', '.join(EXPERTS)}")
-        state = None
-        if self.demonstrations_from is not None:
-            first, end = self.demonstrations_from
-            if not 0 <= attempt < end - first:
-                raise ValueError(f"attempt {attempt}: demonstrations have states {first} to {end - 1} alone")
-            state = self._stored(task, first + attempt)
-        seed = _seed(task, attempt, DEMONSTRATION)
+        seed, state = self._demonstration(task, attempt)
         self._begin(task, seed, state)
         scene, initial_state, expert = self.scene, self.scene.hash(), EXPERTS[task](self.scene.env)
         noise, kept = np.random.default_rng(seed), KEPT_AFTER_SUCCESS
@@ -151,7 +145,7 @@ class LiberoSimulator(StepwiseSimulator):
         count = len(shown)
         return {
             "images": self._pictures(shown),
-            "state": np.stack([self._state(seen) for seen in measured])[:count],
+            "state": np.stack([self._state(seen) for seen in measured])[:count] if self.state else None,
             "states": np.stack(states)[:count],
             "arrays": {key: np.stack([seen[name] for seen in measured])[:count] for key, name in _ARRAYS.items()},
             "actions": np.stack(actions)[:count],
@@ -192,6 +186,15 @@ class LiberoSimulator(StepwiseSimulator):
         if not 0 <= index < len(states):
             raise ValueError(f"'{task}' has {len(states)} stored initial states, there is no state {index}")
         return states[index]
+
+    def _demonstration(self, task: str, attempt: int) -> tuple[list[int], np.ndarray | None]:
+        """Seed and state from which a demonstration begins; a stored state is begun in as an evaluation would."""
+        if self.demonstrations_from is None:
+            return _seed(task, attempt, DEMONSTRATION), None
+        first, end = self.demonstrations_from
+        if not 0 <= attempt < end - first:
+            raise ValueError(f"there is no attempt {attempt}: demonstrations begin in states {first} to {end - 1}")
+        return _seed(task, first + attempt, EVALUATION), self._stored(task, first + attempt)
 
     def _begin(self, task: str, seed: int | list[int], state: np.ndarray | None) -> None:
         self.scene = self._scene(task)
