@@ -45,19 +45,21 @@ _CONSTANT = ("mesh", "tex", "skin", "hfield", "bvh", "oct", "name", "text", "pat
 
 
 _REPEATED_PASSES_CHANGE_NOTHING = mujoco.__version__ not in ("2.3.7", "3.3.2")
-"""Whether a forward pass after another one leaves the state as it is. In 2.3.7 and 3.3.2 it leaves its accelerations for
-the next solver to begin with, and in 2.3.7 it normalizes quaternions anew."""
+"""Whether a forward pass after another one leaves the state as it is. In 2.3.7 and 3.3.2 it leaves its accelerations to
+the next solver as its beginning, and in 2.3.7 it normalizes quaternions anew."""
 
 
 class Sight(NamedTuple):
-    """What a picture depends on.
+    """What is seen at a moment.
 
     Args:
-        positions: Of all joints, as the last forward pass had them: one of 25 substeps before the state's own.
+        positions: Of all joints, from which pictures and the hand's pose are computed.
+        joints: The same one substep later, as robosuite reads the joints of arm and gripper.
         colors: Of the model's sites ``(n, 4)``; the burner of a stove is one.
     """
 
     positions: np.ndarray
+    joints: np.ndarray
     colors: np.ndarray
 
 
@@ -109,6 +111,7 @@ class Scene:
             for name in dir(self.model)
             if not name.startswith(("_", *_CONSTANT)) and isinstance(value := getattr(self.model, name), np.ndarray)
         }
+        self._stage = mujoco.MjData(self.model)  # where pictures are taken, so that the episode is not disturbed
         self._gripper = np.copy(self.robot.gripper.current_action)
 
     def reset(self, seed: int | list[int], state: np.ndarray | None = None) -> None:
@@ -134,13 +137,17 @@ class Scene:
         self.env.sim.forward()
         self.env._check_success()
         self.env._post_process()
-        self._shown = self.data.qpos.copy()
+        self.sight = Sight(self.data.qpos.copy(), self.data.qpos.copy(), self.model.site_rgba.copy())
+        self._sampled = 24 - (state is not None)
 
     def step(self, action: np.ndarray) -> bool:
         """Take one control step of 1/20 s with robosuite's action ``(7,)``; returns whether the task is solved now.
 
         robosuite runs MuJoCo's forward pass three times in each of 25 substeps. Where the second and third change
         nothing, they are left out; states are equal to robosuite's to the last bit either way.
+
+        robosuite's sensors sample once in 25 substeps, counted from its own reset: what is seen is that of the last
+        substep, and of the one before where a stored state was set, which makes robosuite sample once more.
         """
         env, model, data = self.env, self.model, self.data
         forward, begin, end = env.sim.forward, env.sim.forward, env.sim.step
@@ -150,10 +157,12 @@ class Scene:
         env.sim.forward = forward  # the controller asks for it
         try:
             for substep in range(int(env.control_timestep / env.model_timestep)):
+                positions = data.qpos.copy()
                 begin()
                 env._pre_action(action, substep == 0)
-                self._shown[:] = data.qpos
                 end()
+                if substep == self._sampled:
+                    self.sight = Sight(positions, data.qpos.copy(), model.site_rgba.copy())
         finally:
             del env.sim.forward
         env._post_process()
@@ -165,16 +174,18 @@ class Scene:
 
     def measured(self) -> dict[str, np.ndarray]:
         """What the robot measures of itself, by the names and in the conventions of LIBERO's files."""
-        robot = self.robot
-        position = np.array(self.data.site_xpos[robot.eef_site_id])
-        quaternion = convert_quat(self.env.sim.data.get_body_xquat(robot.robot_model.eef_name), to="xyzw")
-        turned, gripper = quat2axisangle(quaternion), self.data.qpos[robot._ref_gripper_joint_pos_indexes]
+        robot, joints = self.robot, self.sight.joints
+        stage = self._staged(self.sight)
+        position = np.array(stage.site_xpos[robot.eef_site_id])
+        hand = self.env.sim.model.body_name2id(robot.robot_model.eef_name)
+        quaternion = convert_quat(np.array(stage.xquat[hand]), to="xyzw")
+        turned, gripper = quat2axisangle(quaternion), joints[robot._ref_gripper_joint_pos_indexes]
         return {
             "ee_pos": position,
             "ee_ori": turned,
             "ee_states": np.concatenate([position, turned]),
             "gripper_states": gripper,
-            "joint_states": self.data.qpos[robot._ref_joint_pos_indexes],
+            "joint_states": joints[robot._ref_joint_pos_indexes],
             "robot_states": np.concatenate([gripper, position, quaternion]),
         }
 
@@ -189,15 +200,6 @@ class Scene:
     def rotation(self) -> np.ndarray:
         """The hand's rotation matrix ``(3, 3)``."""
         return self.data.site_xmat[self.robot.eef_site_id].reshape(3, 3)
-
-    def sight(self) -> Sight:
-        """What a picture taken now depends on."""
-        return Sight(self._shown.copy(), self.model.site_rgba.copy())
-
-    def show(self, sight: Sight) -> None:
-        """Make pictures those of another moment of this episode; the episode cannot go on afterwards."""
-        self.data.qpos[:], self.model.site_rgba[:] = sight
-        self.env.sim.forward()
 
     def controller(self) -> dict[str, Any]:
         """robosuite's settings of the controller, without what is added to them when one is made."""
@@ -218,9 +220,21 @@ class Scene:
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
 
-    def render(self, camera: str) -> np.ndarray:
+    def render(self, camera: str, sight: Sight) -> np.ndarray:
         """An upright picture ``(size, size, 3)`` uint8, equal to robosuite's flipped vertically."""
-        return self._picture.render(self.data, camera)
+        colors = self.model.site_rgba.copy()
+        self.model.site_rgba[:] = sight.colors
+        picture = self._picture.render(self._staged(sight), camera)
+        self.model.site_rgba[:] = colors
+        return picture
+
+    def _staged(self, sight: Sight) -> Any:
+        """MuJoCo's data with the bodies where they were seen."""
+        self._stage.qpos[:] = sight.positions
+        mujoco.mj_kinematics(self.model, self._stage)
+        mujoco.mj_comPos(self.model, self._stage)
+        mujoco.mj_camlight(self.model, self._stage)
+        return self._stage
 
     def close(self) -> None:
         self._picture.close()

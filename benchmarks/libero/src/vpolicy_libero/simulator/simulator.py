@@ -127,20 +127,14 @@ class LiberoSimulator(StepwiseSimulator):
         """
         if task not in EXPERTS:
             raise ValueError(f"there is no expert for '{task}', only for {', '.join(EXPERTS)}")
-        state = None
-        if self.demonstrations_from is not None:
-            first, end = self.demonstrations_from
-            if not 0 <= attempt < end - first:
-                raise ValueError(f"attempt {attempt}: demonstrations have states {first} to {end - 1} alone")
-            state = self._stored(task, first + attempt)
-        seed = _seed(task, attempt, DEMONSTRATION)
+        seed, state = self._demonstration(task, attempt)
         self._begin(task, seed, state)
         scene, initial_state, expert = self.scene, self.scene.hash(), EXPERTS[task](self.scene.env)
         noise, kept = np.random.default_rng(seed), KEPT_AFTER_SUCCESS
         states, sights, measured, actions = [], [], [], []
         while self.steps < self.max_steps and kept:
             states.append(scene.flat_state())
-            sights.append(scene.sight())
+            sights.append(scene.sight)
             measured.append(scene.measured())
             action = np.clip(expert.action(), -1, 1).astype(np.float32)
             actions.append(self._declared(action))
@@ -151,7 +145,7 @@ class LiberoSimulator(StepwiseSimulator):
         count = len(shown)
         return {
             "images": self._pictures(shown),
-            "state": np.stack([self._state(seen) for seen in measured])[:count],
+            "state": np.stack([self._state(seen) for seen in measured])[:count] if self.state else None,
             "states": np.stack(states)[:count],
             "arrays": {key: np.stack([seen[name] for seen in measured])[:count] for key, name in _ARRAYS.items()},
             "actions": np.stack(actions)[:count],
@@ -175,7 +169,7 @@ class LiberoSimulator(StepwiseSimulator):
         self.success = self.scene.step(np.clip(action, -1, 1).astype(np.float64)) or self.success
 
     def observe(self, images: bool = True) -> dict[str, Any]:
-        pictures = {name: self._picture(name) for name in self.cameras} if images else {}
+        pictures = {name: self._picture(name, self.scene.sight) for name in self.cameras} if images else {}
         return {"images": pictures, "state": self._state(self.scene.measured()) if self.state else None}
 
     def _scene(self, task: str) -> Scene:
@@ -192,6 +186,15 @@ class LiberoSimulator(StepwiseSimulator):
         if not 0 <= index < len(states):
             raise ValueError(f"'{task}' has {len(states)} stored initial states, there is no state {index}")
         return states[index]
+
+    def _demonstration(self, task: str, attempt: int) -> tuple[list[int], np.ndarray | None]:
+        """Seed and state from which a demonstration begins; a stored state is begun in as an evaluation would."""
+        if self.demonstrations_from is None:
+            return _seed(task, attempt, DEMONSTRATION), None
+        first, end = self.demonstrations_from
+        if not 0 <= attempt < end - first:
+            raise ValueError(f"there is no attempt {attempt}: demonstrations begin in states {first} to {end - 1}")
+        return _seed(task, first + attempt, EVALUATION), self._stored(task, first + attempt)
 
     def _begin(self, task: str, seed: int | list[int], state: np.ndarray | None) -> None:
         self.scene = self._scene(task)
@@ -210,16 +213,15 @@ class LiberoSimulator(StepwiseSimulator):
     def _state(self, measured: dict[str, np.ndarray]) -> np.ndarray:
         return np.concatenate([[], *(measured[key] for key in self.state)]).astype(np.float32)
 
-    def _picture(self, camera: str) -> np.ndarray:
-        upright = self.scene.render(camera)
+    def _picture(self, camera: str, sight: Sight) -> np.ndarray:
+        upright = self.scene.render(camera, sight)
         return np.ascontiguousarray(upright[:, ::-1]) if self.orientation == "mirrored" else upright
 
     def _pictures(self, sights: list[Sight]) -> dict[str, np.ndarray]:
         images = {name: np.empty((len(sights), self.image_size, self.image_size, 3), np.uint8) for name in self.cameras}
         for index, sight in enumerate(sights):
-            self.scene.show(sight)
             for name in self.cameras:
-                images[name][index] = self._picture(name)
+                images[name][index] = self._picture(name, sight)
         return images
 
     def _facts(self, task: str) -> dict[str, Any]:
