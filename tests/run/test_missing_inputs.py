@@ -174,6 +174,14 @@ def test_a_machine_that_cannot_render_is_told_with_the_rest(load, hub: Hub, tmp_
     assert [one.kind for one in missing(trained, Store(), rendering=True)] == ["data", "weights"]
 
 
+def test_a_benchmark_that_does_not_say_how_its_simulator_starts(load, hub: Hub, monkeypatch) -> None:
+    recipe = load()
+    monkeypatch.delattr(type(recipe.benchmark), "launch")
+    (first, *_) = missing(recipe, Store())
+    assert (first.kind, first.comes) == ("simulator", False)
+    assert "Benchmark 'toy' does not say how its simulator is started." in first.text
+
+
 def test_rows_of_an_ablation_that_lack_something_are_told_before_any_trains(load, hub: Hub, tmp_path: Path) -> None:
     load()
     rows = [f"- {{name: {name}, overrides: [data.path={name}]}}" for name in ("one", "two")]

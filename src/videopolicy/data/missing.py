@@ -96,9 +96,9 @@ def ensure_nothing_missing(
 
 def _of_simulator(recipe: Recipe, store: Store, rendering: bool) -> Iterator[Missing]:
     yield from _of_component("simulator", recipe.benchmark)
-    if not recipe.eval.episodes and (recipe.data is None or is_collected(recipe, store)):
-        return
     try:
+        if not recipe.eval.episodes and (recipe.data is None or is_collected(recipe, store)):
+            return
         spec = recipe.benchmark.launch()
         if making := to_be_made(spec):
             yield Missing("simulator", SimulationError(making), comes=True)
@@ -106,6 +106,9 @@ def _of_simulator(recipe: Recipe, store: Store, rendering: bool) -> Iterator[Mis
             check_rendering(spec, interpreter(spec))
     except SimulationError as error:
         yield Missing("simulator", error)
+    except NotImplementedError:
+        what = f"Benchmark '{recipe.benchmark.type}' does not say how its simulator is started."
+        yield Missing("simulator", SimulationError(what, "Implement `launch`, or train with eval.episodes=0."))
 
 
 def _of_data(recipe: Recipe) -> Iterator[Missing]:
