@@ -110,7 +110,7 @@ def timed(folder: Path, toy: ToyBenchmark, workers: int, episodes: int) -> tuple
 def test_all_episodes_take_hardly_longer_than_the_slowest_worker_alone(tmp_path):
     """The first episode needs 2.5 s for its reset and 0.5 s to act; five others, on the second worker, 2.6 s together.
 
-    While decisions waited for everybody this took 5 s. Simulators sleep, so that only hiccups of the machine add to it:
+    A decision that waits for everybody makes it 1.38 times as long. Simulators sleep, so only hiccups add to it:
     the best of three counts.
     """
     toy = ToyBenchmark(task_names=("red",), max_steps=10, reset_seconds=(SLOW, *[SHORT] * 5), step_seconds=0.05)
