@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from videopolicy.recipes.recipe import Evaluation
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 
-SLOW, SHORT = 1.6, 0.02
+SLOW, SHORT = 2.5, 0.02
 
 
 class Remembers(Policy):
@@ -62,13 +63,13 @@ class Still(Policy):
 
     @property
     def window(self) -> Window:
-        return Window(horizon=2)
+        return Window(horizon=10)
 
     def loss(self, batch):
         raise NotImplementedError
 
     def act(self, observation: Observation, generator: RowGenerator) -> torch.Tensor:
-        return torch.zeros(len(observation), 2, 2)
+        return torch.zeros(len(observation), 10, 2)
 
 
 def outcome(folder: Path, policy: Policy, workers: int, **timing) -> list:
@@ -95,7 +96,7 @@ def test_results_do_not_depend_on_who_was_there(tmp_path):
 
 def timed(folder: Path, toy: ToyBenchmark, workers: int, episodes: int) -> tuple[float, Rollout]:
     """Seconds that episodes take from when all simulators have started."""
-    settings = Evaluation(workers=workers, batch_size=2, episodes=episodes, execute=2)
+    settings = Evaluation(workers=workers, batch_size=2, episodes=episodes, execute=10)
     with WorkerPool(toy.launch(), Path(sys.executable), workers, folder / "logs", toy.spaces()) as pool:
         for index in range(workers):
             pool.call(index, "hello")
@@ -107,18 +108,22 @@ def timed(folder: Path, toy: ToyBenchmark, workers: int, episodes: int) -> tuple
 
 @pytest.mark.slow
 def test_all_episodes_take_hardly_longer_than_the_slowest_worker_alone(tmp_path):
-    """The first episode needs 1.6 s for its reset; the others, one after the other on a worker, as long altogether.
+    """The first episode needs 2.5 s for its reset and 0.5 s to act; five others, on the second worker, 2.6 s together.
 
-    While decisions waited for everybody this took 1.8 times as long as the first episode alone.
+    A decision that waits for everybody makes it 1.38 times as long. Simulators sleep, so only hiccups add to it:
+    the best of three counts.
     """
-    toy = ToyBenchmark(
-        task_names=("red",), max_steps=10, reset_seconds=(SLOW, *[SHORT] * 6), step_seconds=0.02, timeout=60
-    )
+    toy = ToyBenchmark(task_names=("red",), max_steps=10, reset_seconds=(SLOW, *[SHORT] * 5), step_seconds=0.05)
     alone, _ = timed(tmp_path / "alone", toy, 1, 1)
-    assert alone > SLOW
-    together, rollout = timed(tmp_path / "together", toy, 2, 7)
+    assert alone > SLOW + 0.5
+    together = math.inf
+    for attempt in range(3):
+        seconds, rollout = timed(tmp_path / f"together {attempt}", toy, 2, 6)
+        assert [record.steps for record in rollout.log.read()] == [10] * 6
+        together = min(together, seconds)
+        if together < 1.3 * alone:
+            break
     assert together < 1.3 * alone
-    assert len(rollout.log.read()) == 7 and all(record.steps == 10 for record in rollout.log.read())
 
 
 def test_workers_reset_what_has_no_row_yet(tmp_path, monkeypatch):
