@@ -129,7 +129,8 @@ def test_states_that_are_not_stored_are_an_error(pool):
 
 
 def test_absolute_actions_do_what_the_experts_relative_ones_did(python, shown, tmp_path):
-    absolute = Libero(**OPTIONS, actions="absolute", rendering="fast", demonstrations_from=(7, 8))
+    small = {**OPTIONS, "image_size": 16, "cameras": ("agentview",), "rendering": "fast"}
+    absolute = Libero(**small, actions="absolute", demonstrations_from=(7, 8))
     random = absolute.model_copy(update={"initial_states": "random", "demonstrations_from": None})
     with WorkerPool(absolute.launch(), python, 1, tmp_path, absolute.spaces()) as pool:
         again = pool.call(0, "demonstrate", task=KNOB, attempt=0, action_noise=0.0)
