@@ -12,25 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from vpolicy_libero import components
+from vpolicy_libero.suites import suites
 
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import interpreter, is_ready
 from videopolicy.storage.store import Store
 
 SIMULATOR = Path(components.__file__).parent / "simulator"
-GOAL = {
-    "open_the_middle_drawer_of_the_cabinet",
-    "open_the_top_drawer_and_put_the_bowl_inside",
-    "push_the_plate_to_the_front_of_the_stove",
-    "put_the_bowl_on_the_plate",
-    "put_the_bowl_on_the_stove",
-    "put_the_bowl_on_top_of_the_cabinet",
-    "put_the_cream_cheese_in_the_bowl",
-    "put_the_wine_bottle_on_the_rack",
-    "put_the_wine_bottle_on_top_of_the_cabinet",
-    "turn_on_the_stove",
-}
-"""The tasks of libero_goal (LIBERO's `libero_suite_task_map.py`)."""
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +102,8 @@ def test_an_expert_that_has_finished_rests_with_an_open_hand(modules):
 
 def test_experts_are_for_tasks_of_libero(modules):
     motion, experts = modules[1], modules[2]
-    long = set(components.sentences())
-    assert set(experts.EXPERTS) <= long | GOAL
+    long, goal = set(suites()["libero_10"]), set(suites()["libero_goal"])
+    assert set(experts.EXPERTS) <= long | goal
     assert len(set(experts.EXPERTS) & long) >= 7
     for expert in experts.EXPERTS.values():
         assert issubclass(expert, motion.Expert) and expert.script is not motion.Expert.script
