@@ -3,6 +3,7 @@
 from vpolicy_worker.chain import ChainSimulator, Subtask
 from vpolicy_worker.simulator import Simulator
 from vpolicy_worker.stepwise import StepwiseSimulator
+from vpolicy_worker.versions import ensure_versions
 from vpolicy_worker.wire import PROTOCOL, ConnectionClosedError, Incoming, MalformedMessageError, receive, send
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Simulator",
     "StepwiseSimulator",
     "Subtask",
+    "ensure_versions",
     "receive",
     "send",
 ]

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from importlib.metadata import version
 from typing import Any
 
-from vpolicy_worker import StepwiseSimulator, mujoco_rendering
+from vpolicy_worker import StepwiseSimulator, ensure_versions, mujoco_rendering
 
 # isort: split
 import numpy as np
@@ -74,9 +74,7 @@ class LiberoSimulator(StepwiseSimulator):
         spaces: dict[str, Any],
         versions: dict[str, str],
     ) -> None:
-        for package, wanted in versions.items():
-            if version(package) != wanted:
-                raise RuntimeError(f"{package} {wanted} is needed, this environment has {version(package)}")
+        ensure_versions(versions)
         self.suite = suite
         self.cameras = cameras
         self.image_size = image_size

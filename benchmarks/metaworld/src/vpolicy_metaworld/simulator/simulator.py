@@ -9,7 +9,8 @@ from collections import OrderedDict
 from importlib.metadata import version
 from typing import Any
 
-from vpolicy_worker import StepwiseSimulator, mujoco_rendering  # first: MuJoCo opens no context of its own then
+# First: MuJoCo opens no context of its own then.
+from vpolicy_worker import StepwiseSimulator, ensure_versions, mujoco_rendering
 
 # isort: split
 import mujoco
@@ -55,9 +56,7 @@ class MetaWorldSimulator(StepwiseSimulator):
         spaces: dict[str, Any],
         versions: dict[str, str],
     ) -> None:
-        for package, wanted in versions.items():
-            if version(package) != wanted:
-                raise RuntimeError(f"{package} {wanted} is needed, this environment has {version(package)}")
+        ensure_versions(versions)
         self.cameras = cameras
         self.image_size = image_size
         self.rendering = rendering

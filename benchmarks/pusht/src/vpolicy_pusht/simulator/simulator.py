@@ -14,7 +14,7 @@ import numpy as np
 from expert import Expert
 from gym_pusht.envs.pusht import PushTEnv
 from pictures import Pictures
-from vpolicy_worker import StepwiseSimulator
+from vpolicy_worker import StepwiseSimulator, ensure_versions
 
 FIRST_TEST_SEED = 100_000
 """Of Diffusion Policy's test episodes (``test_start_seed``)."""
@@ -59,9 +59,7 @@ class PushTSimulator(StepwiseSimulator):
         versions: dict[str, str],
         conventions: dict[str, str],
     ) -> None:
-        for package, wanted in versions.items():
-            if version(package) != wanted:
-                raise RuntimeError(f"{package} {wanted} is needed, this environment has {version(package)}")
+        ensure_versions(versions)
         self.task = task
         self.goals = goals
         self.max_steps = max_steps

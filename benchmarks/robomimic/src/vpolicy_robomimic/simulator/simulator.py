@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
-from vpolicy_worker import StepwiseSimulator, mujoco_rendering
+from vpolicy_worker import StepwiseSimulator, ensure_versions, mujoco_rendering
 
 # Robosuite would open a rendering context of its own choice when it is imported; this file of settings, which it
 # looks for, keeps it from that.
@@ -64,9 +64,7 @@ class RobomimicSimulator(StepwiseSimulator):
         spaces: dict[str, Any],
         versions: dict[str, str],
     ) -> None:
-        for package, wanted in versions.items():
-            if version(package) != wanted:
-                raise RuntimeError(f"{package} {wanted} is needed, this environment has {version(package)}")
+        ensure_versions(versions)
         self.cameras = cameras
         self.image_size = image_size
         self.rendering = rendering
