@@ -1,8 +1,10 @@
 """Settings of the whole test suite."""
 
 import os
+from pathlib import Path
 
 import pytest
+from videopolicy.storage.store import Store
 
 from videopolicy.console.threads import wait_briefly
 
@@ -16,3 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with a slow test begin first: near the end, no process is left alone with a long one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def environments() -> Path:
+    """Where this checkout keeps simulators' environments, whatever folder a test runs in."""
+    return Store(None if os.environ.get("VPOLICY_HOME") else Path(__file__).parent / ".vpolicy").root

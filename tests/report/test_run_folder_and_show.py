@@ -14,6 +14,8 @@ from videopolicy.errors import VpolicyError
 from videopolicy.report.contents import read_run
 from videopolicy.report.page import write_report
 from videopolicy.results.records import EpisodeLog
+from videopolicy.storage.provenance import RunIdentity, SimulatorFacts
+from videopolicy.storage.run_folder import RunFolder
 
 
 def printed(run) -> str:
@@ -113,6 +115,16 @@ def test_episodes_of_two_protocols_are_not_passed_off_as_one_result(made_up_run,
     log = EpisodeLog(made_up_run / "episodes.jsonl")
     log.append(log.read()[0].model_copy(update={"episode": 99, "protocol": "another"}))
     assert "recorded under different protocols" in write_report(made_up_run, tabletop).read_text()
+
+
+def test_the_protocol_is_the_one_of_the_simulator_that_ran(made_up_run, tabletop):
+    assert "rendering fast; steps 200</dd>" in write_report(made_up_run, tabletop).read_text()
+    simulator = SimulatorFacts(versions={"mujoco": "3.3.2"}, rendering="EGL, llvmpipe")
+    recorded = RunIdentity(protocol={"rendering": "stock"}, simulator=simulator)
+    RunFolder(made_up_run).write_identity(recorded)
+    page = write_report(made_up_run, tabletop).read_text()
+    assert "rendering stock; simulator_versions" in page and '"mujoco": "3.3.2"' in page
+    assert "simulator_rendering EGL, llvmpipe</dd>" in page
 
 
 def test_episodes_that_began_differently_are_counted(made_up_run, tabletop):

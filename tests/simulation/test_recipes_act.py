@@ -5,7 +5,6 @@ Only the networks are narrow and their weights random.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +20,6 @@ from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.store import Store
 from videopolicy.training.stages import build_learner
 from videopolicy.weights import random_weights
 
@@ -77,7 +75,7 @@ def test_the_recipes_of_the_papers_are_among_them():
 @pytest.mark.simulator
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_acts_with_random_weights(path: Path, tmp_path: Path):
+def test_a_recipe_acts_with_random_weights(path: Path, tmp_path: Path, environments: Path):
     full = load_recipe(path)
     task = full.benchmark.tasks()[0].name
     settings = [*SHORT[full.benchmark.type], "eval.episodes=1", "eval.workers=1", "eval.batch_size=1"]
@@ -91,8 +89,7 @@ def test_a_recipe_acts_with_random_weights(path: Path, tmp_path: Path):
     with random_weights():
         policy = cast(Policy, build_learner(recipe, "policy", 0))
     actor = PolicyActor(policy, unit_normalizer(recipe, spaces), spaces.actions, torch.device("cpu"))
-    store = Store(None if os.environ.get("VPOLICY_HOME") else ROOT / ".vpolicy")
-    python = interpreter(recipe.benchmark.launch(), store.root)
+    python = interpreter(recipe.benchmark.launch(), environments)
     log = EpisodeLog(tmp_path / "episodes.jsonl")
     with WorkerPool(recipe.benchmark.launch(), python, 1, tmp_path, spaces) as pool:
         rollout = Rollout(

@@ -16,7 +16,6 @@ from vpolicy_libero.suites import suites
 
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import interpreter, is_ready
-from videopolicy.storage.store import Store
 
 SIMULATOR = Path(components.__file__).parent / "simulator"
 
@@ -32,17 +31,15 @@ def modules():
 
 
 @pytest.fixture(scope="module")
-def python():
+def python(environments):
     """LIBERO's own interpreter; its environment is not made for this test alone."""
-    checkout = next(parent for parent in Path(__file__).parents if (parent / "requirements.lock").exists())
-    root = Store(None if os.environ.get("VPOLICY_HOME") else checkout / ".vpolicy").root
     try:
         launch = components.Libero().launch()
     except SimulationError as error:
         pytest.skip(str(error))
-    if not is_ready(launch, root):
+    if not is_ready(launch, environments):
         pytest.skip("LIBERO's environment is not made yet")
-    return interpreter(launch, root)
+    return interpreter(launch, environments)
 
 
 class Still:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import subprocess
 import zlib
@@ -18,7 +17,6 @@ from vpolicy_libero.suites import suites
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.store import Store
 
 pytestmark = [pytest.mark.simulator, pytest.mark.timeout(600)]
 
@@ -28,11 +26,8 @@ BENCHMARK = Libero(**OPTIONS, state=("ee_pos", "gripper_states", "joint_states")
 
 
 @pytest.fixture(scope="module")
-def python():
-    # The environment that was made for this checkout, whatever folder the tests run in.
-    checkout = next(parent for parent in Path(__file__).parents if (parent / "requirements.lock").exists())
-    root = None if os.environ.get("VPOLICY_HOME") else checkout / ".vpolicy"
-    return interpreter(BENCHMARK.launch(), Store(root).root)
+def python(environments):
+    return interpreter(BENCHMARK.launch(), environments)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from vpolicy_metaworld.components import MetaWorld
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.store import Store
 
 pytestmark = [pytest.mark.simulator, pytest.mark.timeout(300)]
 
@@ -21,11 +18,8 @@ BENCHMARK = MetaWorld(image_size=64, rendering="fast", cameras=("corner4", "topv
 
 
 @pytest.fixture(scope="module")
-def python():
-    # The environment that was made for this checkout, whatever folder the tests run in.
-    checkout = next(parent for parent in Path(__file__).parents if (parent / "requirements.lock").exists())
-    root = None if os.environ.get("VPOLICY_HOME") else checkout / ".vpolicy"
-    return interpreter(BENCHMARK.launch(), Store(root).root)
+def python(environments):
+    return interpreter(BENCHMARK.launch(), environments)
 
 
 @pytest.fixture(scope="module")

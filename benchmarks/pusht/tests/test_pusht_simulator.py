@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from vpolicy_pusht.components import PushT
@@ -12,7 +9,6 @@ from vpolicy_pusht.components import PushT
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.store import Store
 
 pytestmark = [pytest.mark.simulator, pytest.mark.timeout(300)]
 
@@ -21,11 +17,8 @@ LIGHT_GREEN = (144, 238, 144)
 
 
 @pytest.fixture(scope="module")
-def python():
-    # The environment that was made for this checkout, whatever folder the tests run in.
-    checkout = next(parent for parent in Path(__file__).parents if (parent / "requirements.lock").exists())
-    root = None if os.environ.get("VPOLICY_HOME") else checkout / ".vpolicy"
-    return interpreter(FIXED.launch(), Store(root).root)
+def python(environments):
+    return interpreter(FIXED.launch(), environments)
 
 
 @pytest.fixture(scope="module")

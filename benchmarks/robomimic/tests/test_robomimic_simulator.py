@@ -15,7 +15,6 @@ from vpolicy_robomimic.components import Robomimic
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
-from videopolicy.storage.store import Store
 
 pytestmark = [pytest.mark.simulator, pytest.mark.timeout(300)]
 
@@ -61,11 +60,8 @@ for expected, tool in ((False, hook + [0.2, 0, 0]), (True, hook - [0, 0, 0.0995]
 
 
 @pytest.fixture(scope="module")
-def python():
-    # The environment that was made for this checkout, whatever folder the tests run in.
-    checkout = next(parent for parent in Path(__file__).parents if (parent / "requirements.lock").exists())
-    root = None if os.environ.get("VPOLICY_HOME") else checkout / ".vpolicy"
-    return interpreter(BENCHMARK.launch(), Store(root).root)
+def python(environments):
+    return interpreter(BENCHMARK.launch(), environments)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from videopolicy.errors import StorageError, VpolicyError
 from videopolicy.paths import kind_of
 from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.storage.integrity import read_mapping
-from videopolicy.storage.provenance import Provenance, StageFacts
+from videopolicy.storage.provenance import Provenance, RunIdentity, StageFacts
 from videopolicy.storage.run_folder import RunFolder, parse_recipe
 
 Found = TypeVar("Found")
@@ -38,6 +38,7 @@ class RunContents:
         records: Evaluation episodes.
         summaries: Per policy.
         benchmark: The recipe's benchmark, or None where its plugin is not installed here.
+        identity: What the episodes were recorded under; None where it is missing or damaged.
         problems: One sentence for everything that could not be read.
     """
 
@@ -49,7 +50,14 @@ class RunContents:
     records: list[EpisodeRecord]
     summaries: dict[str, PolicySummary]
     benchmark: BenchmarkComponent | None
+    identity: RunIdentity | None = None
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Recorded with the episodes, versions of the simulator included; before the first one, the recipe's."""
+        recorded = self.identity.whole_protocol if self.identity else {}
+        return recorded or (self.benchmark.protocol() if self.benchmark else {})
 
     @property
     def name(self) -> str:
@@ -115,6 +123,7 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None, trust: boo
         contents.records,
         summarise(contents.records, benchmark),
         benchmark,
+        readable(folder.identity, problems),
         problems,
     )
 

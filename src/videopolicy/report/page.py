@@ -87,7 +87,7 @@ def _context(run: RunContents) -> dict[str, Any]:
         "published": published_tables(of_this_benchmark(published)),
         "elsewhere": published_tables(of_elsewhere(published)),
         "protocols": list(dict.fromkeys(record.protocol for record in run.records)),
-        "protocol": run.benchmark.protocol() if run.benchmark else {},
+        "protocol": run.protocol,
         "errors": [record for record in run.records if record.error is not None],
         "composition": _composition(run.recipe),
     }
