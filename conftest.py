@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from videopolicy.storage.store import Store
 
 from videopolicy.console.threads import wait_briefly
+from videopolicy.storage.store import Store
 
 wait_briefly()
 if "PYTEST_XDIST_WORKER" in os.environ:
