@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -217,14 +218,29 @@ class BenchmarkContract(ComponentContract):
         assert closeup.tasks() == component.tasks(), "`closeup` has other tasks."
         assert closeup.spaces().actions == component.spaces().actions, "`closeup` has other actions."
 
+    @pytest.fixture(scope="class")
+    def pools(self) -> Iterator[tuple[ExitStack, dict[str, WorkerPool]]]:
+        """Workers by what they run, kept for all checks: a first scene may take longer to build than they do."""
+        with ExitStack() as stack:
+            yield stack, {}
+
     @pytest.fixture
-    def pool(self, component: BenchmarkComponent, spec: WorkerSpec, tmp_path: Path) -> Iterator[WorkerPool]:
+    def pool(
+        self,
+        component: BenchmarkComponent,
+        spec: WorkerSpec,
+        pools: tuple[ExitStack, dict[str, WorkerPool]],
+        tmp_path: Path,
+    ) -> WorkerPool:
         """One worker, whose answers are checked against the declared spaces as they are in a run."""
         if not is_ready(spec):
             pytest.skip(f"The environment of '{spec.environment}' is not installed; `vpolicy env` makes it.")
+        stack, started = pools
         longest = max(task.max_steps for task in component.tasks())
-        with WorkerPool(spec, interpreter(spec), 1, tmp_path, component.spaces(), longest) as pool:
-            yield pool
+        if repr(spec) not in started:
+            pool = WorkerPool(spec, interpreter(spec), 1, tmp_path, component.spaces(), longest)
+            started[repr(spec)] = stack.enter_context(pool)
+        return started[repr(spec)]
 
     def test_simulator_keeps_to_the_declaration(self, component: BenchmarkComponent, pool: WorkerPool) -> None:
         task = component.tasks()[0].name
