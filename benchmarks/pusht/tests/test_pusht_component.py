@@ -61,6 +61,12 @@ def test_demonstrations_are_collected_without_disturbances():
     assert collected_by(PushT(goals="fixed", image_size=64)) != collected_by(usual)
 
 
+def test_films_are_larger_and_keep_disturbances():
+    closeup = PushT(image_size=64, goal_color=(255, 0, 0)).closeup()
+    assert [camera.height for camera in closeup.spaces().cameras] == [256]
+    assert closeup.goal_color == (255, 0, 0) and PushT(image_size=512).closeup().image_size == 512
+
+
 def test_the_two_tables_agree_where_they_overlap():
     numbers = PushT().published()
     first = {(n.method, n.group): n.value for n in numbers if n.source.endswith("Table I")}

@@ -44,6 +44,7 @@ VERSIONS = {
 }
 """What the simulator's results depend on; a simulator with others does not start."""
 MAX_STEPS = 300
+CLOSEUP_SIZE = 256
 WORKSPACE = 512.0
 """Height and width of the plane, in the simulator's own units."""
 
@@ -130,6 +131,9 @@ class PushT(BenchmarkComponent):
     def metrics(self, records: Sequence[dict[str, Any]]) -> dict[str, float]:
         """The number that papers report."""
         return {"mean max coverage": sum(record["score"] for record in records) / len(records)}
+
+    def closeup(self) -> PushT:
+        return self.model_copy(update={"image_size": max(CLOSEUP_SIZE, self.image_size)})
 
     def published(self) -> tuple[PublishedNumber, ...]:
         return published_numbers(FOLDER / "published.yaml")
