@@ -165,6 +165,21 @@ def patience(what: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def copied(origin: Path) -> str:
+    """A recipe's text, such that it means the same in another folder."""
+    text = origin.read_text(encoding="utf-8").replace("../", f"{RECIPES.as_posix()}/")
+    return text.replace("extends: ", f"extends: {RECIPES.as_posix()}/")
+
+
+@pytest.mark.parametrize("piece", range(PIECES))
+def test_what_is_mutated_is_valid_before(piece: int, tmp_path: Path) -> None:
+    for origin in SHIPPED[piece::PIECES]:
+        path = tmp_path / origin.name
+        path.write_text(copied(origin), encoding="utf-8")
+        done = vpolicy(tmp_path, "check", path.name)
+        assert done.returncode == 0, f"{origin.name}: {done.stdout}{done.stderr}"
+
+
 @pytest.mark.parametrize("piece", range(PIECES))
 def test_a_mutated_recipe_is_checked_or_ends_in_one_message(piece: int, tmp_path: Path) -> None:
     endings = []
@@ -172,8 +187,7 @@ def test_a_mutated_recipe_is_checked_or_ends_in_one_message(piece: int, tmp_path
         draw = random.Random(number)
         origin = draw.choice(SHIPPED)
         path = tmp_path / f"{number}.yaml"
-        text = origin.read_text(encoding="utf-8").replace("../", f"{RECIPES.as_posix()}/")
-        path.write_bytes(mutated(text, draw))
+        path.write_bytes(mutated(copied(origin), draw))
         try:
             with patience(f"mutation {number} of {origin.name}"):
                 done = vpolicy(tmp_path, "check", path.name)
@@ -186,5 +200,5 @@ def test_a_mutated_recipe_is_checked_or_ends_in_one_message(piece: int, tmp_path
             assert len(done.stderr.strip().splitlines()) > 1, f"mutation {number} says nothing of what to do: {said}"
             assert len(said) < 20_000, f"mutation {number} ends in {len(said)} letters"
         endings.append(done.returncode)
-    assert {0, 2} == set(endings), "mutations that all end alike try nothing"
+    assert 2 in endings, "mutations that leave every recipe valid try nothing"
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".yaml"] == []
