@@ -23,8 +23,8 @@ from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import check_rendering, checks_rendering, interpreter, is_ready
 from videopolicy.storage import surroundings
-from videopolicy.storage.files import ensure_no_link_out, locked, written_whole
-from videopolicy.storage.identity import code_behind
+from videopolicy.storage.files import ensure_no_link_out, file_digest, locked, written_whole
+from videopolicy.storage.identity import code_behind, digest
 from videopolicy.storage.provenance import Provenance, RunIdentity
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
@@ -132,16 +132,29 @@ def _join(recipe: Recipe, store: Store) -> None:
 
 def _picture(session: Session, planned: list[PlannedStage], dataset: Dataset | None, folder: RunFolder) -> None:
     """Film the episodes, and compare what the policy's video model predicts with what happens."""
+    from videopolicy.report import is_complete, make_predictions, make_videos, note_complete
+
+    recipe, benchmark, reporter = session.recipe, session.recipe.benchmark, session.reporter
+    key = digest(
+        {
+            "stages": [one.key for one in planned],
+            "policy": recipe.policy.model_dump(mode="json"),
+            "episodes": file_digest(folder.episodes_file) if folder.episodes_file.exists() else "",
+            "closeup": benchmark.closeup().model_dump(mode="json"),
+            "data": [dataset.fingerprint(), dict(dataset.splits)] if dataset else [],
+        }
+    )
+    if is_complete(folder.videos, key):  # a finished run that is given again loads no model
+        return
     from videopolicy.quality import measure_quality
-    from videopolicy.report import make_predictions, make_videos
     from videopolicy.training.stages import load_policy
 
-    benchmark, reporter = session.recipe.benchmark, session.reporter
-    if session.recipe.eval.episodes:
+    if recipe.eval.episodes:
         make_videos(folder, benchmark, reporter)
-    trained = load_policy(session.recipe, planned).ready(session.device)
+    trained = load_policy(recipe, planned).ready(session.device)
     make_predictions(folder, benchmark, trained.policy, reporter, normalizer=trained.normalizer)
     measure_quality(session, trained, dataset, folder)
+    note_complete(folder.videos, key)
 
 
 def _report(folder: RunFolder, recipe: Recipe, reporter: Reporter) -> None:

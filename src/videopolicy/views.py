@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 
 def stack_views(images: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
@@ -19,6 +18,8 @@ def stack_views(images: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
     Returns:
         ``(B, V, T, 3, H, W)`` float in [-1, 1].
     """
+    from torchvision.transforms.v2 import functional as transforms  # takes seconds to import
+
     views = []
     for view in images.values():
         if tuple(view.shape[-2:]) != tuple(size):

@@ -61,6 +61,33 @@ def test_a_finished_run_does_nothing_again(uninterrupted: Any) -> None:
     assert "train video: done earlier (40 steps" in uninterrupted.output()
 
 
+def test_a_finished_run_loads_no_model_while_its_pictures_are_there(
+    uninterrupted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from videopolicy.training import stages
+
+    loaded = []
+    load = stages.load_policy
+    monkeypatch.setattr(stages, "load_policy", lambda *args: loaded.append(True) or load(*args))
+    videos = uninterrupted.run_folder / "videos"
+    picture = next(videos.glob("*-prediction.png"))
+
+    def loads() -> int:
+        loaded.clear()
+        home = str(uninterrupted.folder / "home")
+        done = vpolicy(uninterrupted.folder, "run", str(uninterrupted.recipe), VPOLICY_HOME=home)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return len(loaded)
+
+    loads()
+    assert loads() == 0
+    picture.unlink()
+    assert loads() == 1 and picture.exists()
+    (videos / "made_from.json").write_text("[")
+    assert loads() == 1
+    assert loads() == 0
+
+
 def test_no_episode_begins_where_a_demonstration_began(uninterrupted: Any) -> None:
     assert "0 of 30 episodes began in the initial state of a demonstration" in uninterrupted.output()
 

@@ -3,8 +3,9 @@
 May import `evaluation` and below; `run` writes the page, `compare` reads run folders and replays episodes through it.
 """
 
+from videopolicy.report.made import is_complete, note_complete
 from videopolicy.report.page import write_report
 from videopolicy.report.predictions import make_predictions
 from videopolicy.report.videos import make_videos
 
-__all__ = ["make_predictions", "make_videos", "write_report"]
+__all__ = ["is_complete", "make_predictions", "make_videos", "note_complete", "write_report"]

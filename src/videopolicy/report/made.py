@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, Vali
 from videopolicy.errors import StorageError
 from videopolicy.results.records import SubtaskRecord
 from videopolicy.storage.files import write_json
-from videopolicy.storage.integrity import read_mapping
+from videopolicy.storage.integrity import Stamp, read_mapping, stamp
 
 Index = dict[str, dict[str, Any]]
 """Facts by name; ``key`` among them identifies what the files show."""
@@ -167,3 +168,28 @@ def keep_current(
     if kept != index:
         write_json(path, kept)
     return kept
+
+
+MADE_FROM = "made_from.json"
+
+
+def is_complete(folder: Path, key: str) -> bool:
+    """Whether everything was made that belongs into a folder, from what ``key`` identifies, and nothing touched since.
+
+    It is quick and needs no model; every entry has been checked when `note_complete` was called.
+    """
+    try:
+        found = read_mapping(folder / MADE_FROM) or {}
+    except StorageError:
+        return False
+    return bool(found) and found == {"key": key, "files": _stamps(folder)}
+
+
+def note_complete(folder: Path, key: str) -> None:
+    """Note that all was made that belongs into a folder; where it cannot be written, all is checked each time."""
+    with suppress(StorageError):
+        write_json(folder / MADE_FROM, {"key": key, "files": _stamps(folder)})
+
+
+def _stamps(folder: Path) -> dict[str, Stamp]:
+    return {path.name: stamp(path) for path in sorted(folder.glob("*")) if path.is_file() and path.name != MADE_FROM}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from functools import lru_cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -20,11 +21,13 @@ _GIT_SECONDS = 30.0
 
 def versions(registry: Registry) -> dict[str, str]:
     """Versions of the packages that decide results, and of all plugins; of a single file a part of its hash."""
-    installed = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
-    found = {name: installed[name] for name in _PACKAGES if name in installed}
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     for plugin in registry.plugins:
-        name, _, version = plugin.distribution.partition(" ")
-        found[name if version else Path(plugin.name).name] = version or plugin.source_hash[:12]
+        name, _, number = plugin.distribution.partition(" ")
+        found[name if number else Path(plugin.name).name] = number or plugin.source_hash[:12]
     return found
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from videopolicy import DataError, Spaces, listing
 from videopolicy.parts.sentences import Sentence, read_sentence
@@ -218,6 +217,8 @@ def _actions(demo: h5py.Group, where: str, options: RobomimicHDF5Options) -> np.
 
 def _six_dimensional(actions: np.ndarray) -> np.ndarray:
     """Position, axis and angle, and the rest as position, first two rows of the rotation matrix, and the rest."""
+    from scipy.spatial.transform import Rotation  # most data need none of it, and it takes long to import
+
     rows = Rotation.from_rotvec(actions[:, 3:6].astype(np.float64)).as_matrix()[:, :2].reshape(-1, 6)
     return np.concatenate([actions[:, :3], rows.astype(np.float32), actions[:, 6:]], axis=1)
 
