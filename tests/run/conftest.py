@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+from children import Child
 from filelock import FileLock
 from toy_recipes import DIFFUSION, video
 
@@ -23,16 +24,21 @@ RECIPE = video(
     data="episodes_per_task: 6",
 )
 
-# Checkpoints come quickly, so that a kill falls between two of them. A test run in the background inherits that
-# Ctrl-C is ignored, and under nohup SIGHUP; the program under test must not ignore them.
-PROGRAM = """
-import signal
-import videopolicy.training.lightning_loop, videopolicy.cli.main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
-videopolicy.cli.main.main()
-"""
+
+def program(*arguments: str) -> None:
+    """The command line, with checkpoints so quick that a kill falls between two of them.
+
+    A test run in the background inherits that Ctrl-C is ignored, and under nohup SIGHUP; the program under test must
+    not ignore them.
+    """
+    from videopolicy import training
+    from videopolicy.cli.main import main
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
+    sys.argv = ["vpolicy", *arguments]
+    main()
 
 
 class Runner:
@@ -46,12 +52,9 @@ class Runner:
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "VPOLICY_HOME": str(folder / "home")}
         self.run_folder = folder / "runs" / "small"
 
-    def start(self, *overrides: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", PROGRAM, "run", str(self.recipe), *overrides]
-        with (self.folder / "output.txt").open("a") as output:
-            return subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=output, stderr=subprocess.STDOUT
-            )
+    def start(self, *overrides: str) -> Child:
+        arguments = ("run", str(self.recipe), *overrides)
+        return Child(program, arguments, self.folder, self.environment, self.folder / "output.txt")
 
     def finish(self, *overrides: str) -> None:
         assert self.start(*overrides).wait(300) == 0, self.output()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from children import vpolicy_apart
 from command import vpolicy as vpolicy_here
 from typer.testing import CliRunner
 
@@ -96,13 +95,7 @@ def record(path: Path, task: str) -> np.ndarray:
 @pytest.fixture
 def vpolicy(tmp_path: Path):
     (tmp_path / "small.yaml").write_text(RECIPE, encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VPOLICY_HOME": str(tmp_path / "home")}
-
-    def vpolicy(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "videopolicy", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    return vpolicy
+    return partial(vpolicy_apart, tmp_path, VPOLICY_HOME=str(tmp_path / "home"))
 
 
 @pytest.mark.slow

@@ -228,11 +228,12 @@ def test_a_simulator_that_does_not_start_says_what_the_shell_has_to_do_with_it(t
 
 
 CORE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import numpy as np
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it would be ignored
 benchmark = ToyBenchmark(hangs_at=(0, 1))
 with WorkerPool(benchmark.launch(), Path(sys.executable), 2, Path(sys.argv[1])) as pool:
     for index in range(2):

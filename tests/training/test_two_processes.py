@@ -145,6 +145,7 @@ def free_port() -> int:
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 RUN = ("-m", "videopolicy", "run", "small.yaml")
+ONLY_TRAIN = "eval.episodes=0"
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_two_processes_learn_what_one_learns_from_their_batches_together(two, tm
 def test_lightning_starts_the_second_process_itself_and_a_killed_stage_goes_on(two, tmp_path):
     place = Place(tmp_path / "killed", tmp_path / "killed-home")
     (place.folder / "slowly.py").write_text(SLOWLY)
-    process = place.start("slowly.py", "run", "small.yaml")
+    process = place.start("slowly.py", "run", "small.yaml", ONLY_TRAIN)
     deadline = time.monotonic() + 400
     while not any(place.home.glob("stages/*/checkpoint.ckpt")):
         assert process.poll() is None and time.monotonic() < deadline, place.output()
@@ -193,7 +194,7 @@ def test_lightning_starts_the_second_process_itself_and_a_killed_stage_goes_on(t
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             one.send_signal(signal.SIGKILL)
     process.wait()
-    place.finish(*RUN)
+    place.finish(*RUN, ONLY_TRAIN)
     pieces = sorted(path.name for path in place.stage("first").glob("curves/*"))
     assert len(pieces) == 2 and pieces[0] == "from-000000000"
     assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
@@ -229,7 +230,7 @@ def test_an_allocation_and_stray_numbers_keep_lightning_from_nothing(two, tmp_pa
     """A batch script in an allocation of 8 tasks, numbered 0: one process, which starts the other."""
     place = Place(tmp_path / "allocation", tmp_path / "allocation-home")
     allocation = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}
-    process = place.start(*RUN, **allocation, SLURM_NODEID="0", RANK="0", LOCAL_RANK="0", NODE_RANK="1")
+    process = place.start(*RUN, ONLY_TRAIN, **allocation, SLURM_NODEID="0", RANK="0", LOCAL_RANK="0", NODE_RANK="1")
     assert process.wait(500) == 0, place.output()
     assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
     assert "2 processes train on processors" in place.output()

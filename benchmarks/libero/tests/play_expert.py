@@ -1,6 +1,6 @@
 """Plays the experts of some tasks in LIBERO itself, and writes what they did as JSON; runs in its environment.
 
-Usage: python play_expert.py FOLDER_OF_EXPERTS NOISE TASK...
+Usage: python play_expert.py FOLDER_OF_EXPERTS TASK=NOISE...
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def play(env: ControlEnv, task: str, noise: float) -> dict:
 def main() -> None:
     root = Path(libero.libero.__file__).parent / "bddl_files"
     played = []
-    for task in sys.argv[3:]:
+    for task, _, noise in (argument.partition("=") for argument in sys.argv[2:]):
         file = next(file for suite in ("libero_goal", "libero_10") for file in (root / suite).glob(f"{task}.bddl"))
         env = ControlEnv(str(file), use_camera_obs=False, has_offscreen_renderer=False, ignore_done=True)
-        played += [play(env, task, float(sys.argv[2])) for _ in range(2)]
+        played += [play(env, task, float(noise)) for _ in range(2)]
         env.close()
     print("PLAYED " + json.dumps(played))
 

@@ -108,10 +108,9 @@ def test_experts_are_for_tasks_of_libero(modules):
 
 @pytest.mark.simulator
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("noise", [0.0, 0.05])
-def test_experts_solve_short_tasks_of_drawn_states_and_repeat_themselves(python, noise):
-    tasks = ["turn_on_the_stove", "open_the_middle_drawer_of_the_cabinet"]
-    command = [str(python), str(Path(__file__).with_name("play_expert.py")), str(SIMULATOR), str(noise), *tasks]
+def test_experts_solve_short_tasks_of_drawn_states_and_repeat_themselves(python):
+    tasks = ["turn_on_the_stove=0.05", "open_the_middle_drawer_of_the_cabinet=0"]  # the noise of their actions
+    command = [str(python), str(Path(__file__).with_name("play_expert.py")), str(SIMULATOR), *tasks]
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
@@ -119,4 +118,4 @@ def test_experts_solve_short_tasks_of_drawn_states_and_repeat_themselves(python,
     assert [episode["success"] for episode in played] == [True] * 4
     assert max(episode["steps"] for episode in played) < 120
     assert max(episode["largest"] for episode in played) == 1.0
-    assert [played[0], played[2]] == [played[1], played[3]]
+    assert played[::2] == played[1::2]
