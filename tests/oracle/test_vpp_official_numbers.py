@@ -274,7 +274,7 @@ def test_context_raw_and_denoised(vpp_oracle, make_decoder, policy_stream):
     for index, sigma in enumerate(inputs["sigmas"]):
         noisy = inputs["x_unit"].float() * sigma
         level = sigma.expand(len(noisy))
-        raw = decoder.network(noisy / (sigma**2 + data**2).sqrt(), level, memory)
+        raw = decoder.network(noisy / (sigma**2 + data**2).sqrt(), decoder.network.modulations(level), memory)
         close(raw, outputs["raw"][index], atol=5e-5)
         denoised = decoder.denoise(noisy, level, policy_stream.at(level), contexts)
         close(denoised, outputs["denoised"][index], atol=5e-5)

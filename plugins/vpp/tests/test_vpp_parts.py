@@ -241,7 +241,9 @@ def test_causal_attention_reads_only_the_first_context_tokens() -> None:
     context = torch.randn(1, 6, 32)
     changed = context.clone()
     changed[:, 2] += 1
-    moved = network(actions, level, network.remember(changed)) - network(actions, level, network.remember(context))
+    modulations = network.modulations(level)
+    moved = network(actions, modulations, network.remember(changed))
+    moved = moved - network(actions, modulations, network.remember(context))
     assert moved[0, :2].abs().max() == 0 and moved[0, 2:].abs().amin(dim=-1).min() > 0
 
 

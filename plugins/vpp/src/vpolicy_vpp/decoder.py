@@ -21,7 +21,7 @@ from videopolicy.parts.levels import exponential, karras
 from videopolicy.parts.masks import masked_mean, without_masked
 from videopolicy.parts.requirements import required_state
 from vpolicy_vpp.options import DitDiffusionOptions, SamplingLevels, TrainingLevels
-from vpolicy_vpp.transformer import DiffusionTransformer, Memory
+from vpolicy_vpp.transformer import DiffusionTransformer, Memory, Modulations
 
 
 class DiffusionDecoder(ActionDecoder):
@@ -61,17 +61,31 @@ class DiffusionDecoder(ActionDecoder):
         levels = sampling_levels(self.options.sampling_levels)
         actions = normal_noise((rows, *self.shape), like, generator) * levels[0]
         contexts = _Contexts(self, stream)
-        moved = levels.to(actions)  # once: every copy to a device waits for it
-        for at, (level, following, branches) in zip(moved, stream.descend(levels), strict=False):
-            clean = self.denoise(actions, at.expand(rows), branches, contexts)
+        moved = levels[:-1].to(actions)  # once: every copy to a device waits for it
+        modulations = zip(*(of_layer.split(1) for of_layer in self.network.modulations(moved)), strict=True)
+        for at, modulation, (level, following, branches) in zip(
+            moved, modulations, stream.descend(levels), strict=True
+        ):
+            clean = self.denoise(actions, at.expand(rows), branches, contexts, list(modulation))
             ratio = following / level
             actions = ratio * actions + (1 - ratio) * clean
         return actions
 
-    def denoise(self, noisy: Tensor, level: Tensor, branches: list[Branch], contexts: _Contexts) -> Tensor:
-        """The clean estimate D ``(B, H, A)`` of noisy actions at levels ``(B,)``."""
+    def denoise(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        branches: list[Branch],
+        contexts: _Contexts,
+        modulations: Modulations | None = None,
+    ) -> Tensor:
+        """The clean estimate D ``(B, H, A)`` of noisy actions at levels ``(B,)``.
+
+        Args:
+            modulations: Those of the level, where they are known and it is the same for all rows.
+        """
         skip, out, _ = self._preconditioning(level.view(-1, 1, 1))
-        return skip * noisy + out * self._raw(noisy[None], level[None], [branches], contexts)[0]
+        return skip * noisy + out * self._raw(noisy[None], level[None], [branches], contexts, modulations)[0]
 
     def _preconditioning(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """EDM's ``c_skip``, ``c_out`` and ``c_in`` (Karras et al. 2022, table 1)."""
@@ -79,22 +93,32 @@ class DiffusionDecoder(ActionDecoder):
         total = level**2 + data**2
         return data**2 / total, level * data / total.sqrt(), 1 / total.sqrt()
 
-    def _raw(self, noisy: Tensor, level: Tensor, branches: list[list[Branch]], contexts: _Contexts) -> Tensor:
+    def _raw(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        branches: list[list[Branch]],
+        contexts: _Contexts,
+        modulations: Modulations | None = None,
+    ) -> Tensor:
         """The inner network's F for several draws, all branches of all draws as one batch.
 
         Args:
             noisy: ``(draws, B, H, A)``.
             level: ``(draws, B)``.
             branches: Per draw the features at its level.
+            modulations: Those of the level, where it is the same everywhere; computed where they are not given.
 
         Returns:
             ``(draws, B, H, A)``, the weighted sum over the branches.
         """
         draws, rows, count = len(branches), noisy.shape[1], len(branches[0])
         inputs = noisy * self._preconditioning(level.view(draws, rows, 1, 1))[2]
+        if modulations is None:
+            modulations = self.network.modulations(level.repeat_interleave(count, dim=0).flatten())
         output = self.network(
             inputs.repeat_interleave(count, dim=0).flatten(0, 1),
-            level.repeat_interleave(count, dim=0).flatten(),
+            modulations,
             contexts.memory([branch for of_draw in branches for branch in of_draw]),
         ).unflatten(0, (draws, count, rows))
         guided = [weighted_sum(of_draw, predicted) for of_draw, predicted in zip(branches, output, strict=True)]
@@ -106,11 +130,15 @@ class _Contexts:
 
     Goal and state are the stream's; tokens are known by identity, so a stream that gives the same tensor
     at every level is encoded once, and one that gives new features at every level is encoded at every level.
+
+    Where action i attends to the first i + 1 tokens of a context only, no more tokens are finished than there are
+    actions; in training all are, since dropout's draws depend on their number.
     """
 
     def __init__(self, decoder: DiffusionDecoder, stream: FeatureStream) -> None:
         observation = stream.observation
-        self.network = decoder.network
+        self.network, options = decoder.network, decoder.options
+        self.read = options.horizon if options.causal_cross_attention and not decoder.training else None
         self.goal = decoder.text(observation.instructions).pooled
         self.state = None
         if self.network.proprio_emb is not None:
@@ -134,7 +162,7 @@ class _Contexts:
         ]
 
     def _remember(self, tokens: Tensor) -> Memory:
-        return self.network.remember(self.network.context(tokens.to(self.goal), self.goal, self.state))
+        return self.network.remember(self.network.context(tokens.to(self.goal), self.goal, self.state, self.read))
 
 
 def sample_levels(options: TrainingLevels, shape: tuple[int, ...], uniform: Tensor | None = None) -> Tensor:

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from videopolicy import (
     Batch,
@@ -23,6 +22,7 @@ from videopolicy import (
 )
 from videopolicy.parts.levels import karras
 from vpolicy_vpp.formers import build_former
+from vpolicy_vpp.maps import FeatureMaps
 from vpolicy_vpp.options import OneStepOptions
 
 
@@ -63,27 +63,22 @@ class OneStepExtractor(FeatureExtractor):
         batch: Batch | None = None,
         generator: RowGenerator | None = None,
     ) -> StaticStream:
-        features = observation.features
-        if features is None:
-            with torch.no_grad() if self.options.frozen else nullcontext():
-                features = self._features(observation, generator)
         weight = next(self.former.parameters())
-        tokens = self.former(features.to(weight.device, weight.dtype))
+        if observation.features is not None:
+            tokens = self.former(observation.features.to(weight.device, weight.dtype))
+        else:
+            with torch.no_grad() if self.options.frozen else nullcontext():
+                maps = self._maps(observation, generator)
+            tokens = self.former.of_maps(maps.of([one.to(weight.dtype) for one in maps.maps]))
         return StaticStream(observation, self.layout, [Branch(1.0, tokens)])
 
     def frozen_features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
         """Feature maps before the former, ``(B, T, V h w, C)``: the views side by side on the token axis."""
         with torch.no_grad():
-            return self._features(observation, generator)
+            return self._maps(observation, generator).joined()
 
-    def _features(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
-        maps = self._maps(observation, generator)
-        if self.options.frames is not None:
-            maps = maps[:, :, list(self.options.frames)]
-        return maps.permute(0, 2, 1, 4, 5, 3).flatten(2, 4)
-
-    def _maps(self, observation: Observation, generator: RowGenerator | None) -> Tensor:
-        """``(B, V, T, C, h, w)``: the taps on one grid, concatenated on the channels."""
+    def _maps(self, observation: Observation, generator: RowGenerator | None) -> FeatureMaps:
+        """The taps of the frames that are read."""
         backbone, options = self.backbone, self.options
         condition = backbone.condition(observation, generator=generator)
         shape = (len(observation), *backbone.latent_shape)
@@ -97,14 +92,5 @@ class OneStepExtractor(FeatureExtractor):
             noisy = clean + (following / level) * (noisy - clean)
         level = levels[options.denoising_steps - 1].expand(shape[0])
         taps = backbone.denoise(noisy, level, condition, options.taps, predict=False).taps
-        grid = taps[options.taps[-1]].shape[-2:]
-        maps = [self._resized(taps[tap].flatten(0, 2), grid) for tap in options.taps]
-        joined = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
-        if options.pool is not None:
-            joined = functional.adaptive_avg_pool2d(joined, options.pool)
-        return joined.unflatten(0, (shape[0], self.views, -1))
-
-    def _resized(self, maps: Tensor, grid: tuple[int, ...]) -> Tensor:
-        if tuple(maps.shape[-2:]) == tuple(grid):
-            return maps
-        return functional.interpolate(maps, grid, mode="nearest" if self.options.resize == "nearest" else "bilinear")
+        frames = slice(None) if options.frames is None else list(options.frames)
+        return FeatureMaps([taps[tap][:, :, frames] for tap in options.taps], options.resize, options.pool)

@@ -6,10 +6,13 @@ one to one.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vpolicy_vpp.maps import FeatureMaps
 from vpolicy_vpp.options import Linear, VideoFormer, VideoFormer2D
 
 
@@ -31,11 +34,27 @@ class PerceiverAttention(nn.Module):
         """``(M, N, D)`` and ``(M, L, D)`` to ``(M, L, D)``."""
         latents = self.norm_latents(latents)
         source = torch.cat([self.norm_media(media), latents], dim=1)
-        query, key, value = (
-            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projected in (self.to_q(latents), self.to_k(source), self.to_v(source))
-        )
+        query = self._split(self.to_q(latents))
+        if latents.shape[1] < query.shape[-1]:
+            return self.to_out(self._absorbed(query, source).transpose(1, 2).flatten(2))
+        key, value = self._split(self.to_k(source)), self._split(self.to_v(source))
         return self.to_out(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+    def _split(self, projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _absorbed(self, query: Tensor, source: Tensor) -> Tensor:
+        """The same sums in another order: ``(M, heads, L, D / heads)`` read ``(M, N, D)`` itself.
+
+        Queries go through the transposed projection of the keys, and what was read through that of the values. Where
+        there are fewer latents than ``dim_head``, that takes fewer operations than projecting every token twice.
+        """
+        to_key, to_value = (layer.weight.unflatten(0, (self.heads, -1)) for layer in (self.to_k, self.to_v))
+        asking = (query @ to_key).flatten(1, 2).unsqueeze(1)
+        shared = source.unsqueeze(1)
+        scale = query.shape[-1] ** -0.5
+        read = functional.scaled_dot_product_attention(asking, shared, shared, scale=scale)
+        return read.squeeze(1).unflatten(1, (self.heads, -1)) @ to_value.transpose(1, 2)
 
 
 class TemporalAttention(nn.Module):
@@ -116,8 +135,24 @@ class VideoFormerModule(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, features: Tensor) -> Tensor:
-        batch, frames = features.shape[:2]
-        media = (self.goal_emb(self.input_norm(features)) + self.time_pos_emb).flatten(0, 1)
+        return self._read(self.goal_emb(self.input_norm(features)))
+
+    def of_maps(self, maps: FeatureMaps) -> Tensor:
+        """The same for feature maps that have not been brought to one grid: the first linear layer comes before that.
+
+        It maps every token by itself and so commutes with resizing; smaller maps have fewer tokens.
+        """
+        if not isinstance(self.input_norm, nn.Identity):
+            return self(maps.joined())
+        first = cast(nn.Linear, self.goal_emb[0])
+        weights = first.weight.split([one.shape[3] for one in maps.maps], dim=1)
+        mapped = [torch.einsum("bvtchw,dc->bvtdhw", *pair) for pair in zip(maps.maps, weights, strict=True)]
+        tokens = maps.of(mapped).summed() + first.bias
+        return self._read(self.goal_emb[1:](tokens))
+
+    def _read(self, embedded: Tensor) -> Tensor:
+        batch, frames = embedded.shape[:2]
+        media = (embedded + self.time_pos_emb).flatten(0, 1)
         latents = self.latents.expand(batch, -1, -1, -1).flatten(0, 1)
         for layer in self.layers:
             latents = layer(media, latents, frames)
@@ -133,6 +168,10 @@ class LinearFormer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(features).flatten(1, 2)
+
+    def of_maps(self, maps: FeatureMaps) -> Tensor:
+        """The same for feature maps that have not been brought to one grid."""
+        return self(maps.joined())
 
 
 def build_former(options: VideoFormer | Linear, channels: int, frames: int) -> nn.Module:

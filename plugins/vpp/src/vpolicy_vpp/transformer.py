@@ -17,6 +17,8 @@ from vpolicy_vpp.options import DitDiffusionOptions
 
 Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of the context for every decoder layer, each ``(B, heads, N, D / heads)``."""
+Modulations = list[Tensor]
+"""What a level makes of every decoder layer, each ``(B, 6 D)``."""
 
 
 class Attention(nn.Module):
@@ -74,20 +76,22 @@ class EncoderBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(options.width, bias=False)
         self.mlp = FeedForward(options)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attn(self.ln_1(tokens))
+    def forward(self, tokens: Tensor, read: int | None = None) -> Tensor:
+        """``(B, N, D)`` to the first ``read`` tokens of it, all by default."""
+        normed = self.ln_1(tokens)
+        tokens = tokens[:, :read] + self.attn(normed[:, :read], self.attn.keys_values(normed))
         return tokens + self.mlp(self.ln_2(tokens))
 
 
 class Modulation(nn.Module):
-    """Shift, scale and gate of attention and feed-forward from the embedded level: six times ``(B, 1, D)``."""
+    """Shift, scale and gate of attention and feed-forward from the embedded level, ``(B, 6 D)``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
-    def forward(self, level: Tensor) -> tuple[Tensor, ...]:
-        return self.modulation(level).unsqueeze(1).chunk(6, dim=-1)
+    def forward(self, level: Tensor) -> Tensor:
+        return self.modulation(level)
 
 
 class DecoderBlock(nn.Module):
@@ -104,8 +108,9 @@ class DecoderBlock(nn.Module):
         self.mlp = FeedForward(options)
         self.adaLN_zero = Modulation(options.width)
 
-    def forward(self, actions: Tensor, level: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
-        shift_att, scale_att, gate_att, shift_mlp, scale_mlp, gate_mlp = self.adaLN_zero(level)
+    def forward(self, actions: Tensor, modulation: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
+        """Actions ``(B, H, D)``, their level's ``modulation`` ``(B or 1, 6 D)``, and keys and values of the context."""
+        shift_att, scale_att, gate_att, shift_mlp, scale_mlp, gate_mlp = modulation.unsqueeze(1).chunk(6, dim=-1)
         actions = actions + gate_att * self.attn(shift_att + self.ln_1(actions) * (self.offset + scale_att))
         actions = actions + self.cross_att(self.ln3(actions), memory)
         return actions + gate_mlp * self.mlp(shift_mlp + self.ln_2(actions) * (self.offset + scale_mlp))
@@ -119,10 +124,12 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(options) for _ in range(options.encoder_layers))
         self.ln = nn.LayerNorm(options.width, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.ln(tokens)
+    def forward(self, tokens: Tensor, read: int | None = None) -> Tensor:
+        """``(B, N, D)`` to the first ``read`` encoded tokens, all by default."""
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens, read if number == last else None)
+        return self.ln(tokens[:, :read])
 
 
 class Decoder(nn.Module):
@@ -136,9 +143,13 @@ class Decoder(nn.Module):
     def remember(self, context: Tensor) -> Memory:
         return [cast(DecoderBlock, block).cross_att.keys_values(context) for block in self.blocks]
 
-    def forward(self, actions: Tensor, level: Tensor, memory: Memory) -> Tensor:
-        for block, read in zip(self.blocks, memory, strict=True):
-            actions = block(actions, level, read)
+    def modulations(self, level: Tensor) -> Modulations:
+        """Embedded levels ``(B, D)`` to what modulates every block."""
+        return [cast(DecoderBlock, block).adaLN_zero(level) for block in self.blocks]
+
+    def forward(self, actions: Tensor, modulations: Modulations, memory: Memory) -> Tensor:
+        for block, modulation, read in zip(self.blocks, modulations, memory, strict=True):
+            actions = block(actions, modulation, read)
         return self.ln(actions)
 
 
@@ -207,20 +218,27 @@ class DiffusionTransformer(nn.Module):
                     _zero(cast(nn.Linear, module.modulation[1]))
             _zero(self.action_pred)
 
-    def context(self, tokens: Tensor, goal: Tensor, state: Tensor | None) -> Tensor:
-        """Goal ``(B, P)``, tokens ``(B, N, C)`` and state ``(B, S)`` to the encoded context ``(B, 1 + N (+ 1), D)``."""
+    def context(self, tokens: Tensor, goal: Tensor, state: Tensor | None, read: int | None = None) -> Tensor:
+        """Goal ``(B, P)``, tokens ``(B, N, C)`` and state ``(B, S)`` to the encoded context ``(B, 1 + N (+ 1), D)``.
+
+        Args:
+            read: Only so many tokens of the result are wanted, from the first on.
+        """
         parts = [self.lang_emb(goal).unsqueeze(1), self.tok_emb(tokens)]
         if self.proprio_emb is not None and state is not None:
             parts.append(self.proprio_emb(state).unsqueeze(1))
-        return self.encoder(self.drop(torch.cat(parts, dim=1)))
+        return self.encoder(self.drop(torch.cat(parts, dim=1)), read)
 
     def remember(self, context: Tensor) -> Memory:
         return self.decoder.remember(context)
 
-    def forward(self, actions: Tensor, level: Tensor, memory: Memory) -> Tensor:
-        """Actions ``(B, H, A)``, levels ``(B,)`` and the remembered context to F ``(B, H, A)``."""
-        embedded = self.sigma_emb(level.log() / 4)
+    def modulations(self, level: Tensor) -> Modulations:
+        """Levels ``(B,)`` to what modulates every decoder layer; those of a whole descent may be computed at once."""
+        return self.decoder.modulations(self.sigma_emb(level.log() / 4))
+
+    def forward(self, actions: Tensor, modulations: Modulations, memory: Memory) -> Tensor:
+        """Actions ``(B, H, A)``, the modulations of their levels and the remembered context to F ``(B, H, A)``."""
         hidden = self.action_emb(actions)
         if self.action_positions is not None:
             hidden = hidden + self.action_positions
-        return self.action_pred(self.decoder(self.drop(hidden), embedded, memory))
+        return self.action_pred(self.decoder(self.drop(hidden), modulations, memory))
