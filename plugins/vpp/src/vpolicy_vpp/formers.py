@@ -146,7 +146,11 @@ class VideoFormerModule(nn.Module):
             return self(maps.joined())
         first = cast(nn.Linear, self.goal_emb[0])
         weights = first.weight.split([one.shape[3] for one in maps.maps], dim=1)
-        mapped = [torch.einsum("bvtchw,dc->bvtdhw", *pair) for pair in zip(maps.maps, weights, strict=True)]
+        # Channels stay last in memory, as the tokens that come of them need it.
+        mapped = [
+            torch.einsum("bvtchw,dc->bvthwd", one, weight).movedim(-1, 3)
+            for one, weight in zip(maps.maps, weights, strict=True)
+        ]
         tokens = maps.of(mapped).summed() + first.bias
         return self._read(self.goal_emb[1:](tokens))
 
