@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from regression import KilledError, Lines, Regression, statistics
-from torch import nn
 
 from videopolicy import Batch, VpolicyError
 from videopolicy.console.progress import Reporter
@@ -16,7 +15,6 @@ from videopolicy.seeds import Order, derived_seed
 from videopolicy.training import lightning_loop as training
 from videopolicy.training.curves import read_curves
 from videopolicy.training.normalization import Normalizer
-from videopolicy.training.optimization import average_with
 
 
 def train(folder: Path, killed_after: int | None = None, **options) -> Regression:
@@ -108,19 +106,3 @@ def test_order_visits_every_window_once_an_epoch():
 def test_derived_seeds_do_not_run_into_each_other():
     assert derived_seed(1, "23") != derived_seed("12", 3)
     assert 0 <= derived_seed("x") < 2**63
-
-
-def test_the_averages_decay_warms_up_as_diffusers_has_it():
-    from diffusers.training_utils import EMAModel
-
-    weights = [torch.full((1,), float(step**2)) for step in range(12)]
-    learned = nn.Parameter(weights[0].clone())
-    theirs = EMAModel([learned], decay=0.9, use_ema_warmup=True, inv_gamma=1, power=0.75, update_after_step=1)
-    average = average_with(decay=0.9, warmup=0.75)
-    ours = weights[0].clone()
-    for updates, current in enumerate(weights):
-        learned.data.copy_(current)
-        theirs.step([learned])
-        ours = current.clone() if updates == 0 else average(ours, current, updates)
-        assert torch.allclose(ours, theirs.shadow_params[0]), updates
-    assert not torch.allclose(ours, weights[-1])

@@ -38,6 +38,7 @@ TRAINING = (
     "parts.windows",
     "seeds",
     "spaces",
+    "training.averaging",
     "training.checkpoints",
     "training.distributed",
     "training.features",

@@ -1,4 +1,4 @@
-"""Trains one stage with Lightning, which only this module and ``processes`` import.
+"""Trains one stage with Lightning, which only this module, ``averaging`` and ``processes`` import.
 
 A stage can be killed at any moment. Its checkpoint holds weights, optimiser and step; the data order and all
 random draws are functions of the seed and the step, so a resumed stage ends with the weights of an
@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -34,11 +33,12 @@ from videopolicy.recipes.recipe import Stage
 from videopolicy.seeds import Order, derived_seed
 from videopolicy.storage.files import storage_errors, written_whole
 from videopolicy.storage.integrity import CHECKPOINT
+from videopolicy.training.averaging import Averaging
 from videopolicy.training.curves import read_curves
 from videopolicy.training.distributed import launch
 from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little
 from videopolicy.training.normalization import Normalizer
-from videopolicy.training.optimization import average_with, learning_rate_factor, make_optimizer
+from videopolicy.training.optimization import learning_rate_factor, make_optimizer
 from videopolicy.training.processes import environment, say_when_a_process_dies
 from videopolicy.training.remarks import Remarks
 from videopolicy.training.session import idle_accelerators
@@ -137,7 +137,8 @@ class _Module(LightningModule):
         return VpolicyError(f"Stage '{name}' diverged at step {step}: {what}", hint)
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.learner, self._stage.optimizer)
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = make_optimizer(self.learner, self._stage.optimizer, fused=not scaled)
         factor = learning_rate_factor(self._stage.schedule, self._stage.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -251,7 +252,7 @@ def train_stage(
         callbacks: list[Callback] = [watch]
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
-            callbacks.insert(0, WeightAveraging(avg_fn=average_with(stage.ema_decay, stage.ema_warmup)))
+            callbacks.insert(0, Averaging(learner, stage.ema_decay, stage.ema_warmup))
         trainer = _trainer(stage, accelerator, callbacks, _loggers(folder, first, tracking), folder)
         _note_what_differs(trainer, stage, len(windows), remarks, precisions)
         learner.train()

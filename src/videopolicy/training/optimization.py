@@ -1,4 +1,4 @@
-"""The optimiser of a stage, its learning rate, and the average of its weights."""
+"""The optimiser of a stage and its learning rate."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from videopolicy.contracts.learner import Learner
 from videopolicy.recipes.recipe import Optimizer, Schedule
 
 
-def make_optimizer(learner: Learner, options: Optimizer) -> torch.optim.Optimizer:
-    """AdamW over the learner's parameter groups, each of which may scale the learning rate (``lr_scale``)."""
+def make_optimizer(learner: Learner, options: Optimizer, fused: bool = True) -> torch.optim.Optimizer:
+    """AdamW over the learner's parameter groups, each of which may scale the learning rate (``lr_scale``).
+
+    Args:
+        learner: What is trained.
+        options: Of the recipe.
+        fused: One pass over memory for each parameter. Lightning cannot clip gradients that a scaler has scaled then.
+    """
     groups = [
         {**group, "lr": options.learning_rate * group.pop("lr_scale", 1.0)}
         for group in map(dict, learner.parameter_groups())
@@ -24,26 +29,8 @@ def make_optimizer(learner: Learner, options: Optimizer) -> torch.optim.Optimize
         betas=options.betas,
         eps=options.epsilon,
         weight_decay=options.weight_decay,
+        fused=fused,
     )
-
-
-def average_with(decay: float, warmup: float | None) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """How the average of the weights moves after the first update, which copies them.
-
-    With a warm-up the n-th update from then on has the decay ``1 - n ** -warmup``: the first copies once more, as in
-    the ``ema_model.py`` that published codes share.
-    """
-
-    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current
-        if warmup is None:
-            return averaged.lerp(current, 1 - decay)
-        # On the device that counts the updates: this is asked for every parameter, and reading the count would wait.
-        share = torch.as_tensor(updates, device=averaged.device).double() ** -warmup
-        return averaged.lerp(current, share.clamp(min=1 - decay).to(averaged.dtype))
-
-    return average
 
 
 def learning_rate_factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
