@@ -73,7 +73,7 @@ def _step(recipe: Recipe, stage: Stage, learner: Learner, settings: Settings) ->
     numbers = replace(settings, dtype=chosen)
     # A scale that overflows would skip the optimiser's part of the step.
     scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=DTYPES[chosen] == torch.float16)
-    optimizer = make_optimizer(learner, stage.optimizer)
+    optimizer = make_optimizer(learner, stage.optimizer, fused=not scaler.is_enabled())
     learner.train()
 
     def step() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from videopolicy.contracts.policy import Policy
 from videopolicy.spaces import ActionSpace
 from videopolicy.training.normalization import Normalizer
 from videopolicy.types import Observation, RowGenerator
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Actor(Protocol):
@@ -34,10 +38,23 @@ class PolicyActor:
         normalizer: Stored with the policy's weights.
         actions: For the bounds, to which actions are clipped.
         device: Where the policy runs.
+        precision: ``fp32``, ``bf16`` or ``fp16``; what actions are scaled with is always fp32.
     """
 
-    def __init__(self, policy: Policy, normalizer: Normalizer, actions: ActionSpace, device: torch.device) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        normalizer: Normalizer,
+        actions: ActionSpace,
+        device: torch.device,
+        precision: str = "fp32",
+    ) -> None:
         self.policy = policy.eval().to(device)
+        self._numbers: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if precision != "fp32":
+            self._numbers = partial(torch.autocast, device.type, _HALF[precision])
+            # Autocast remembers the cast of a weight only where the weight could learn; nothing here does.
+            self.policy.requires_grad_(True)
         self.normalizer = normalizer.to(device)
         self.low, self.high = np.array(actions.low, np.float32), np.array(actions.high, np.float32)
         self.device = device
@@ -53,10 +70,11 @@ class PolicyActor:
             PluginError: An action is NaN or infinite; the part from which that comes is named.
         """
         seen = self.normalizer.observation(observation.to(self.device))
-        chosen = self.policy.act(seen, generator)
-        actions = self.normalizer.physical(chosen).float().cpu().numpy()
+        with self._numbers():
+            chosen = self.policy.act(seen, generator).float()
+        actions = self.normalizer.physical(chosen).cpu().numpy()
         if not np.isfinite(actions).all():
-            with values_checked():
+            with values_checked(), self._numbers():
                 self.policy.act(seen, generator)
             finite = bool(torch.isfinite(chosen).all())
             wrong(

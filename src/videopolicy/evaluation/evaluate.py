@@ -138,6 +138,7 @@ def facts_of(session: Session, seconds: float, chunk_seconds: dict[str, list[flo
         episodes=settings.episodes,
         workers=settings.workers,
         batch_size=settings.batch_size,
+        precision=settings.precision,
         seconds_per_chunk={policy: quantiles(values) for policy, values in chunk_seconds.items()},
         steps_per_second=usage.steps_per_second,
         shares=usage.shares,
@@ -154,7 +155,7 @@ def _actor(name: str, session: Session, planned: list[PlannedStage]) -> Actor:
         normalizer = scaling_after(planned)
     else:
         policy, normalizer = load_policy(recipe, planned)
-    return PolicyActor(policy, normalizer, spaces.actions, session.device)
+    return PolicyActor(policy, normalizer, spaces.actions, session.device, recipe.eval.precision)
 
 
 def quantiles(seconds: list[float]) -> ChunkSeconds:

@@ -30,6 +30,7 @@ def run_identity(recipe: Recipe, stages: Sequence[str] = ()) -> RunIdentity:
         protocol=protocol_of(recipe.benchmark),
         execute=recipe.eval.execute,
         batch_size=recipe.eval.batch_size,
+        precision=recipe.eval.precision,
         seed=recipe.seed,
     )
 

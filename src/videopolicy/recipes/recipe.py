@@ -102,14 +102,19 @@ class Evaluation(_Section):
         episodes: Episodes a task, on initial states 0 .. episodes - 1. 0: train only; no simulator is started.
         execute: Actions of every chunk that are carried out before the policy is asked again.
         workers: Simulator processes. Results do not depend on it.
-        batch_size: Rows of every forward pass; empty rows are padded, so results depend on nothing else.
+        batch_size: Rows of every forward pass; empty rows are padded, so results depend on nothing else. More rows than
+            workers cost time and give nothing; with fewer, workers wait for a row.
+        precision: Numbers in which policies compute matrix products and convolutions: ``bf16`` and ``fp16`` are quicker
+            where the device has them and give other actions, so that they make another run. Autoencoders stay in fp32
+            unless their options say otherwise.
         baselines: Further rows: the same policy before training, and uniformly random actions.
     """
 
     episodes: int = Field(20, ge=0)
     execute: int = Field(1, ge=1)
-    workers: int = Field(2, ge=1)
-    batch_size: int = Field(8, ge=1)
+    workers: int = Field(4, ge=1)
+    batch_size: int = Field(4, ge=1)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     baselines: tuple[Literal["untrained", "random"], ...] = ()
 
 

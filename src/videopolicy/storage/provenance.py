@@ -139,6 +139,7 @@ class EvaluationFacts(Facts):
         episodes: Of every task.
         workers: Simulator processes.
         batch_size: Rows of every forward pass.
+        precision: In which policies compute.
         seconds_per_chunk: By policy.
         executor: The engine that ran the episodes.
         steps_per_second: Environment steps of all workers together by the clock; None where it was not recorded.
@@ -151,6 +152,7 @@ class EvaluationFacts(Facts):
     episodes: int | None = None
     workers: int | None = None
     batch_size: int | None = None
+    precision: str = "fp32"
     seconds_per_chunk: dict[str, ChunkSeconds] = Field(default_factory=dict)
     executor: str = "local"
     steps_per_second: float | None = None
@@ -231,6 +233,7 @@ class RunIdentity(Facts):
         simulator: What the simulator of the episodes said of itself; None before the first one has begun.
         execute: Actions of a chunk that are executed.
         batch_size: Rows of every forward pass: another number rounds differently.
+        precision: In which policies compute.
         seed: Of the run.
     """
 
@@ -241,6 +244,7 @@ class RunIdentity(Facts):
     simulator: SimulatorFacts | None = None
     execute: int | None = None
     batch_size: int | None = None
+    precision: str = "fp32"
     seed: int | None = None
 
     @property
