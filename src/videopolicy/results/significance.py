@@ -176,24 +176,32 @@ def two_level_interval(outcomes: np.ndarray, tasks: np.ndarray, confidence: floa
     Returns:
         The interval, in the outcomes' unit; None without outcomes.
     """
-    if not np.isfinite(outcomes).any():
+    known = np.isfinite(outcomes)
+    columns = [here for here in (tasks == task for task in np.unique(tasks)) if known[:, here].any()]
+    if not columns:
         return None
-    seeds = len(outcomes)
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=_RESAMPLES)
+    weights, drawn = _draws(len(outcomes), tuple(int(here.sum()) for here in columns))
     means = []
-    for task in np.unique(tasks):
-        here = outcomes[:, tasks == task]
-        known = np.isfinite(here)
-        if not known.any():
-            continue
-        count = here.shape[1]
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float32)
-        total = (weights * (drawn @ np.where(known, here, 0).T.astype(np.float32))).sum(axis=1)
-        trials = (weights * (drawn @ known.T.astype(np.float32))).sum(axis=1)
+    for here, times in zip(columns, drawn, strict=True):
+        values, there = outcomes[:, here], known[:, here]
+        both = np.concatenate([np.where(there, values, 0), there]).T.astype(np.float32)
+        total, trials = np.split(times.astype(np.float32) @ both, 2, axis=1)
+        total, trials = (weights * total).sum(axis=1), (weights * trials).sum(axis=1)
         means.append(np.divide(total, trials, out=np.full(_RESAMPLES, np.nan), where=trials > 0))
     low, high = np.nanquantile(np.nanmean(means, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
+
+
+@lru_cache(maxsize=2)
+def _draws(seeds: int, counts: tuple[int, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """How often every seed ``(R, S)``, and by task every one of its states ``(R, states)``, is drawn.
+
+    The same for all methods with as many seeds and states: drawing takes longer than all that is done with it.
+    """
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=_RESAMPLES)
+    often = [rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) for count in counts]
+    return weights, [drawn.astype(np.uint16) for drawn in often]
 
 
 def detectable_difference(pairs: int, discordance: float) -> float | None:
