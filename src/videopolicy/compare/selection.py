@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Candidate:
     records: tuple[EpisodeRecord, ...]
     fingerprint: str
 
-    @property
+    @cached_property
     def tasks(self) -> frozenset[str]:
         """Tasks with a finished episode."""
         return frozenset(record.task for record in self.records if record.error is None)
