@@ -21,7 +21,7 @@ from videopolicy import (
     normal_noise,
 )
 from videopolicy.parts.levels import karras
-from vpolicy_vpp.formers import build_former
+from vpolicy_vpp.formers import LinearFormer, VideoFormerModule, build_former
 from vpolicy_vpp.maps import FeatureMaps
 from vpolicy_vpp.options import OneStepOptions
 
@@ -37,7 +37,7 @@ class OneStepExtractor(FeatureExtractor):
         self.backbone = options.backbone.build(spaces)
         if options.frozen:
             self.backbone.requires_grad_(False).eval()
-        self.former = build_former(options.former, options.channels, len(options.frame_indices))
+        self.former: VideoFormerModule | LinearFormer = build_former(options.former, options.channels, len(options.frame_indices))
 
     @property
     def window(self) -> Window:

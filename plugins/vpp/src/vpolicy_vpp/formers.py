@@ -178,7 +178,7 @@ class LinearFormer(nn.Module):
         return self(maps.joined())
 
 
-def build_former(options: VideoFormer | Linear, channels: int, frames: int) -> nn.Module:
+def build_former(options: VideoFormer | Linear, channels: int, frames: int) -> VideoFormerModule | LinearFormer:
     if isinstance(options, Linear):
         return LinearFormer(options, channels)
     return VideoFormerModule(options, channels, frames)
