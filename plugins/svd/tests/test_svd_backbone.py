@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 from vpolicy_svd.backbone import SvdBackbone, sine_cosine
 from vpolicy_svd.components import Svd
 from vpolicy_svd.latents import SpaceToDepth
 from vpolicy_svd.options import UNet, VaeLatent
-from vpolicy_svd.unet import reading
+from vpolicy_svd.unet import build_unet, reading
 
 from videopolicy import Observation, RowGenerator, WeightsError
 from videopolicy.components.text import ClipText, WordText
@@ -225,6 +226,27 @@ def test_weights_are_loaded_from_a_pipeline_folder(pipeline_folder: Path) -> Non
     for name, value in first.latent.state_dict().items():
         assert torch.equal(loaded.latent.state_dict()[name], value), name
     assert not any(parameter.requires_grad for parameter in loaded.latent.parameters())
+
+
+def test_nothing_is_drawn_where_weights_follow_and_half_of_them_become_whole(
+    pipeline_folder: Path, tmp_path: Path
+) -> None:
+    halves = tmp_path / "halves"
+    for part in ("unet", "vae"):
+        (halves / part).mkdir(parents=True)
+        shutil.copy(pipeline_folder / part / "config.json", halves / part)
+        state = load_file(pipeline_folder / part / "diffusion_pytorch_model.safetensors")
+        save_file(
+            {name: value.half() for name, value in state.items()}, halves / part / "diffusion_pytorch_model.safetensors"
+        )
+    options = small(latent=TINY_VAE, weights=str(halves))
+    before = torch.get_rng_state()
+    unet = build_unet(options)
+    assert torch.equal(torch.get_rng_state(), before)
+    whole = load_file(pipeline_folder / "unet" / "diffusion_pytorch_model.safetensors")
+    for name, value in [*unet.named_parameters(), *unet.named_buffers()]:
+        assert value.device.type == "cpu" and value.dtype == torch.float32 and value.requires_grad, name
+        assert torch.equal(value, whole[name].half().float()), name
 
 
 def test_weights_of_another_architecture_are_refused_with_both_lists(pipeline_folder: Path) -> None:

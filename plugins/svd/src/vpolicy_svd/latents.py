@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 
 from videopolicy.parts.latents import SpaceToDepthLatent
-from vpolicy_svd.loading import load_part
+from vpolicy_svd.loading import loaded_part
 from vpolicy_svd.options import VaeLatent
 
 
@@ -108,12 +109,12 @@ class ConditionEncoder(nn.Module):
 def _autoencoder(options: VaeLatent, weights: str | None) -> Any:
     from diffusers import AutoencoderKLTemporalDecoder
 
-    model = AutoencoderKLTemporalDecoder(
+    make = partial(
+        AutoencoderKLTemporalDecoder,
         down_block_types=("DownEncoderBlock2D",) * len(options.channels),
         block_out_channels=options.channels,
         layers_per_block=options.layers,
         latent_channels=options.latent_channels,
         scaling_factor=options.scaling_factor,
     )
-    load_part(model, weights, "vae", "The autoencoder", ("scaling_factor",))
-    return model
+    return loaded_part(make, weights, "vae", "The autoencoder", ("scaling_factor",))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from videopolicy import WeightsError
 from videopolicy.parts.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
+
+Module = TypeVar("Module", bound=Any)
 
 
 def files_of(part: str) -> tuple[str, str]:
@@ -15,22 +17,34 @@ def files_of(part: str) -> tuple[str, str]:
     return f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors"
 
 
-def load_part(model: Any, weights: str | None, part: str, what: str, decisive: Sequence[str]) -> None:
-    """Put pretrained weights into a diffusers model; nothing happens where there are none or none are to be loaded.
+def loaded_part(
+    make: Callable[[], Module], weights: str | None, part: str, what: str, decisive: Sequence[str]
+) -> Module:
+    """A diffusers model with pretrained weights; with its initial ones where there are none or none are to be loaded.
+
+    Where weights follow, nothing is drawn and nothing allocated first: drawing 1.5 billion numbers takes seconds, and
+    holding them beside those that take their place takes gigabytes.
 
     Args:
-        model: The model, built with the recipe's options.
+        make: Builds the model with the recipe's options.
         weights: Hub id or local folder of the pipeline.
         part: Its subfolder.
         what: How to call the part in messages.
         decisive: Entries of ``config.json`` that must be those of the model: some, such as the number of heads,
             change what is computed and leave every weight's shape as it is.
 
+    Returns:
+        The model, in the default floating-point type whatever that of the file is.
+
     Raises:
         WeightsError: The weights are unreachable, incomplete, or of another shape.
     """
     if weights is None or without_loading():
-        return
+        return make()
+    import torch
+
+    with torch.device("meta"):
+        model = make()
     files = files_of(part)
     folder = pretrained_folder(weights, what, files)
     with explain_loading(folder, what, files):
@@ -50,7 +64,10 @@ def load_part(model: Any, weights: str | None, part: str, what: str, decisive: S
                 f"{what} in {folder / part} is another one: {'; '.join(differences)}.",
                 "Change the options of `svd` in the recipe to those of the weights.",
             )
-        model.load_state_dict(state)
+        # Into memory of its own: a file that is only mapped may change or vanish.
+        copied = {name: state.pop(name).to(like.dtype, copy=True) for name, like in own.items()}
+        model.load_state_dict(copied, assign=True)
+    return model
 
 
 def _plain(value: Any) -> Any:

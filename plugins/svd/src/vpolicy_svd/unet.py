@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from vpolicy_svd.loading import load_part
+from vpolicy_svd.loading import loaded_part
 from vpolicy_svd.options import SvdOptions
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def build_unet(options: SvdOptions) -> UNetSpatioTemporalConditionModel:
     from vpolicy_svd.fast import accelerate
 
     shape = options.unet
-    model = UNetSpatioTemporalConditionModel(
+    make = partial(
+        UNetSpatioTemporalConditionModel,
         sample_size=options.latent_grid,
         in_channels=2 * options.latent.latent_channels,
         out_channels=options.latent.latent_channels,
@@ -42,7 +44,7 @@ def build_unet(options: SvdOptions) -> UNetSpatioTemporalConditionModel:
         num_frames=options.frames,
     )
     weights = options.weights if options.unet_start == "weights" else None
-    load_part(model, weights, "unet", "The UNet", ("num_attention_heads", "addition_time_embed_dim"))
+    model = loaded_part(make, weights, "unet", "The UNet", ("num_attention_heads", "addition_time_embed_dim"))
     if shape.norm_epsilon == "sgm":
         for name, module in model.named_modules():
             if isinstance(module, nn.GroupNorm) and ".attentions." not in name:

@@ -37,7 +37,9 @@ class OneStepExtractor(FeatureExtractor):
         self.backbone = options.backbone.build(spaces)
         if options.frozen:
             self.backbone.requires_grad_(False).eval()
-        self.former: VideoFormerModule | LinearFormer = build_former(options.former, options.channels, len(options.frame_indices))
+        self.former: VideoFormerModule | LinearFormer = build_former(
+            options.former, options.channels, len(options.frame_indices)
+        )
 
     @property
     def window(self) -> Window:
