@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from regression import KilledError, Lines, Regression, statistics
 
 from videopolicy import Batch, VpolicyError
-from videopolicy.console.progress import Reporter
+from videopolicy.console.progress import Activity, Reporter
 from videopolicy.recipes.recipe import Normalization, Stage
 from videopolicy.seeds import Order, derived_seed
 from videopolicy.training import lightning_loop as training
@@ -92,6 +93,31 @@ def test_time_spent_before_a_kill_counts(tmp_path, monkeypatch):
     torch.save(saved, tmp_path / training.CHECKPOINT)
     spent = train(tmp_path).taken.spent
     assert 1000 < spent["seconds"] < 1100 and 2000 < spent["processor_seconds"] < 2100
+
+
+def test_checkpoints_that_take_long_are_written_rarely(tmp_path, monkeypatch):
+    clock, saves = [0.0], []
+    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 2.0)
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    watch = training._Watch(tmp_path, Activity(Reporter(quiet=True), "train", 0, 0))
+
+    def save(path):
+        path.write_bytes(b"")
+        saves.append(clock[0])
+        clock[0] += 0.5
+
+    trainer = SimpleNamespace(
+        world_size=1,
+        is_global_zero=True,
+        lightning_module=SimpleNamespace(ensure_finite=lambda: None),
+        save_checkpoint=save,
+    )
+    while clock[0] < 100:
+        if watch._is_time(trainer):
+            watch.save(trainer)
+        clock[0] += 0.25
+    assert saves[:3] == [2.25, 28.0, 53.75]  # after 2 s, then every 0.5 / 0.02
+    assert 0.5 * len(saves) / clock[0] <= 0.02
 
 
 def test_order_visits_every_window_once_an_epoch():

@@ -89,6 +89,7 @@ class Overflowing(Regression):
 def test_weights_that_are_no_numbers_take_no_checkpoints_place(tmp_path, monkeypatch, at):
     """At the last step too, which no further loss would show."""
     monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("videopolicy.training.SHARE_OF_SAVING", float("inf"))
     with pytest.raises(VpolicyError, match=rf"'lines' diverged at step {at}: 1 of 5 weights .* root") as error:
         train(tmp_path, Overflowing(at))
     assert "train.lines.optimizer.learning_rate" in error.value.hint

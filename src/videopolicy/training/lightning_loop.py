@@ -162,7 +162,7 @@ class _Watch(Callback):
 
     def __init__(self, folder: Path, progress: Activity) -> None:
         self.folder, self.progress = folder, progress
-        self._saved_at = time.monotonic()
+        self._saved_at, self._took = time.monotonic(), 0.0
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         stepped = trainer.global_step - self.progress.done
@@ -191,8 +191,12 @@ class _Watch(Callback):
             raise trainer.lightning_module.diverged(what)
 
     def _is_time(self, trainer: Trainer) -> bool:
-        """Saving takes all processes, so they must agree, which they do not ask each other at every step."""
-        due = time.monotonic() - self._saved_at > training.SECONDS_BETWEEN_CHECKPOINTS
+        """Saving takes all processes, so they must agree, which they do not ask each other at every step.
+
+        Where a checkpoint is large it is written more rarely, so that writing takes a small part of the time.
+        """
+        pause = max(training.SECONDS_BETWEEN_CHECKPOINTS, self._took / training.SHARE_OF_SAVING)
+        due = time.monotonic() - self._saved_at > pause
         if trainer.world_size == 1:
             return due
         if trainer.global_step % LOG_EVERY_STEPS:
@@ -200,6 +204,7 @@ class _Watch(Callback):
         return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
 
     def save(self, trainer: Trainer) -> None:
+        began = time.monotonic()
         trainer.lightning_module.ensure_finite()
         path = self.folder / CHECKPOINT
         if trainer.is_global_zero:
@@ -208,6 +213,7 @@ class _Watch(Callback):
         else:
             trainer.save_checkpoint(path)  # only the first process writes, but all of them take part
         self._saved_at = time.monotonic()
+        self._took = self._saved_at - began
 
 
 def train_stage(
