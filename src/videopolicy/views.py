@@ -18,11 +18,11 @@ def stack_views(images: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
     Returns:
         ``(B, V, T, 3, H, W)`` float in [-1, 1].
     """
-    from torchvision.transforms.v2 import functional as transforms  # takes seconds to import
-
     views = []
     for view in images.values():
         if tuple(view.shape[-2:]) != tuple(size):
+            from torchvision.transforms.v2 import functional as transforms  # takes seconds to import
+
             batch, frames = view.shape[:2]
             view = transforms.resize(view.flatten(0, 1), list(size), antialias=True).unflatten(0, (batch, frames))
         views.append(view)

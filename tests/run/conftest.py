@@ -6,11 +6,10 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from children import Child
+from children import Child, command_line
 from filelock import FileLock
 from toy_recipes import DIFFUSION, video
 
@@ -32,13 +31,11 @@ def program(*arguments: str) -> None:
     not ignore them.
     """
     from videopolicy import training
-    from videopolicy.cli.main import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
-    sys.argv = ["vpolicy", *arguments]
-    main()
+    command_line(*arguments)
 
 
 class Runner:

@@ -80,12 +80,13 @@ def vpolicy_apart(folder: Path, *arguments: str, timeout: float = 280, **variabl
     """
     output = folder / "output.txt"
     output.unlink(missing_ok=True)
-    child = Child(_command, arguments, folder, os.environ | {"OMP_NUM_THREADS": "1"} | variables, output)
+    child = Child(command_line, arguments, folder, os.environ | {"OMP_NUM_THREADS": "1"} | variables, output)
     code = child.wait(timeout)
     return subprocess.CompletedProcess(["vpolicy", *arguments], code, output.read_text("utf-8"), "")
 
 
-def _command(*arguments: str) -> None:
+def command_line(*arguments: str) -> None:
+    """What the ``vpolicy`` script does, for a `Child`."""
     from videopolicy.cli.main import main
 
     sys.argv = ["vpolicy", *arguments]

@@ -8,39 +8,17 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from small_video_model import SPACES, build, small
 from vpolicy_svd.backbone import SvdBackbone, sine_cosine
 from vpolicy_svd.components import Svd
 from vpolicy_svd.latents import SpaceToDepth
-from vpolicy_svd.options import UNet, VaeLatent
 from vpolicy_svd.unet import reading
 
 from videopolicy import Observation, RowGenerator
-from videopolicy.components.text import ClipText, WordText
+from videopolicy.components.text import ClipText
 from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.testing import toy_batch, toy_observation, toy_spaces
 from videopolicy.types import Window
-
-SPACES = toy_spaces(32)
-
-
-def small(**changes: Any) -> Svd:
-    options: dict[str, Any] = {
-        "image_size": (32, 32),
-        "frames": 3,
-        "latent": SpaceToDepthLatent(patch=8),
-        "text": WordText(width=16, words=4, buckets=64),
-        "unet": UNet(channels=(32, 32), heads=(2, 2), attention=(False, True), layers=1, time_ids_width=8),
-        "level_max": 80.0,
-    }
-    return Svd(**options | changes)
-
-
-def build(**changes: Any) -> SvdBackbone:
-    torch.manual_seed(0)
-    return small(**changes).build(SPACES)
-
-
-TINY_VAE = VaeLatent(channels=(32, 32), layers=1)
 
 
 def test_the_network_of_the_paper_has_the_official_number_of_parameters() -> None:
