@@ -58,6 +58,7 @@ from videopolicy.types import (
     Window,
     normal_noise,
     of_first_process,
+    to_device,
     weighted_sum,
 )
 
@@ -184,5 +185,6 @@ __all__ = [
     "of_first_process",
     "stack_views",
     "to_bytes",
+    "to_device",
     "weighted_sum",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import torch
     from torch import Tensor
@@ -70,13 +70,20 @@ class Observation:
         return len(self.instructions)
 
     def to(self, device: torch.device) -> Observation:
-        """The same observation on another device."""
+        """The same observation on another device, for which nothing waits (`to_device`)."""
+        return self._with_all(lambda values: to_device(values, device))
+
+    def pin_memory(self) -> Observation:
+        """The same observation in pinned memory: what torch's loaders ask of a batch that a device will get."""
+        return self._with_all(lambda values: values.pin_memory())
+
+    def _with_all(self, change: Callable[[Tensor], Tensor]) -> Observation:
         return Observation(
-            {name: images.to(device) for name, images in self.images.items()},
+            {name: change(images) for name, images in self.images.items()},
             self.instructions,
-            None if self.state is None else self.state.to(device),
-            None if self.features is None else self.features.to(device),
-            None if self.past_actions is None else self.past_actions.to(device),
+            None if self.state is None else change(self.state),
+            None if self.features is None else change(self.features),
+            None if self.past_actions is None else change(self.past_actions),
             self.rows,
         )
 
@@ -107,19 +114,25 @@ class Batch:
         return len(self.observation)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """The same batch on another device, for which nothing waits (`to_device`)."""
+        return self._with_all(self.observation.to(device), lambda values: to_device(values, device))
 
-        def moved(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.to(device)
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory, see `Observation.pin_memory`."""
+        return self._with_all(self.observation.pin_memory(), lambda values: values.pin_memory())
+
+    def _with_all(self, observation: Observation, change: Callable[[Tensor], Tensor]) -> Batch:
+        def changed(value: Tensor | None) -> Tensor | None:
+            return None if value is None else change(value)
 
         return Batch(
-            self.observation.to(device),
-            {name: frames.to(device) for name, frames in self.future.items()},
-            moved(self.future_mask),
-            moved(self.actions),
-            moved(self.action_mask),
-            moved(self.future_state),
-            moved(self.future_state_mask),
+            observation,
+            {name: change(frames) for name, frames in self.future.items()},
+            changed(self.future_mask),
+            changed(self.actions),
+            changed(self.action_mask),
+            changed(self.future_state),
+            changed(self.future_state_mask),
         )
 
 
@@ -191,7 +204,8 @@ def weighted_sum(branches: Sequence[Branch], predictions: Iterable[Tensor]) -> T
 class RowGenerator:
     """A source of noise in which every row of a batch has a generator of its own.
 
-    What one episode draws then depends on nothing but itself, whatever shares its batch.
+    What one episode draws then depends on nothing but itself, whatever shares its batch. Numbers are drawn on the
+    processor and sent to the device, which is not waited for: they are the same wherever the policy runs.
 
     Args:
         generators: One CPU generator per row.
@@ -217,8 +231,20 @@ class RowGenerator:
         """Unit normal noise ``(rows, *shape)`` with the device and type of ``like``."""
         import torch
 
-        rows = [torch.randn(shape, generator=generator) for generator in self.generators]
-        return torch.stack(rows).to(like)
+        # Also where networks are built or traced without memory.
+        rows = [torch.randn(shape, generator=generator, device="cpu") for generator in self.generators]
+        return to_device(torch.stack(rows), like.device).to(like.dtype)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """The same values on another device, for whose work nothing waits.
+
+    A copy from ordinary memory waits until the device has done all that was asked of it before; one from pinned memory
+    queues up behind it.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def normal_noise(shape: tuple[int, ...], like: Tensor, generator: RowGenerator | None = None) -> Tensor:

@@ -55,6 +55,9 @@ class Away(Tensor):
     def __repr__(self, **_: Any) -> str:
         return f"Away({self.held!r})"
 
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         return compute(function, arguments, named or {}, Counter())
@@ -72,7 +75,8 @@ def compute(function: Any, arguments: tuple, named: dict, waits: Counter) -> Any
         if function is aten.copy_.default:
             target_away = isinstance(arguments[0], Away)
         if tensors and (len(away) not in (0, len(tensors)) or target_away != bool(away)):
-            waits["to the device" if target_away else "from the device"] += 1
+            queued = target_away and named.get("non_blocking", False) and hasattr(tensors[0], "in_pinned_memory")
+            waits["to the device" if target_away else "from the device"] += not queued
     elif away and here:
         strict = here if function not in _INDEXING else [one for one in here if one is arguments[0]]
         if mixed := [tuple(one.shape) for one in strict if one.ndim > 0]:
@@ -103,6 +107,13 @@ def compute(function: Any, arguments: tuple, named: dict, waits: Counter) -> Any
     return tree_map(placed, result)
 
 
+def _in_pinned_memory(values: Tensor) -> Tensor:
+    """A copy that counts as pinned: its copies to the device queue up behind the work there where nobody blocks."""
+    copy = values.clone()
+    copy.in_pinned_memory = True  # type: ignore[attr-defined]
+    return copy
+
+
 class _Watch(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
@@ -121,15 +132,18 @@ def other_device() -> Iterator[Counter]:
     """
     # The first four are what torch's own fake tensors do where there is no device.
     before = torch.cuda._lazy_init, torch.__future__.get_overwrite_module_params_on_conversion()
+    pin = Tensor.pin_memory
     torch.cuda._lazy_init = lambda: None
     torch._C._ensureCUDADeviceGuardSet()
     lifted = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)
     torch.__future__.set_overwrite_module_params_on_conversion(True)
+    Tensor.pin_memory = _in_pinned_memory  # type: ignore[method-assign,assignment]
     try:
         with _Watch() as watch:
             yield watch.waits
     finally:
+        Tensor.pin_memory = pin  # type: ignore[method-assign]
         torch.__future__.set_overwrite_module_params_on_conversion(before[1])
         torch._C._set_only_lift_cpu_tensors(lifted)
         torch.cuda._lazy_init = before[0]

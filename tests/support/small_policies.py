@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from videopolicy.recipes.recipe import Recipe, load_recipe
@@ -104,15 +105,22 @@ POLICIES = {
 }
 
 
-def small_policy(name: str, folder: Path) -> Recipe:
-    """The recipe of one of `POLICIES`, which nothing has to be fetched for when it is built with random weights."""
+def small_policy(name: str, folder: Path, changed: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe of one of `POLICIES`, which nothing has to be fetched for when it is built with random weights.
+
+    Args:
+        changed: Text of the recipe to put in place of other text.
+    """
     path = folder / f"{name}.yaml"
+    policy = POLICIES[name]
+    for old, new in (changed or {}).items():
+        policy = policy.replace(old, new)
     path.write_text(
         f"""\
 plugins: [{toy_benchmark.__file__}]
 benchmark: {{type: toy, task_names: [red, blue], image_size: 16}}
 data: {{type: robomimic-hdf5, episodes_per_task: 3}}
-policy:{POLICIES[name]}
+policy:{policy}
 train: [{{name: policy, steps: 2, batch_size: 3}}]
 """,
         encoding="utf-8",

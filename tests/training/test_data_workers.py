@@ -180,3 +180,23 @@ def test_a_batch_of_a_process_that_is_gone_is_its_end(monkeypatch):
         loading._opened(b"", True)
     found = loading.failure_of_loading(error.value, 2)
     assert found is not None and "has ended before its work was done" in found.message
+
+
+def test_numbers_of_workers_nobody_asked_for(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [loading.workers_for(None, cpu, 1), loading.workers_for(3, cpu, 1), loading.workers_for(0, cuda, 1)] == [
+        0,
+        3,
+        0,
+    ]
+    assert [loading.workers_for(None, cuda, devices) for devices in (1, 2, 8)] == [4, 3, 0]
+
+
+def test_parcels_are_pinned_for_a_device():
+    from other_device import other_device  # not where this file is imported by a child
+
+    with other_device():
+        pinned = loading.Parcel(Pictures().batch([0])).pin_memory().batch()
+    found = [pinned.actions, pinned.action_mask, pinned.observation.state, pinned.observation.images["front"]]
+    assert all(hasattr(one, "in_pinned_memory") for one in found)

@@ -74,6 +74,18 @@ def test_a_loss_that_is_not_finite_stops_with_advice(tmp_path):
     assert "learning_rate" in caught.value.hint
 
 
+@pytest.mark.parametrize("steps", [24, 6], ids=["while training", "at its end"])
+def test_where_losses_are_looked_at_later_the_step_is_named_all_the_same(tmp_path, monkeypatch, steps):
+    settings = {"steps": steps, "optimizer": {"learning_rate": 1e30}, "gradient_clip": None, "schedule": {}}
+    errors = []
+    for folder, behind in (("now", False), ("later", True)):
+        monkeypatch.setattr(training, "_runs_behind", lambda device, behind=behind: behind)
+        with pytest.raises(VpolicyError, match="diverged at step") as caught:
+            train(tmp_path / folder, **settings)
+        errors.append(caught.value.message)
+    assert errors[0] == errors[1]
+
+
 def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
     monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with pytest.raises(KilledError):

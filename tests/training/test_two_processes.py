@@ -84,6 +84,10 @@ train:
 eval: {{episodes: 2, execute: 2, workers: 1, batch_size: 2}}
 tracking: []
 """
+ALL_LEARN = MODEL.replace("class Lines(Policy):", "class Lines(Policy):\n    every_parameter_learns = True\n").replace(
+    ".mean()}", ".mean() + 0 * sum(one.sum() for one in self.unused.parameters())}"
+)
+"""The same, where no process has to look for parameters that have no gradient."""
 SLOWLY = """
 import time, videopolicy.training.lightning_loop as training, videopolicy.cli.main
 videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
@@ -206,6 +210,7 @@ def test_lightning_starts_the_second_process_itself_and_a_killed_stage_goes_on(t
 def test_two_tasks_of_srun_train_together(two, tmp_path):
     """The variables of ``srun --ntasks 2``, which sets no number of tasks a node, within an allocation of 8."""
     place = Place(tmp_path / "srun", tmp_path / "srun-home")
+    (place.folder / "lines_model.py").write_text(ALL_LEARN)
     step = {
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NAME": "train.sh",
@@ -220,7 +225,8 @@ def test_two_tasks_of_srun_train_together(two, tmp_path):
     }
     tasks = [place.start(*RUN, **step, SLURM_PROCID=number, SLURM_LOCALID=number) for number in ("0", "1")]
     assert [task.wait(500) for task in tasks] == [0, 0], place.output()
-    assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
+    # Of its layer; an optimiser moves unused weights a little where they have a gradient of 0.
+    assert torch.allclose(place.weights("first")[:12], two.weights("first")[:12], atol=1e-6)
     assert place.output().count("evaluate trained: success") == 1
 
 

@@ -28,6 +28,7 @@ class ModularPolicy(Policy):
         self.extractor = extractor
         self.decoder = decoder
         self._window = window
+        self.every_parameter_learns = extractor.every_parameter_learns and decoder.every_parameter_learns
 
     @property
     def window(self) -> Window:

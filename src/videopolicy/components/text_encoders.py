@@ -16,6 +16,7 @@ from torch.nn import functional
 from videopolicy.components.clip_files import CLIP, CLIP_FILES
 from videopolicy.contracts.text import EncodedText, TextEncoder
 from videopolicy.errors import WeightsError
+from videopolicy.types import to_device
 from videopolicy.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
 
 REMEMBERED_SENTENCES = 4096
@@ -72,8 +73,8 @@ class ClipTextEncoder(TextEncoder):
         """Token ids ``(B, L)`` and their mask to tokens ``(B, L, D)`` and projected vectors ``(B, P)``."""
         device = self.model.device
         # transformers looks into the mask to skip it where it hides nothing; shapes alone cannot be looked into.
-        shown = None if device.type == "meta" else mask.to(device)
-        output = self.model(input_ids=ids.to(device), attention_mask=shown)
+        shown = None if device.type == "meta" else to_device(mask, device)
+        output = self.model(input_ids=to_device(ids, device), attention_mask=shown)
         return output.last_hidden_state, output.text_embeds
 
 
@@ -157,7 +158,7 @@ class WordTextEncoder(TextEncoder):
         self._remembered: dict[str, Tensor] = {}
 
     def forward(self, sentences: list[str]) -> EncodedText:
-        ids = torch.stack([self._ids(sentence) for sentence in sentences]).to(self.positions.device)
+        ids = to_device(torch.stack([self._ids(sentence) for sentence in sentences]), self.positions.device)
         words = functional.embedding_bag(ids.flatten(0, 1), self.embedding.weight, mode="mean", padding_idx=0)
         tokens = words.unflatten(0, (len(sentences), self.words)) + self.positions
         for layer in self.layers:

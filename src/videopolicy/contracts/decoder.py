@@ -25,6 +25,9 @@ class ActionDecoder(Part, nn.Module, ABC):
 
     _checks: ClassVar[Mapping[str, Check]] = {"loss": ensure_decoder_loss, "sample": _ensure_chunks}
 
+    every_parameter_learns: bool = False
+    """See `Learner`."""
+
     @abstractmethod
     def loss(self, stream: FeatureStream, actions: Tensor, mask: Tensor) -> Tensor:
         """Scalar loss.

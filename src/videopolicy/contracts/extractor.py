@@ -118,6 +118,9 @@ class FeatureExtractor(Part, nn.Module, ABC):
 
     _checks: ClassVar[Mapping[str, Check]] = {"stream": _ensure_stream, "frozen_features": ensure_frozen_features}
 
+    every_parameter_learns: bool = False
+    """See `Learner`."""
+
     @property
     @abstractmethod
     def window(self) -> Window:

@@ -20,6 +20,10 @@ class Learner(Part, nn.Module, ABC):
 
     _checks: ClassVar[Mapping[str, Check]] = {"loss": ensure_losses, "frozen_features": ensure_frozen_features}
 
+    every_parameter_learns: bool = False
+    """Whether every step of training gives each trained parameter a gradient, though it may be zero. Processes that
+    train together then need not look for those without."""
+
     @property
     @abstractmethod
     def window(self) -> Window:

@@ -75,7 +75,8 @@ class Stage(_Section):
         cache_features: Compute the target's frozen features once and train on them from disk.
         init_from: Folder with weights for the target, such as another run's stage or what ``vpolicy import`` wrote.
         devices: Accelerators to train on (data parallel).
-        data_workers: Processes that load data; 0 loads in the training process.
+        data_workers: Processes that load data for every device; 0 loads in the training process. None: that on a
+            processor, and up to four where an accelerator trains. Results do not depend on it.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)
@@ -92,7 +93,7 @@ class Stage(_Section):
     cache_features: bool = False
     init_from: Path | None = None
     devices: int = Field(1, ge=1)
-    data_workers: int = Field(0, ge=0)
+    data_workers: int | None = Field(None, ge=0)
 
 
 class Evaluation(_Section):

@@ -47,6 +47,7 @@ TRAINING = (
     "training.normalization",
     "training.optimization",
     "training.processes",
+    "training.saving",
     "training.stages",
     "types",
     "views",

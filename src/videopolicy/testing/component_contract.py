@@ -157,6 +157,11 @@ def trains(model: nn.Module, losses: Callable[[int], dict[str, Tensor]], groups:
             break
         optimizer.zero_grad()
         torch.stack(list(found.values())).sum().backward()
+        without = sorted(names[parameter] for parameter in trainable if parameter.grad is None)
+        assert not (without and getattr(model, "every_parameter_learns", False)), (
+            f"`every_parameter_learns`, but at step {step} these parameters have no gradient: {without[:8]}. "
+            "Leave it False, or add them to the loss with a factor of 0."
+        )
         missed = {parameter for parameter in missed if parameter.grad is None or not parameter.grad.abs().any()}
         optimizer.step()
         if not missed:

@@ -1,4 +1,4 @@
-"""Trains one stage with Lightning, which only this module, ``averaging`` and ``processes`` import.
+"""Trains one stage with Lightning, which only this module, ``averaging``, ``processes`` and ``saving`` import.
 
 A stage can be killed at any moment. Its checkpoint holds weights, optimiser and step; the data order and all
 random draws are functions of the seed and the step, so a resumed stage ends with the weights of an
@@ -31,16 +31,17 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError
 from videopolicy.recipes.recipe import Stage
 from videopolicy.seeds import Order, derived_seed
-from videopolicy.storage.files import storage_errors, written_whole
+from videopolicy.storage.files import storage_errors
 from videopolicy.storage.integrity import CHECKPOINT
 from videopolicy.training.averaging import Averaging
 from videopolicy.training.curves import read_curves
 from videopolicy.training.distributed import launch
-from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little
+from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little, workers_for
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import learning_rate_factor, make_optimizer
 from videopolicy.training.processes import environment, say_when_a_process_dies
 from videopolicy.training.remarks import Remarks
+from videopolicy.training.saving import WriteBehind
 from videopolicy.training.session import idle_accelerators
 from videopolicy.types import Batch
 
@@ -86,7 +87,9 @@ class _Module(LightningModule):
         self._clock, self._remarks, self._precisions = clock, remarks, precisions
         self.learner, self.normalizer = learner, normalizer
         self._windows, self._stage, self._seed, self._first = windows, stage, seed, first
-        self.batches_seen = 0
+        self.batches_seen, self.data_workers = 0, 0
+        self._unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        """Steps whose losses may not be finite."""
 
     def train_dataloader(self) -> DataLoader:
         """Asked for when all processes are there: before that, none but the first knows which one it is."""
@@ -94,7 +97,9 @@ class _Module(LightningModule):
         order = Order(len(self._windows), stage.batch_size * ranks, self._seed)
         first, last = self._first * stage.accumulate, stage.steps * stage.accumulate
         steps = Steps(self._windows, order, first, last, self.trainer.global_rank, ranks)
-        return loader(steps, stage.data_workers)
+        here = len(self.trainer.device_ids)
+        self.data_workers = workers_for(stage.data_workers, self.device, here)
+        return loader(steps, self.data_workers, pinned=self.device.type == "cuda")
 
     def on_before_batch_transfer(self, batch: Batch | Parcel, dataloader_idx: int) -> Batch:
         if not isinstance(batch, Parcel):
@@ -107,11 +112,19 @@ class _Module(LightningModule):
         torch.manual_seed(derived_seed(self._seed, "draws", self.batches_seen, self.global_rank))
         self.batches_seen += 1
         losses = self.learner.loss(self.normalizer.batch(batch))
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise self.diverged(", ".join(f"{name} is {value.item()}" for name, value in losses.items()))
-        self.log_dict({f"loss/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
-        return total
+        found = {name: value.detach() for name, value in losses.items()}
+        self._unchecked.append((self.global_step, found))
+        if not _runs_behind(self.device) or len(self._unchecked) == LOG_EVERY_STEPS:
+            self._ensure_finite_losses()
+        self.log_dict({f"loss/{name}": value for name, value in found.items()}, batch_size=len(batch))
+        return torch.stack(list(losses.values())).sum()
+
+    def _ensure_finite_losses(self) -> None:
+        unchecked, self._unchecked = self._unchecked, []
+        sums = torch.stack([torch.stack(list(losses.values())).sum() for _, losses in unchecked])
+        for (step, losses), finite in zip(unchecked, sums.isfinite().tolist(), strict=True):
+            if not finite:
+                raise self.diverged(", ".join(f"{name} is {value.item()}" for name, value in losses.items()), step)
 
     def ensure_finite(self) -> None:
         """Check the weights, before they take the place of those of an earlier step.
@@ -119,15 +132,18 @@ class _Module(LightningModule):
         A step whose loss is finite can have a gradient that is not; only the next step's loss would show it.
 
         Raises:
-            VpolicyError: Some are not finite.
+            VpolicyError: Some are not finite, or losses of the last steps are not.
         """
+        if self._unchecked:
+            self._ensure_finite_losses()
         trained = [(name, one) for name, one in self.learner.named_parameters() if one.requires_grad]
-        if bad := [name for name, one in trained if not bool(one.isfinite().all())]:
+        finite = torch.stack([one.isfinite().all() for _, one in trained]).tolist() if trained else []
+        if bad := [name for (name, _), good in zip(trained, finite, strict=True) if not good]:
             raise self.diverged(f"{len(bad)} of {len(trained)} weights are not finite, the first is {bad[0]}")
 
-    def diverged(self, what: str) -> VpolicyError:
+    def diverged(self, what: str, step: int | None = None) -> VpolicyError:
         """What ends training instead of weights that are no numbers; the last checkpoint stays as it is."""
-        name, step = self._stage.name, self.global_step
+        name, step = self._stage.name, self.global_step if step is None else step
         half = f", or train.{name}.precision=32-true" if self._precisions[-1] != "32-true" else ""
         hint = f"Lower train.{name}.optimizer.learning_rate, set train.{name}.gradient_clip{half}."
         if step == 0:
@@ -158,7 +174,11 @@ class _Module(LightningModule):
 
 
 class _Watch(Callback):
-    """Shows progress and saves checkpoints, each of them complete before it replaces the last one."""
+    """Shows progress and saves checkpoints, each of them complete before it replaces the last one.
+
+    A checkpoint is due the more rarely the longer training has waited for the last one: for it to be copied, and for
+    the one before it to be written.
+    """
 
     def __init__(self, folder: Path, progress: Activity) -> None:
         self.folder, self.progress = folder, progress
@@ -193,7 +213,7 @@ class _Watch(Callback):
     def _is_time(self, trainer: Trainer) -> bool:
         """Saving takes all processes, so they must agree, which they do not ask each other at every step.
 
-        Where a checkpoint is large it is written more rarely, so that writing takes a small part of the time.
+        Where a checkpoint is large it is saved more rarely, so that saving takes a small part of the time.
         """
         pause = max(training.SECONDS_BETWEEN_CHECKPOINTS, self._took / training.SHARE_OF_SAVING)
         due = time.monotonic() - self._saved_at > pause
@@ -206,12 +226,7 @@ class _Watch(Callback):
     def save(self, trainer: Trainer) -> None:
         began = time.monotonic()
         trainer.lightning_module.ensure_finite()
-        path = self.folder / CHECKPOINT
-        if trainer.is_global_zero:
-            with written_whole(path) as part:
-                trainer.save_checkpoint(part)
-        else:
-            trainer.save_checkpoint(path)  # only the first process writes, but all of them take part
+        trainer.save_checkpoint(self.folder / CHECKPOINT)  # the first process writes, but all of them take part
         self._saved_at = time.monotonic()
         self._took = self._saved_at - began
 
@@ -259,7 +274,8 @@ def train_stage(
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
             callbacks.insert(0, Averaging(learner, stage.ema_decay, stage.ema_warmup))
-        trainer = _trainer(stage, accelerator, callbacks, _loggers(folder, first, tracking), folder)
+        loggers, unused = _loggers(folder, first, tracking), not learner.every_parameter_learns
+        trainer = _trainer(stage, accelerator, callbacks, loggers, folder, unused)
         _note_what_differs(trainer, stage, len(windows), remarks, precisions)
         learner.train()
         try:
@@ -267,7 +283,7 @@ def train_stage(
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
         except (RuntimeError, OSError) as error:
-            if (found := failure_of_loading(error, stage.data_workers)) is not None:
+            if (found := failure_of_loading(error, module.data_workers)) is not None:
                 raise found from error
             raise
         module.ensure_finite()
@@ -281,6 +297,11 @@ def train_stage(
         ", ".join(precisions),
         tuple(remarks.all),
     )
+
+
+def _runs_behind(device: torch.device) -> bool:
+    """Whether what is asked of a device has to be waited for, so that it is asked about several steps at a time."""
+    return device.type != "cpu"
 
 
 def _note_what_differs(trainer: Trainer, stage: Stage, windows: int, remarks: Remarks, precisions: list[str]) -> None:
@@ -300,12 +321,14 @@ def _note_what_differs(trainer: Trainer, stage: Stage, windows: int, remarks: Re
         remarks.add(f"a batch of {wanted} has some of the {windows} windows several times")
 
 
-def _trainer(stage: Stage, accelerator: str, callbacks: list[Callback], loggers: list[Logger], folder: Path) -> Trainer:
+def _trainer(
+    stage: Stage, accelerator: str, callbacks: list[Callback], loggers: list[Logger], folder: Path, unused: bool
+) -> Trainer:
+    """Lightning for a stage; ``unused``: several processes look for parameters that have no gradient at a step."""
     started = launch()
     rank_zero_only.rank = started.rank
     here = min(stage.devices, started.per_node) if started.processes > 1 else stage.devices
-    # Methods train parts of a model in turns, so that not every parameter has a gradient at every step.
-    strategy = DDPStrategy(find_unused_parameters=True) if stage.devices > 1 else "auto"
+    strategy = DDPStrategy(find_unused_parameters=unused) if stage.devices > 1 else "auto"
     try:
         return Trainer(
             accelerator=accelerator,
@@ -313,7 +336,7 @@ def _trainer(stage: Stage, accelerator: str, callbacks: list[Callback], loggers:
             num_nodes=stage.devices // here,
             strategy=strategy,
             precision=stage.precision,
-            plugins=[environment(stage)],
+            plugins=[environment(stage), WriteBehind()],
             default_root_dir=folder,
             max_steps=stage.steps,
             max_epochs=-1,

@@ -12,10 +12,11 @@ import errno
 import os
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+import torch
 from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -25,6 +26,8 @@ from videopolicy.seeds import Order
 from videopolicy.types import Batch
 
 SHARED_MEMORY = "/dev/shm"
+MOST_WORKERS = 4
+"""Processes that load data for one device where the recipe does not say."""
 _WORKER = "DataLoader worker"  # how torch's messages about one that has ended begin
 _OF_THE_SYSTEM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What it says when it starts no more processes or opens no more files."""
@@ -43,6 +46,10 @@ class Parcel:
     content: Batch | None
     shared: bool = True
     error: VpolicyError | None = None
+
+    def pin_memory(self) -> Parcel:
+        """The same in pinned memory: what torch's loader asks of it."""
+        return replace(self, content=None if self.content is None else self.content.pin_memory())
 
     def batch(self) -> Batch:
         """The batch.
@@ -111,8 +118,25 @@ class Steps(IterableDataset):
         return self.windows.batch(indices[self.rank * share : (self.rank + 1) * share])
 
 
-def loader(steps: Steps, workers: int) -> DataLoader:
+def workers_for(asked: int | None, device: torch.device, processes: int) -> int:
+    """How many processes load data for one that trains.
+
+    Args:
+        asked: By the recipe; None: none where a processor trains, which they would take from it, and some where an
+            accelerator does, as far as there are processors.
+        device: Where it trains.
+        processes: That train on this machine.
+    """
+    if asked is not None:
+        return asked
+    return 0 if device.type == "cpu" else min(MOST_WORKERS, len(os.sched_getaffinity(0)) // processes)
+
+
+def loader(steps: Steps, workers: int, pinned: bool = False) -> DataLoader:
     """What reads the steps in so many processes; 0: in this one.
+
+    Args:
+        pinned: Whether batches are brought into pinned memory, from which a device copies while it computes.
 
     Raises:
         VpolicyError: The system has no semaphores to guard the queues of processes.
@@ -125,7 +149,7 @@ def loader(steps: Steps, workers: int) -> DataLoader:
                 f"Processes that load data cannot be started: {error} (their semaphores lie in {SHARED_MEMORY}).",
                 f"Set data_workers=0, or make {SHARED_MEMORY} writable and larger (docker: --shm-size).",
             ) from error
-    return DataLoader(steps, batch_size=None, num_workers=workers)
+    return DataLoader(steps, batch_size=None, num_workers=workers, pin_memory=pinned)
 
 
 def pack(batch: Batch) -> Packed:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from videopolicy import ActionDecoder, Branch, FeatureStream, RowGenerator, Spaces, normal_noise, weighted_sum
+from videopolicy import (
+    ActionDecoder,
+    Branch,
+    FeatureStream,
+    RowGenerator,
+    Spaces,
+    normal_noise,
+    to_device,
+    weighted_sum,
+)
 from videopolicy.parts.masks import masked_mean, without_masked
 from vpolicy_diffusion_policy.diffusion import ActionDiffusion
 from vpolicy_diffusion_policy.options import TransformerDiffusionOptions, UNetDiffusionOptions
@@ -19,6 +28,8 @@ class DiffusionDecoder(ActionDecoder):
         network: ``(noisy actions (B, H, A), timesteps (B,), tokens (B, N, D), text (B, P) or None)`` to ``(B, H, A)``.
         spaces: Of the actions.
     """
+
+    every_parameter_learns = True
 
     def __init__(
         self, options: UNetDiffusionOptions | TransformerDiffusionOptions, network: nn.Module, spaces: Spaces
@@ -47,12 +58,13 @@ class DiffusionDecoder(ActionDecoder):
         rows, like = len(stream.observation), next(self.network.parameters())
         actions = normal_noise((rows, *self.shape), like, generator)
         text = self._read(stream)
-        steps = zip(self.diffusion.timesteps, stream.descend(self.diffusion.sampling_levels), strict=True)
-        for timestep, (_, _, branches) in steps:
+        timesteps = self.diffusion.timesteps
+        moved, levels = to_device(timesteps, actions.device), self.diffusion.sampling_levels
+        for timestep, at, (_, _, branches) in zip(timesteps, moved, stream.descend(levels), strict=True):
             count = len(branches)
             predicted = self._predict(
                 actions.repeat(count, 1, 1),
-                timestep.to(actions.device).expand(count * rows),
+                at.expand(count * rows),
                 torch.cat([branch.tokens for branch in branches]),
                 text,
                 count,

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
-from videopolicy import RowGenerator
+from videopolicy import RowGenerator, normal_noise, to_device
 from videopolicy.parts.levels import from_alphas_cumprod
 from vpolicy_diffusion_policy.options import Diffusion
 
@@ -33,7 +33,9 @@ class ActionDiffusion:
                 clip_sample_range=options.clip or 1.0,
             )
             self.scheduler.set_timesteps(options.sampling_steps)
-            self._levels = from_alphas_cumprod(self.scheduler.alphas_cumprod)
+            # The scheduler's own moves to the device where training adds noise.
+            self._signal = self.scheduler.alphas_cumprod
+            self._levels = from_alphas_cumprod(self._signal)
 
     @property
     def timesteps(self) -> Tensor:
@@ -48,7 +50,7 @@ class ActionDiffusion:
 
     def level(self, timestep: Tensor) -> Tensor:
         """Noise-to-signal ratios at timesteps, in their shape."""
-        return self._levels.to(timestep.device)[timestep]
+        return to_device(self._levels, timestep.device)[timestep]
 
     def draw(self, rows: int, device: torch.device) -> Tensor:
         """Uniform timesteps ``(rows,)`` from torch's global generator."""
@@ -65,6 +67,25 @@ class ActionDiffusion:
 
     def step(self, prediction: Tensor, timestep: Tensor, actions: Tensor, generator: RowGenerator) -> Tensor:
         """The actions ``(B, H, A)`` one sampling step on; the rows' own noise where the sampler draws any."""
-        result = self.scheduler.step(prediction, timestep, actions, generator=generator.generators)
-        following: Tensor = result.prev_sample
+        if isinstance(self.scheduler, DDPMScheduler):
+            return self._ancestral(prediction, timestep, actions, generator)
+        following: Tensor = self.scheduler.step(prediction, timestep, actions).prev_sample
         return following
+
+    def _ancestral(self, prediction: Tensor, timestep: Tensor, actions: Tensor, generator: RowGenerator) -> Tensor:
+        """diffusers' `DDPMScheduler.step` (Ho et al. 2020, equations 7 and 15), which would have a device wait for the
+        noise of every row. Numbers of the schedule stay with the processor."""
+        at = self._signal[timestep]
+        before = int(self.scheduler.previous_timestep(timestep))
+        following = self._signal[before] if before >= 0 else self._signal.new_ones(())
+        kept, clip = at / following, self.options.clip
+        clean = prediction
+        if self.options.predict == "epsilon":
+            clean = (actions - (1 - at) ** 0.5 * prediction) / at**0.5
+        if clip is not None:
+            clean = clean.clamp(-clip, clip)
+        mean = (following**0.5 * (1 - kept)) / (1 - at) * clean + kept**0.5 * (1 - following) / (1 - at) * actions
+        if timestep == 0:
+            return mean
+        variance = ((1 - following) / (1 - at) * (1 - kept)).clamp(min=1e-20)
+        return mean + variance**0.5 * normal_noise(tuple(prediction.shape), prediction, generator)

@@ -31,6 +31,8 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ImageExtractor(FeatureExtractor):
     """See `vpolicy_diffusion_policy.options.ImageOptions` for the options and their sources."""
 
+    every_parameter_learns = True
+
     def __init__(self, options: ImageOptions, spaces: Spaces) -> None:
         super().__init__()
         self.options = options

@@ -16,6 +16,8 @@ from vpolicy_uva.options import UvaActionOptions
 class UvaActionDecoder(ActionDecoder):
     """See `vpolicy_uva.options.UvaActionOptions` for the options and their sources."""
 
+    every_parameter_learns = True
+
     def __init__(self, options: UvaActionOptions, layout: FeatureLayout, spaces: Spaces) -> None:
         super().__init__()
         self.options = options

@@ -15,7 +15,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videopolicy import RowGenerator, normal_noise
+from videopolicy import RowGenerator, normal_noise, to_device
 from vpolicy_uva.diffusion import Diffusion, scheduler
 from vpolicy_uva.options import Head
 
@@ -144,8 +144,8 @@ class DiffusionHead(nn.Module):
         # Drawn before the loop, and brought to the device at once: within the loop, nothing waits.
         like = torch.zeros((), device="cpu")
         noises = torch.stack([normal_noise(size, like, generator) for _ in range(len(sampler.timesteps) + 1)])
-        sample, *added = noises.to(device).flatten(1, 2).unbind()
-        timesteps = sampler.timesteps.to(device)
+        sample, *added = to_device(noises, device).flatten(1, 2).unbind()
+        timesteps = to_device(sampler.timesteps, device)
         ahead = _Ahead(self, timesteps)
         for index, (conditions, noise) in enumerate(zip(steps, added, strict=False)):
             output = self._denoised(sample, ahead(index, conditions))
@@ -214,10 +214,14 @@ def _weighted(output: Tensor, weights: list[float | Tensor]) -> Tensor:
     if len(weights) == 1:
         return output
     noise, variance = output.unflatten(0, (len(weights), -1)).chunk(2, dim=-1)
-    spread = [torch.as_tensor(weight, dtype=noise.dtype).flatten() for weight in weights]
-    total = sum(
-        weight.to(noise).repeat(len(of_branch) // len(weight))[:, None] * of_branch
-        for weight, of_branch in zip(spread, noise, strict=True)
-    )
-    largest = max(range(len(spread)), key=lambda branch: float(spread[branch].mean()))
-    return torch.cat([total, variance[largest]], dim=-1)
+    total = sum(_scaled(of_branch, weight) for of_branch, weight in zip(noise, weights, strict=True))
+    # Weights are the processor's numbers: no device is waited for.
+    means = [float(torch.as_tensor(weight).mean()) for weight in weights]
+    return torch.cat([total, variance[means.index(max(means))]], dim=-1)
+
+
+def _scaled(noise: Tensor, weight: float | Tensor) -> Tensor:
+    """Noise ``(N, C)`` times a weight, or times the weights ``(n,)`` of every n of its vectors."""
+    if not isinstance(weight, Tensor):
+        return weight * noise
+    return to_device(weight, noise.device).to(noise.dtype).repeat(len(noise) // len(weight))[:, None] * noise

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from videopolicy import Batch, Learner, Observation, RecipeError, RowGenerator, Spaces, Window, normal_noise, to_bytes
+from videopolicy import (
+    Batch,
+    Learner,
+    Observation,
+    RecipeError,
+    RowGenerator,
+    Spaces,
+    Window,
+    normal_noise,
+    to_bytes,
+    to_device,
+)
 from videopolicy.parts.requirements import required_state
 from vpolicy_uva.head import DiffusionHead
 from vpolicy_uva.joint_options import UvaJointOptions
@@ -21,6 +33,8 @@ from vpolicy_uva.transformer import Conditioning, JointTransformer
 
 class JointModel(Learner):
     """See `vpolicy_uva.joint_options.UvaJointOptions` for the options and their sources."""
+
+    every_parameter_learns = True
 
     def __init__(self, options: UvaJointOptions, spaces: Spaces) -> None:
         super().__init__()
@@ -117,14 +131,14 @@ class JointModel(Learner):
         practised = [MODES[mode] for mode in modes]
 
         def rows_that(flags: list[bool]) -> Tensor:
-            return torch.tensor(flags, device=device)
+            return to_device(torch.tensor(flags), device)
 
         conditioning = self._known(batch.observation, None, drawn=self.training)
         conditioning.history_hidden = rows_that([not one.history for one in practised])
         future = None
         if any(one.future != "hidden" for one in practised):
             future = self._clips(self._encode([batch.future[name] for name in self.predicted_cameras], None))
-            masked = masked_cells(rows, self.transformer.cells, self.options.mask_ratio_min).to(device)
+            masked = to_device(masked_cells(rows, self.transformer.cells, self.options.mask_ratio_min), device)
             conditioning.future = future
             conditioning.future_hidden = torch.where(
                 rows_that([one.future == "masked" for one in practised])[:, None],
@@ -138,11 +152,10 @@ class JointModel(Learner):
                 batch.action_mask[:, :chunk] & rows_that([one.actions for one in practised])[:, None]
             )
         if self.training and conditioning.past_hidden is not None:
-            conditioning.past_hidden |= (
-                torch.rand(conditioning.past_hidden.shape).to(device) < self.options.past_action_drop
-            )
+            drawn = to_device(torch.rand(conditioning.past_hidden.shape), device)
+            conditioning.past_hidden |= drawn < self.options.past_action_drop
         if self.training and conditioning.text_hidden is not None:
-            conditioning.text_hidden |= torch.rand(rows).to(device) < self.options.text_drop
+            conditioning.text_hidden |= to_device(torch.rand(rows), device) < self.options.text_drop
         return conditioning, future
 
     def video_loss(
@@ -162,11 +175,11 @@ class JointModel(Learner):
             counted = counted & batch.future_mask.repeat(1, self.views_in_clip)[..., None]
         if rows is not None:
             counted = counted & rows[:, None, None]
-        counted = counted.flatten(1)
+        where = counted.flatten(1).nonzero(as_tuple=True)  # once: a device has to be asked how many there are
         targets = future.flatten(2, 3).unbind(dim=1)
         pairs = zip(self.video_heads, targets, strict=True)
-        errors = [head.losses(target[counted], joint[counted]).sum() for head, target in pairs]
-        return torch.stack(errors).sum() / counted.sum().clamp(min=1)
+        errors = [head.losses(target[where], joint[where]).sum() for head, target in pairs]
+        return torch.stack(errors).sum() / max(1, len(where[0]))
 
     def seen(self, observation: Observation, generator: RowGenerator | None) -> Conditioning:
         """What the transformer is conditioned on when acting: the future and its actions are hidden."""
@@ -260,25 +273,25 @@ class JointModel(Learner):
         if not self.video_heads:
             raise RecipeError("This model predicts no video: joint.video is null.", "Train it with a video head.")
         rows, cells, frames = len(order), self.transformer.cells, self.transformer.frames
-        rank = order.argsort(dim=1)
         shape = (rows, len(self.video_heads), frames, cells, self.options.latent.latent_channels)
         conditioning.future = conditioning.history.new_zeros(shape)
         hidden = torch.ones(rows, cells, dtype=torch.bool, device=order.device)
-        for left in left_hidden(cells, steps):
+        first_cells = torch.arange(frames, device=order.device) * cells  # of every frame, among the cells of all
+        each = torch.arange(rows, device=order.device)[:, None]
+        for before, left in pairwise([cells, *left_hidden(cells, steps)]):
             conditioning.future_hidden = hidden
-            revealed = hidden & (rank >= left)
-            where = revealed[:, None].expand(-1, frames, -1).flatten(1)
+            # Which and how many is known without asking the device: a mask would have to be counted there.
+            revealed = order[:, left:before].sort(dim=1).values
+            where = (first_cells[:, None] + revealed[:, None]).flatten(1)
             # The official schedule counts one cell as hidden still when the last one is drawn.
             scale = 1 + (guidance - 1) * (cells - max(1, left)) / cells
-            branches = [
-                (weight, joint[where].unflatten(0, (rows, -1))) for weight, joint in self.branches(conditioning, scale)
-            ]
+            branches = [(weight, joint[each, where]) for weight, joint in self.branches(conditioning, scale)]
             future = conditioning.future.clone()
             for place, head in enumerate(self.video_heads):
                 tokens = future[:, place].view(rows, frames * cells, -1)
-                tokens[where] = head.sample(branches, generator).flatten(0, 1)
+                tokens[each, where] = head.sample(branches, generator)
             conditioning.future = future
-            hidden = hidden & ~revealed
+            hidden = hidden.scatter(1, revealed, False)
         conditioning.future_hidden = hidden
         return conditioning.future
 
@@ -293,7 +306,9 @@ class JointModel(Learner):
     def _known(self, observation: Observation, generator: RowGenerator | None, drawn: bool = False) -> Conditioning:
         """History, past actions, states and text; the history's frames are drawn where the options say so."""
         frames = self._history_frames(drawn)
-        views = [observation.images[name][:, frames] for name in self.seen_cameras]
+        # A list of places would have to be brought to the device.
+        seen = [observation.images[name] for name in self.seen_cameras]
+        views = [torch.stack([images[:, frame] for frame in frames], dim=1) for images in seen]
         history = self._encode(views, generator)
         if history.shape[2] == 1:
             history = history.expand(-1, -1, self.options.frames, -1, -1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 from torch.nn import functional
 
-from videopolicy import MeasuredPart, RowGenerator, WeightsError, normal_noise
+from videopolicy import MeasuredPart, RowGenerator, WeightsError, normal_noise, to_device
 from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.parts.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
 from vpolicy_uva.fast import accelerate
@@ -226,7 +226,8 @@ class FrameMemory:
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.cpu().numpy()]
         new = {key: row for row, key in enumerate(keys) if key not in self._known}
         if new:
-            pixels = to_pixels(images[list(new.values())], self._size)
+            rows = to_device(torch.tensor(list(new.values())), images.device)
+            pixels = to_pixels(images[rows], self._size)
             group = 1 if pixels.device.type == "cpu" else len(pixels)
             found = torch.cat([self._latents.moments(part) for part in pixels.split(group)])
             self._known.update(zip(new, found.unbind(), strict=True))
@@ -236,4 +237,4 @@ class FrameMemory:
         moments = torch.stack([self._known[key] for key in keys])
         while len(self._known) > max(REMEMBERED, len(keys)):
             self._known.popitem(last=False)
-        return moments.to(images.device)
+        return to_device(moments, images.device)

@@ -19,6 +19,7 @@ from videopolicy import (
     StaticStream,
     Window,
     of_first_process,
+    to_device,
 )
 from vpolicy_uva.joint import JointModel, decayed, untouched
 from vpolicy_uva.masking import MODES
@@ -35,6 +36,8 @@ class UvaPolicy(Policy):
         action: What turns its joint latent into actions.
         layout: Of the joint latent.
     """
+
+    every_parameter_learns = True
 
     def __init__(self, options: UvaOptions, joint: JointModel, action: ActionDecoder, layout: FeatureLayout) -> None:
         super().__init__()
@@ -67,15 +70,15 @@ class UvaPolicy(Policy):
         modes = self._draw(batch.action_mask.any(dim=1))
         conditioning, future = self.joint.practise(batch, modes)
         joint = self.joint.transformer(conditioning)
-        device = joint.device
         losses: dict[str, Tensor] = {}
-        filmed = torch.tensor([MODES[mode].video for mode in modes], device=device)
+        filmed = torch.tensor([MODES[mode].video for mode in modes])
+        acted = torch.tensor([MODES[mode].action for mode in modes])
         if filmed.any():
-            losses["video"] = self.joint.video_loss(joint, conditioning, future, batch, filmed)
-        acted = torch.tensor([MODES[mode].action for mode in modes], device=device)
+            of_rows = to_device(filmed, joint.device)
+            losses["video"] = self.joint.video_loss(joint, conditioning, future, batch, of_rows)
         if acted.any():
             horizon = self.options.action.horizon
-            counted = batch.action_mask[:, :horizon] & acted[:, None]
+            counted = batch.action_mask[:, :horizon] & to_device(acted, joint.device)[:, None]
             stream = StaticStream(batch.observation, self.layout, [Branch(1.0, joint)])
             losses["action"] = self.action.loss(stream, batch.actions[:, :horizon], counted)
         losses |= self.joint.state_losses(joint, batch)

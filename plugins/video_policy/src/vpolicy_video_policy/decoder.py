@@ -15,6 +15,7 @@ from videopolicy import (
     RowGenerator,
     Spaces,
     normal_noise,
+    to_device,
     weighted_sum,
 )
 from videopolicy.parts.levels import karras
@@ -26,6 +27,8 @@ from vpolicy_video_policy.options import ActionUNetOptions
 
 class ActionUNetDecoder(ActionDecoder):
     """See `vpolicy_video_policy.options.ActionUNetOptions` for the options and their sources."""
+
+    every_parameter_learns = True
 
     def __init__(self, options: ActionUNetOptions, layout: FeatureLayout, spaces: Spaces) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class ActionUNetDecoder(ActionDecoder):
         levels = karras(options.steps, options.lowest, options.highest, options.rho)
         like = torch.zeros((), device=next(self.network.parameters()).device)
         actions = normal_noise((rows, *self.shape), like, generator) * (levels[0] ** 2 + 1).sqrt()
-        moved = levels.to(actions)  # once: every copy to a device waits for it
+        moved = to_device(levels, actions.device)
         for at, (level, following, branches) in zip(moved, stream.descend(levels), strict=False):
             clean = self.denoise(actions, at.expand(rows), branches, stream)
             actions = clean + (following / level) * (actions - clean)

@@ -25,6 +25,7 @@ from videopolicy import (
     Spaces,
     Window,
     normal_noise,
+    to_device,
 )
 from vpolicy_video_policy.adapter import CnnAdapter
 from vpolicy_video_policy.options import EveryStepOptions
@@ -42,6 +43,7 @@ class EveryStepExtractor(FeatureExtractor):
             self.backbone.requires_grad_(False).eval()
         views = len(spaces.cameras)
         self.adapter = CnnAdapter(options.adapter, views, options.channels, options.strides, options.step_embedding)
+        self.every_parameter_learns = options.frozen or self.backbone.every_parameter_learns
 
     @property
     def window(self) -> Window:
@@ -149,9 +151,8 @@ class DenoisingStream(FeatureStream):
         values = video_levels.tolist()
         latents = normal_noise((rows, *self.backbone.latent_shape), next(self.backbone.parameters()), self.generator)
         latents = latents * (video_levels[0] ** 2 + 1).sqrt().to(latents.dtype)
-        # What a device computes with is brought there once, since every copy waits for it; single numbers need not be.
-        moved, video_moved = levels.to(latents.device), video_levels.to(latents.device)
-        scales = [self._by_frame(first, last).to(latents) for first, last in weights]
+        moved, video_moved = (to_device(one, latents.device) for one in (levels, video_levels))
+        scales = [to_device(self._by_frame(first, last), latents.device).to(latents.dtype) for first, last in weights]
         tokens: tuple[Tensor, ...] = ()
         for step, (level, following) in enumerate(pairwise(levels)):
             if step == 0 or values[step] < values[step - 1]:

@@ -15,6 +15,7 @@ from videopolicy import (
     RowGenerator,
     Spaces,
     normal_noise,
+    to_device,
     weighted_sum,
 )
 from videopolicy.parts.levels import exponential, karras
@@ -26,6 +27,8 @@ from vpolicy_vpp.transformer import DiffusionTransformer, Memory, Modulations
 
 class DiffusionDecoder(ActionDecoder):
     """See `vpolicy_vpp.options.DitDiffusionOptions` for the options and their sources."""
+
+    every_parameter_learns = True
 
     def __init__(self, options: DitDiffusionOptions, layout: FeatureLayout, spaces: Spaces) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class DiffusionDecoder(ActionDecoder):
         """Mean squared error of F against its EDM target over the actions that are there."""
         actions = without_masked(actions, mask)
         draws, rows = self.options.noise_samples, len(actions)
-        level = sample_levels(self.options.training_levels, (draws, rows)).to(actions)
+        level = to_device(sample_levels(self.options.training_levels, (draws, rows)), actions.device).to(actions.dtype)
         noise = torch.randn((draws, *actions.shape), device=actions.device, dtype=actions.dtype)
         contexts = _Contexts(self, stream)
         branches = [stream.at(level[draw]) for draw in range(draws)]
@@ -61,7 +64,7 @@ class DiffusionDecoder(ActionDecoder):
         levels = sampling_levels(self.options.sampling_levels)
         actions = normal_noise((rows, *self.shape), like, generator) * levels[0]
         contexts = _Contexts(self, stream)
-        moved = levels[:-1].to(actions)  # once: every copy to a device waits for it
+        moved = to_device(levels[:-1], actions.device).to(actions.dtype)
         modulations = zip(*(of_layer.split(1) for of_layer in self.network.modulations(moved)), strict=True)
         for at, modulation, (level, following, branches) in zip(
             moved, modulations, stream.descend(levels), strict=True

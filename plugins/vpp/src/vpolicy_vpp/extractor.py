@@ -19,6 +19,7 @@ from videopolicy import (
     StaticStream,
     Window,
     normal_noise,
+    to_device,
 )
 from videopolicy.parts.levels import karras
 from vpolicy_vpp.formers import LinearFormer, VideoFormerModule, build_former
@@ -40,6 +41,8 @@ class OneStepExtractor(FeatureExtractor):
         self.former: VideoFormerModule | LinearFormer = build_former(
             options.former, options.channels, len(options.frame_indices)
         )
+        # What lies behind the last tap of a backbone that learns has no part in the features.
+        self.every_parameter_learns = options.frozen
 
     @property
     def window(self) -> Window:
@@ -86,7 +89,8 @@ class OneStepExtractor(FeatureExtractor):
         shape = (len(observation), *backbone.latent_shape)
         like = next(backbone.parameters())
         noise = like.new_zeros(shape) if options.noise == "zero" else normal_noise(shape, like, generator)
-        levels = karras(options.schedule_steps, options.lowest_level, backbone.highest_level).to(like)
+        levels = karras(options.schedule_steps, options.lowest_level, backbone.highest_level)
+        levels = to_device(levels, like.device).to(like.dtype)
         noisy = levels[0] * noise
         for level, following in pairwise(levels[: options.denoising_steps]):
             clean = backbone.denoise(noisy, level.expand(shape[0]), condition).prediction
