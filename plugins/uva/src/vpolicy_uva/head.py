@@ -214,7 +214,7 @@ def _weighted(output: Tensor, weights: list[float | Tensor]) -> Tensor:
     if len(weights) == 1:
         return output
     noise, variance = output.unflatten(0, (len(weights), -1)).chunk(2, dim=-1)
-    total = sum(_scaled(of_branch, weight) for of_branch, weight in zip(noise, weights, strict=True))
+    total = torch.stack([_scaled(one, weight) for one, weight in zip(noise, weights, strict=True)]).sum(dim=0)
     # Weights are the processor's numbers: no device is waited for.
     means = [float(torch.as_tensor(weight).mean()) for weight in weights]
     return torch.cat([total, variance[means.index(max(means))]], dim=-1)
