@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from videopolicy.bench.compiling import compile_modules
 from videopolicy.bench.counting import operations, parameters_by_part
 from videopolicy.bench.parts import ACTION, ENCODE, FORMER, OTHER, TEXT, VIDEO, Account, split
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject, UnfoldingEpisode
+from videopolicy.evaluation.compiling import compile_modules
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.types import Window
 

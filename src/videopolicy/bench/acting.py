@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from videopolicy.bench.compiling import compile_modules
 from videopolicy.bench.counting import operations
 from videopolicy.bench.parts import PARTS, TEXT, Account, split
 from videopolicy.bench.results import Compiled, Latency, Split, Throughput
@@ -15,7 +14,7 @@ from videopolicy.bench.settings import DTYPES
 from videopolicy.bench.subject import Subject, UnfoldingEpisode
 from videopolicy.bench.timing import Timing, peak_memory, peak_rate, synchronize, timed
 from videopolicy.console.progress import Reporter
-from videopolicy.errors import VpolicyError
+from videopolicy.evaluation.compiling import compile_modules, failures_explained
 from videopolicy.types import RowGenerator
 
 SPLIT_CALLS = 10
@@ -72,15 +71,9 @@ def compiled_policy(subject: Subject, reporter: Reporter) -> Compiled:
     """
     observation = subject.observation(1)
     before = fixed_actions(subject)
-    modules = compile_modules(subject.policy, lambda: subject.act(observation))
-    try:
+    with failures_explained("--compile"):
+        modules = compile_modules(subject.policy, lambda: subject.act(observation))
         first = timed("compile", lambda: subject.act(observation), subject.settings.torch_device, reporter, 0, 1)
-    except torch._dynamo.exc.TorchDynamoException as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise VpolicyError(
-            f"torch.compile cannot compile this policy: {reason}",
-            "Leave --compile out; on a processor it needs a C++ compiler such as g++.",
-        ) from error
     return Compiled(modules, first.seconds[0], float((fixed_actions(subject) - before).abs().max()))
 
 

@@ -1,9 +1,9 @@
 """``torch.compile`` for a policy of unknown make.
 
-Which modules can be compiled is found by watching one call. A module qualifies when it ran as a whole (a forward that
-is cut short, once all feature maps are there, does not) and when nobody was reading the outputs of modules inside it:
-a compiled forward never calls the hooks by which that is done. Of those the outermost are compiled. The parts that
-fulfil a contract stay as they are, since their methods are more than one forward.
+Which modules can be compiled is found by watching one call. A module qualifies when it ran as a whole and when nobody
+was reading the outputs of modules inside it: a compiled forward never calls the hooks by which that is done. Of those
+the outermost are compiled. The parts that fulfil a contract stay as they are, since their methods are more than one
+forward.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from videopolicy.bench.parts import is_part
+from videopolicy.errors import VpolicyError
+from videopolicy.evaluation.known_parts import is_part
 
 RECOMPILES = 512
 """Variants that a forward may have: dozens of layers share one, and every size of them is a variant."""
@@ -26,7 +27,7 @@ def compile_modules(module: nn.Module, call: Callable[[], object]) -> list[str]:
 
     Args:
         module: The policy.
-        call: Runs it once, on inputs of the sizes that will be measured.
+        call: Runs it once, on inputs of the sizes that are to come.
 
     Returns:
         Paths of the compiled modules. Each is compiled when it is first called.
@@ -49,6 +50,46 @@ def compile_modules(module: nn.Module, call: Callable[[], object]) -> list[str]:
 
     descend(module, "policy")
     return chosen
+
+
+@contextmanager
+def failures_explained(switch: str) -> Iterator[None]:
+    """Say in one sentence why torch cannot compile.
+
+    Args:
+        switch: What the user has asked for it with.
+
+    Raises:
+        VpolicyError: It cannot.
+    """
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise VpolicyError(
+            f"torch.compile cannot compile this policy: {reason}",
+            f"Leave {switch} out; on a processor it needs a C++ compiler such as g++.",
+        ) from error
+
+
+def ensure_compiler(switch: str, device: torch.device) -> None:
+    """Check that what torch compiles for a processor can be built, before anything depends on it.
+
+    Raises:
+        VpolicyError: There is no C++ compiler.
+    """
+    if device.type != "cpu":
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise VpolicyError(
+            f"{switch} compiles the policy, and torch finds no C++ compiler for the processor.",
+            f"Install one such as g++, or leave {switch} out.",
+        ) from error
 
 
 @contextmanager
