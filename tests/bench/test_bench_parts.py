@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
+from videopolicy.bench.acting import timed_plans
 from videopolicy.bench.counting import operations, parameters_by_part
 from videopolicy.bench.parts import ACTION, ENCODE, FORMER, OTHER, TEXT, VIDEO, Account, split
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject, UnfoldingEpisode
+from videopolicy.console.progress import Reporter
 from videopolicy.evaluation.compiling import compile_modules
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.types import Window
@@ -133,6 +136,19 @@ def test_plans_see_again_what_earlier_plans_saw(whole, monkeypatch):
         episode.unfold()
         episode.act()
     assert torch.equal(seen[0][:, 1:], seen[1][:, :2]) and not torch.equal(seen[0], seen[1])
+
+
+def test_compiling_for_a_number_of_rows_is_not_timed(whole, monkeypatch):
+    subject = Subject(load_recipe(whole), Settings("cpu", compile=True, warmup=0, calls=3), None)
+    calls: list[int] = []
+
+    def act(observation) -> None:
+        calls.append(len(observation))
+        time.sleep(0.5 if len(calls) <= 2 else 0)  # the first plan and a later one are compiled
+
+    monkeypatch.setattr(subject, "act", act)
+    timing = timed_plans(subject, "batch of 3", 3, Reporter(quiet=True))
+    assert calls == [3] * 5 and len(timing.seconds) == 3 and max(timing.seconds) < 0.4
 
 
 class Body(nn.Module):

@@ -20,6 +20,9 @@ from videopolicy.types import RowGenerator
 SPLIT_CALLS = 10
 """Calls with a synchronised clock at every part, at most; fewer where they are slow."""
 
+COMPILING_CALLS = 2
+"""Plans after which everything is compiled: later ones of an episode may remember something of the first."""
+
 
 def measured_acting(subject: Subject, reporter: Reporter) -> dict[str, Any]:
     """Times and memory of choosing actions."""
@@ -36,8 +39,17 @@ def measured_acting(subject: Subject, reporter: Reporter) -> dict[str, Any]:
 
 
 def timed_plans(subject: Subject, name: str, rows: int, reporter: Reporter) -> Timing:
-    """Plans of one episode in each of some rows."""
+    """Plans of one episode in each of some rows.
+
+    What is compiled for this number of rows, for a first plan and for a later one, is so before anything is timed.
+    """
     settings, episode = subject.settings, UnfoldingEpisode(subject, rows)
+    if settings.compile:
+        with reporter.activity(f"{name}: compile", COMPILING_CALLS) as progress:
+            for _ in range(COMPILING_CALLS):
+                episode.unfold()
+                episode.act()
+                progress.advance()
     return timed(
         name,
         episode.act,
