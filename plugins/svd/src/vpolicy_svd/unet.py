@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -175,7 +175,7 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
         return _layer(residual, attention, inputs, *around)
 
 
-def _layers(block: nn.Module) -> list[tuple[nn.Module, nn.Module | None]]:
+def _layers(block: Any) -> list[tuple[nn.Module, nn.Module | None]]:
     """A block's residual layers with the transformer layers behind them."""
     return list(zip_longest(block.resnets, getattr(block, "attentions", ())))
 
