@@ -177,6 +177,30 @@ def test_compiled_modules_are_the_outermost_that_nobody_looks_into():
     assert chosen == ["policy.0.first", "policy.0.second.0", "policy.0.second.1"]
 
 
+class Stack(nn.Module):
+    """Says that it consists of equal layers, of which one is never run."""
+
+    repeated_layers: ClassVar = (nn.Linear,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x):
+        for layer in self.layers[:3]:
+            x = layer(x)
+        return self.norm(x)
+
+
+def test_repeated_layers_are_compiled_in_place_of_what_consists_of_them():
+    model = nn.ModuleList([Stack()])
+    x = torch.ones(2, 4)
+    assert compile_modules(model, lambda: model[0](x)) == ["policy.0 (3 layers)"]
+    assert ["forward" in vars(layer) for layer in model[0].layers] == [True, True, True, False]
+    assert "forward" not in vars(model[0]) and "forward" not in vars(model[0].norm)
+
+
 def test_a_forward_that_is_cut_short_is_not_compiled():
     model = nn.ModuleList([Body()])
 

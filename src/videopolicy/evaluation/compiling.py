@@ -2,8 +2,8 @@
 
 Which modules can be compiled is found by watching one call. A module qualifies when it ran as a whole and when nobody
 was reading the outputs of modules inside it: a compiled forward never calls the hooks by which that is done. Of those
-the outermost are compiled. The parts that fulfil a contract stay as they are, since their methods are more than one
-forward.
+the outermost are compiled, or in their place the layers of which they say that they consist (`RepeatedLayers`). The
+parts that fulfil a contract stay as they are, since their methods are more than one forward.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from videopolicy.contracts.measured import RepeatedLayers
 from videopolicy.errors import VpolicyError
 from videopolicy.evaluation.known_parts import is_part
 
@@ -30,7 +31,8 @@ def compile_modules(module: nn.Module, call: Callable[[], object]) -> list[str]:
         call: Runs it once, on inputs of the sizes that are to come.
 
     Returns:
-        Paths of the compiled modules. Each is compiled when it is first called.
+        Paths of the compiled modules, with the number of layers where these are compiled in their place. Each is
+        compiled when it is first called.
     """
     torch._dynamo.config.recompile_limit = RECOMPILES
     torch._dynamo.config.accumulated_recompile_limit = 8 * RECOMPILES
@@ -42,8 +44,11 @@ def compile_modules(module: nn.Module, call: Callable[[], object]) -> list[str]:
         inside = {id(inner) for inner in at.modules() if inner is not at}
         whole = id(at) in completed and not is_part(at) and not inside & looked_at
         if whole and any(True for _ in at.parameters()):
-            at.forward = torch.compile(at.forward, dynamic=False)
-            chosen.append(path)
+            kinds = at.repeated_layers if isinstance(at, RepeatedLayers) else ()
+            layers = [inner for inner in at.modules() if isinstance(inner, kinds) and id(inner) in completed]
+            for one in layers or [at]:
+                one.forward = torch.compile(one.forward, dynamic=False)
+            chosen.append(f"{path} ({len(layers)} layers)" if layers else path)
             return
         for name, child in at.named_children():
             descend(child, f"{path}.{name}")

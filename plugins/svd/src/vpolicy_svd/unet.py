@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vpolicy_svd.fast import accelerate
+from vpolicy_svd.fast import ResidualLayer, TransformerLayer, accelerate
 from vpolicy_svd.loading import loaded_part
 from vpolicy_svd.options import SvdOptions
 
@@ -91,6 +91,9 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
     captured as a graph. Names of weights are diffusers'. Layers are called as modules, diffusers' blocks only hold
     them.
     """
+
+    repeated_layers: ClassVar[tuple[type[nn.Module], ...]] = (ResidualLayer, TransformerLayer)
+    """Of which the network consists: see `videopolicy.contracts.measured.RepeatedLayers`."""
 
     gradient_checkpointing: bool = False
     """Whether every pair of a residual and a transformer layer is computed again in the backward pass; what is kept
