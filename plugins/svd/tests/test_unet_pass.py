@@ -121,8 +121,14 @@ def test_nothing_behind_the_last_map_is_run(unet):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=COMPILER)])
-@pytest.mark.parametrize(("taps", "predict"), [((), True), (("down1.0", "up0.0", "up0"), False)])
+@pytest.mark.parametrize(
+    ("backend", "taps", "predict"),
+    [
+        ("aot_eager", (), True),
+        ("aot_eager", ("down1.0", "up0.0", "up0"), False),
+        pytest.param("inductor", (), True, marks=COMPILER),  # a minute and more of building kernels: once
+    ],
+)
 @torch.no_grad()
 def test_compiles_as_a_whole(backend, taps, predict):
     unet = build().unet.eval()
