@@ -27,14 +27,14 @@ import torch  # noqa: E402
 from gpu_subjects import FLOORS, GOAL, SUBJECTS, table  # noqa: E402
 
 from videopolicy.bench.acting import fixed_actions, latency_of, split_by_part, timed_plans  # noqa: E402
-from videopolicy.bench.compiling import compile_modules  # noqa: E402
 from videopolicy.bench.counting import operations, parameters_by_part  # noqa: E402
-from videopolicy.bench.graphs import capture, released  # noqa: E402
 from videopolicy.bench.learning import time_stage  # noqa: E402
 from videopolicy.bench.settings import DTYPES, Settings  # noqa: E402
 from videopolicy.bench.subject import Subject, UnfoldingEpisode  # noqa: E402
 from videopolicy.bench.timing import peak_memory, peak_rate, synchronize  # noqa: E402
 from videopolicy.console.progress import Reporter  # noqa: E402
+from videopolicy.evaluation.compiling import compile_modules  # noqa: E402
+from videopolicy.evaluation.graphs import capture, released  # noqa: E402
 from videopolicy.recipes.recipe import Recipe, load_recipe  # noqa: E402
 from videopolicy.storage.files import write_json  # noqa: E402
 from videopolicy.storage.surroundings import machine  # noqa: E402

@@ -76,6 +76,10 @@ def run(
         from videopolicy.training.session import Session
 
         session = Session.here(recipe, store, reporter)
+        if local and _evaluates(recipe, folder):
+            from videopolicy.evaluation.acting import ensure_ways_to_act
+
+            ensure_ways_to_act(recipe.eval, session.device)
         dataset, collected = prepare_data(recipe, store, reporter) if recipe.data else (None, None)
         if collected and not (collected.reused and record.provenance.data):
             record.update(data=collected)

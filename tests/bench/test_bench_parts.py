@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
-from videopolicy.bench.compiling import compile_modules
+from videopolicy.bench.acting import timed_plans
 from videopolicy.bench.counting import operations, parameters_by_part
 from videopolicy.bench.parts import ACTION, ENCODE, FORMER, OTHER, TEXT, VIDEO, Account, split
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject, UnfoldingEpisode
+from videopolicy.console.progress import Reporter
+from videopolicy.evaluation.compiling import compile_modules
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.types import Window
 
@@ -135,6 +138,19 @@ def test_plans_see_again_what_earlier_plans_saw(whole, monkeypatch):
     assert torch.equal(seen[0][:, 1:], seen[1][:, :2]) and not torch.equal(seen[0], seen[1])
 
 
+def test_compiling_for_a_number_of_rows_is_not_timed(whole, monkeypatch):
+    subject = Subject(load_recipe(whole), Settings("cpu", compile=True, warmup=0, calls=3), None)
+    calls: list[int] = []
+
+    def act(observation) -> None:
+        calls.append(len(observation))
+        time.sleep(0.5 if len(calls) <= 2 else 0)  # the first plan and a later one are compiled
+
+    monkeypatch.setattr(subject, "act", act)
+    timing = timed_plans(subject, "batch of 3", 3, Reporter(quiet=True))
+    assert calls == [3] * 5 and len(timing.seconds) == 3 and max(timing.seconds) < 0.4
+
+
 class Body(nn.Module):
     """Blocks, of which one may be looked into while it runs."""
 
@@ -159,6 +175,30 @@ def test_compiled_modules_are_the_outermost_that_nobody_looks_into():
 
     chosen = compile_modules(model, read_inside)
     assert chosen == ["policy.0.first", "policy.0.second.0", "policy.0.second.1"]
+
+
+class Stack(nn.Module):
+    """Says that it consists of equal layers, of which one is never run."""
+
+    repeated_layers: ClassVar = (nn.Linear,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x):
+        for layer in self.layers[:3]:
+            x = layer(x)
+        return self.norm(x)
+
+
+def test_repeated_layers_are_compiled_in_place_of_what_consists_of_them():
+    model = nn.ModuleList([Stack()])
+    x = torch.ones(2, 4)
+    assert compile_modules(model, lambda: model[0](x)) == ["policy.0 (3 layers)"]
+    assert ["forward" in vars(layer) for layer in model[0].layers] == [True, True, True, False]
+    assert "forward" not in vars(model[0]) and "forward" not in vars(model[0].norm)
 
 
 def test_a_forward_that_is_cut_short_is_not_compiled():

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from videopolicy.bench import graphs as cuda_graphs
 from videopolicy.contracts.backbone import Denoised
+from videopolicy.evaluation import graphs as cuda_graphs
 from videopolicy.training.session import available_device
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,10 +14,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from videopolicy import Batch, Learner, RowGenerator, Window
-from videopolicy.bench.graphs import capture, released
 from videopolicy.bench.settings import Settings, tensor_float_32
 from videopolicy.bench.subject import Subject
 from videopolicy.console.progress import Reporter
+from videopolicy.evaluation.graphs import capture, released
 from videopolicy.recipes.recipe import Normalization, Stage
 from videopolicy.testing import toy_batch
 from videopolicy.training.lightning_loop import train_stage

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from videopolicy.bench.compiling import compile_modules
 from videopolicy.bench.counting import operations
 from videopolicy.bench.parts import PARTS, TEXT, Account, split
 from videopolicy.bench.results import Compiled, Latency, Split, Throughput
@@ -15,11 +14,14 @@ from videopolicy.bench.settings import DTYPES
 from videopolicy.bench.subject import Subject, UnfoldingEpisode
 from videopolicy.bench.timing import Timing, peak_memory, peak_rate, synchronize, timed
 from videopolicy.console.progress import Reporter
-from videopolicy.errors import VpolicyError
+from videopolicy.evaluation.compiling import compile_modules, failures_explained
 from videopolicy.types import RowGenerator
 
 SPLIT_CALLS = 10
 """Calls with a synchronised clock at every part, at most; fewer where they are slow."""
+
+COMPILING_CALLS = 2
+"""Plans after which everything is compiled: later ones of an episode may remember something of the first."""
 
 
 def measured_acting(subject: Subject, reporter: Reporter) -> dict[str, Any]:
@@ -37,8 +39,17 @@ def measured_acting(subject: Subject, reporter: Reporter) -> dict[str, Any]:
 
 
 def timed_plans(subject: Subject, name: str, rows: int, reporter: Reporter) -> Timing:
-    """Plans of one episode in each of some rows."""
+    """Plans of one episode in each of some rows.
+
+    What is compiled for this number of rows, for a first plan and for a later one, is so before anything is timed.
+    """
     settings, episode = subject.settings, UnfoldingEpisode(subject, rows)
+    if settings.compile:
+        with reporter.activity(f"{name}: compile", COMPILING_CALLS) as progress:
+            for _ in range(COMPILING_CALLS):
+                episode.unfold()
+                episode.act()
+                progress.advance()
     return timed(
         name,
         episode.act,
@@ -72,15 +83,9 @@ def compiled_policy(subject: Subject, reporter: Reporter) -> Compiled:
     """
     observation = subject.observation(1)
     before = fixed_actions(subject)
-    modules = compile_modules(subject.policy, lambda: subject.act(observation))
-    try:
+    with failures_explained("--compile"):
+        modules = compile_modules(subject.policy, lambda: subject.act(observation))
         first = timed("compile", lambda: subject.act(observation), subject.settings.torch_device, reporter, 0, 1)
-    except torch._dynamo.exc.TorchDynamoException as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise VpolicyError(
-            f"torch.compile cannot compile this policy: {reason}",
-            "Leave --compile out; on a processor it needs a C++ compiler such as g++.",
-        ) from error
     return Compiled(modules, first.seconds[0], float((fixed_actions(subject) - before).abs().max()))
 
 

@@ -19,9 +19,10 @@ from torch import nn
 from videopolicy.contracts.backbone import VideoBackbone
 from videopolicy.contracts.decoder import ActionDecoder
 from videopolicy.contracts.extractor import FeatureExtractor, FeatureStream
-from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
+from videopolicy.contracts.measured import MeasuredPart
 from videopolicy.contracts.policy import Policy
 from videopolicy.contracts.text import TextEncoder
+from videopolicy.evaluation.known_parts import declared_parts, is_part
 
 PARTS: tuple[str, ...] = get_args(MeasuredPart)
 TEXT, ENCODE, VIDEO, DECODE, FORMER, ACTION, OTHER = PARTS
@@ -122,7 +123,7 @@ def split(policy: Policy, account: Account) -> Iterator[None]:
             if isinstance(module, FeatureExtractor):
                 stack.enter_context(_replaced(module, "stream", stream(module.stream)))
             methods = [known for contract, known in _METHODS.items() if isinstance(module, contract)]
-            for name, part in (item for known in (*methods, _declared(module)) for item in known.items()):
+            for name, part in (item for known in (*methods, declared_parts(module)) for item in known.items()):
                 stack.enter_context(_replaced(module, name, account.wrapped(part, getattr(module, name))))
         yield
 
@@ -141,18 +142,9 @@ def _replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Ite
             module.__dict__[name] = before
 
 
-def is_part(module: nn.Module) -> bool:
-    """Whether a module fulfils one of the contracts or declares to be a part."""
-    return isinstance(module, (FeatureExtractor, *_METHODS)) or bool(_declared(module))
-
-
 def has_parts(module: nn.Module) -> bool:
     """Whether a module is listed by what it is made of, and not as a whole."""
     if isinstance(module, TextEncoder):
         return False
-    fulfils = is_part(module) and not _declared(module)
+    fulfils = is_part(module) and not declared_parts(module)
     return fulfils or any(is_part(inner) for inner in module.modules() if inner is not module)
-
-
-def _declared(module: nn.Module) -> Mapping[str, MeasuredPart]:
-    return module.measured_parts if isinstance(module, MeasuredParts) else {}

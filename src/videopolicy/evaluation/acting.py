@@ -12,6 +12,9 @@ import torch
 
 from videopolicy.contracts.checked import values_checked, wrong
 from videopolicy.contracts.policy import Policy
+from videopolicy.evaluation.compiling import compile_modules, ensure_compiler, failures_explained
+from videopolicy.evaluation.graphs import capture, ensure_graphs
+from videopolicy.recipes.recipe import Evaluation
 from videopolicy.spaces import ActionSpace
 from videopolicy.training.normalization import Normalizer
 from videopolicy.types import Observation, RowGenerator
@@ -19,8 +22,27 @@ from videopolicy.types import Observation, RowGenerator
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def ensure_ways_to_act(settings: Evaluation, device: torch.device) -> None:
+    """Check that policies can act as a recipe wants, before hours of training.
+
+    Raises:
+        VpolicyError: The device, or what is installed for it, cannot.
+    """
+    if settings.compile:
+        ensure_compiler("eval.compile", device)
+    if settings.graphs:
+        ensure_graphs("eval.graphs", device)
+
+
 class Actor(Protocol):
     """Chooses chunks of actions for a batch of fixed size."""
+
+    def prepare(self, observation: Observation) -> None:
+        """Do what takes long and is done once, before the first decision of all rows.
+
+        Args:
+            observation: Of the sizes that are to come.
+        """
 
     def reset(self, rows: list[int]) -> None:
         """New episodes or sub-tasks begin in these rows."""
@@ -39,6 +61,8 @@ class PolicyActor:
         actions: For the bounds, to which actions are clipped.
         device: Where the policy runs.
         precision: ``fp32``, ``bf16`` or ``fp16``; what actions are scaled with is always fp32.
+        compiled: Whether `prepare` compiles what the policy runs.
+        graphs: Whether `prepare` lets what the policy runs be captured as CUDA graphs.
     """
 
     def __init__(
@@ -48,16 +72,43 @@ class PolicyActor:
         actions: ActionSpace,
         device: torch.device,
         precision: str = "fp32",
+        compiled: bool = False,
+        graphs: bool = False,
     ) -> None:
+        self._compiled, self._graphs = compiled, graphs
         self.policy = policy.eval().to(device)
         self._numbers: Callable[[], AbstractContextManager[Any]] = nullcontext
         if precision != "fp32":
-            self._numbers = partial(torch.autocast, device.type, _HALF[precision])
+            # A weight that was cast for a graph must be there when it is replayed, so every graph casts its own.
+            self._numbers = partial(torch.autocast, device.type, _HALF[precision], cache_enabled=not graphs)
             # Autocast remembers the cast of a weight only where the weight could learn; nothing here does.
             self.policy.requires_grad_(True)
         self.normalizer = normalizer.to(device)
         self.low, self.high = np.array(actions.low, np.float32), np.array(actions.high, np.float32)
         self.device = device
+
+    def prepare(self, observation: Observation) -> None:
+        """See `Actor.prepare`; the policy remembers nothing of it.
+
+        Raises:
+            VpolicyError: torch cannot compile the policy.
+        """
+        rows = list(range(len(observation)))
+
+        def decide() -> None:
+            self.policy.reset(rows)
+            self.act(observation, RowGenerator.from_seeds(rows))
+
+        if self._compiled:
+            with failures_explained("eval.compile"):
+                compile_modules(self.policy, decide)
+                decide()
+        if self._graphs:
+            capture(self.policy, decide, self.device)
+            decide()
+        if self._compiled or self._graphs:
+            self.policy.reset(rows)
+        self._compiled = self._graphs = False
 
     def reset(self, rows: list[int]) -> None:
         self.policy.reset(rows)
@@ -98,6 +149,9 @@ class RandomActor:
     def __init__(self, actions: ActionSpace, horizon: int) -> None:
         self.low, self.high = torch.tensor(actions.low), torch.tensor(actions.high)
         self.horizon = horizon
+
+    def prepare(self, observation: Observation) -> None:
+        """Nothing takes long."""
 
     def reset(self, rows: list[int]) -> None:
         """Nothing is remembered."""

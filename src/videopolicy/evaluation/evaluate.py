@@ -11,7 +11,7 @@ from typing import cast
 
 from videopolicy.console.progress import Reporter, duration
 from videopolicy.contracts.policy import Policy
-from videopolicy.evaluation.acting import Actor, PolicyActor, RandomActor
+from videopolicy.evaluation.acting import Actor, PolicyActor, RandomActor, ensure_ways_to_act
 from videopolicy.evaluation.identity import claim_simulator, fingerprint
 from videopolicy.evaluation.rollout import Rollout, stopped
 from videopolicy.evaluation.usage import Usage
@@ -139,6 +139,8 @@ def facts_of(session: Session, seconds: float, chunk_seconds: dict[str, list[flo
         workers=settings.workers,
         batch_size=settings.batch_size,
         precision=settings.precision,
+        compile=settings.compile,
+        graphs=settings.graphs,
         seconds_per_chunk={policy: quantiles(values) for policy, values in chunk_seconds.items()},
         steps_per_second=usage.steps_per_second,
         shares=usage.shares,
@@ -155,7 +157,11 @@ def _actor(name: str, session: Session, planned: list[PlannedStage]) -> Actor:
         normalizer = scaling_after(planned)
     else:
         policy, normalizer = load_policy(recipe, planned)
-    return PolicyActor(policy, normalizer, spaces.actions, session.device, recipe.eval.precision)
+    settings = recipe.eval
+    ensure_ways_to_act(settings, session.device)
+    return PolicyActor(
+        policy, normalizer, spaces.actions, session.device, settings.precision, settings.compile, settings.graphs
+    )
 
 
 def quantiles(seconds: list[float]) -> ChunkSeconds:

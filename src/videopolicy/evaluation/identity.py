@@ -31,6 +31,8 @@ def run_identity(recipe: Recipe, stages: Sequence[str] = ()) -> RunIdentity:
         execute=recipe.eval.execute,
         batch_size=recipe.eval.batch_size,
         precision=recipe.eval.precision,
+        compile=recipe.eval.compile,
+        graphs=recipe.eval.graphs,
         seed=recipe.seed,
     )
 

@@ -311,8 +311,11 @@ class Rollout:
             row = self._row(episode.job)
             rows[row] = Seen(episode.history.observed(), episode.chain.instruction, self._past(episode))
             generators[row] = episode.generator
+        observation = stack_observations(rows)
+        if not self.chunk_seconds:
+            self.actor.prepare(observation)
         started = time.perf_counter()
-        actions = self.actor.act(stack_observations(rows), RowGenerator(generators))
+        actions = self.actor.act(observation, RowGenerator(generators))
         ended = time.perf_counter()
         self.chunk_seconds.append(ended - started)
         self._time.passed(started, ended)

@@ -108,6 +108,12 @@ class Evaluation(_Section):
         precision: Numbers in which policies compute matrix products and convolutions: ``bf16`` and ``fp16`` are quicker
             where the device has them and give other actions, so that they make another run. Autoencoders stay in fp32
             unless their options say otherwise.
+        compile: Compile policies with ``torch.compile`` before their first decision, which takes a minute or several
+            and is worth it in long evaluations. Actions differ by rounding, so that it makes another run. A processor
+            needs a C++ compiler.
+        graphs: Capture what policies compute as CUDA graphs, which saves the launches of thousands of small kernels.
+            The kernels stay the same, so that actions differ by rounding if at all; it makes another run too. Needs a
+            CUDA device.
         baselines: Further rows: the same policy before training, and uniformly random actions.
     """
 
@@ -116,6 +122,8 @@ class Evaluation(_Section):
     workers: int = Field(4, ge=1)
     batch_size: int = Field(4, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    graphs: bool = False
     baselines: tuple[Literal["untrained", "random"], ...] = ()
 
 

@@ -140,6 +140,7 @@ class EvaluationFacts(Facts):
         workers: Simulator processes.
         batch_size: Rows of every forward pass.
         precision: In which policies compute.
+        compile, graphs: Whether they are compiled, and captured as CUDA graphs.
         seconds_per_chunk: By policy.
         executor: The engine that ran the episodes.
         steps_per_second: Environment steps of all workers together by the clock; None where it was not recorded.
@@ -153,6 +154,8 @@ class EvaluationFacts(Facts):
     workers: int | None = None
     batch_size: int | None = None
     precision: str = "fp32"
+    compile: bool = False
+    graphs: bool = False
     seconds_per_chunk: dict[str, ChunkSeconds] = Field(default_factory=dict)
     executor: str = "local"
     steps_per_second: float | None = None
@@ -234,6 +237,7 @@ class RunIdentity(Facts):
         execute: Actions of a chunk that are executed.
         batch_size: Rows of every forward pass: another number rounds differently.
         precision: In which policies compute.
+        compile, graphs: Whether they are compiled, and captured as CUDA graphs: both round differently.
         seed: Of the run.
     """
 
@@ -245,6 +249,8 @@ class RunIdentity(Facts):
     execute: int | None = None
     batch_size: int | None = None
     precision: str = "fp32"
+    compile: bool = False
+    graphs: bool = False
     seed: int | None = None
 
     @property

@@ -30,7 +30,7 @@ from vpolicy_svd.augmentation import jitter
 from vpolicy_svd.clips import ClipLayout
 from vpolicy_svd.latents import SpaceToDepth, Vae
 from vpolicy_svd.options import MicroConditioning, SvdOptions
-from vpolicy_svd.unet import build_unet, reading, text_of_frames
+from vpolicy_svd.unet import Pass, build_unet
 
 if TYPE_CHECKING:
     from diffusers import EulerDiscreteScheduler
@@ -116,7 +116,7 @@ class SvdBackbone(VideoBackbone):
         encoded = self.text(sentences)
         tokens = encoded.pooled.unsqueeze(1) if self.options.text_tokens == "pooled" else encoded.tokens
         if self.options.position_encode:
-            tokens = tokens + sine_cosine(tokens.shape[1], tokens.shape[2]).to(tokens)
+            tokens = tokens + sine_cosine(tokens.shape[1], tokens.shape[2], tokens.device).to(tokens)
         return torch.cat([tokens, tokens], dim=-1) if self.options.double_text else tokens
 
     def condition(
@@ -149,7 +149,7 @@ class SvdBackbone(VideoBackbone):
             noise = normal_noise(tuple(images.shape), images, generator)
             images = images + self.options.image_noise * noise
         latents = self.latent.condition(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        return latents[:, self.clips.images] if self.clips.concatenated else latents.flatten(0, 1).unsqueeze(1)
+        return self.clips.spread(latents) if self.clips.concatenated else latents.flatten(0, 1).unsqueeze(1)
 
     def join(self, conditions: Sequence[SvdCondition]) -> SvdCondition:
         length = max(condition.image.shape[1] for condition in conditions)
@@ -165,14 +165,13 @@ class SvdBackbone(VideoBackbone):
         """See `VideoBackbone.denoise`; independent views may have levels ``(B, V)`` of their own."""
         levels = level.to(noisy).view(len(noisy), -1).expand(-1, self.clips.clips).flatten()
         clips = self.clips.fold(noisy)
-        output = None
-        with reading(self.unet, taps, stop=not predict) as found:
-            output = self._network(clips, levels, condition)
-        prediction = None if output is None else self.clips.unfold(_clean(clips, levels, output))
+        scaled = clips / (levels**2 + 1).sqrt().view(-1, 1, 1, 1, 1)
+        found = self._pass(scaled, levels, condition, taps, predict)
+        output = found.prediction
         return Denoised(
-            prediction,
-            {tap: self._by_view(found[tap]) for tap in taps},
-            found["time"].unflatten(0, (len(noisy), -1))[:, 0],
+            None if output is None else self.clips.unfold(_clean(clips, levels, output)),
+            {tap: self._by_view(found.taps[tap]) for tap in taps},
+            found.level.unflatten(0, (len(noisy), -1))[:, 0],
         )
 
     def _by_view(self, maps: Tensor) -> Tensor:
@@ -183,17 +182,13 @@ class SvdBackbone(VideoBackbone):
         weight = self.unet.time_embedding.linear_1.weight
         return self.unet.time_embedding(self.unet.time_proj(level.to(weight).log() / 4).to(weight))
 
-    def _network(self, noisy: Tensor, level: Tensor, condition: SvdCondition) -> Tensor:
-        """The network's own output F ``(M, L, c, h, w)`` at levels ``(M,)``."""
-        return self._unet(noisy / (level**2 + 1).sqrt().view(-1, 1, 1, 1, 1), level, condition)
-
-    def _unet(self, scaled: Tensor, level: Tensor, condition: SvdCondition) -> Tensor:
+    def _pass(
+        self, scaled: Tensor, level: Tensor, condition: SvdCondition, taps: Sequence[str] = (), predict: bool = True
+    ) -> Pass:
+        """The network on noisy clips ``(M, L, c, h, w)``, scaled to unit deviation, at levels ``(M,)``."""
         image = condition.image.expand(-1, scaled.shape[1], -1, -1, -1)
         inputs = torch.cat([scaled, image], dim=2)
-        if condition.text.ndim == 3:
-            return self.unet(inputs, level.log() / 4, condition.text, condition.ids, return_dict=False)[0]
-        with text_of_frames(self.unet, condition.text.flatten(0, 1)):
-            return self.unet(inputs, level.log() / 4, condition.text[:, 0], condition.ids, return_dict=False)[0]
+        return self.unet(inputs, level.log() / 4, condition.text, condition.ids, tuple(taps), predict)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         clip = self.training_clip(batch)
@@ -254,7 +249,7 @@ class SvdBackbone(VideoBackbone):
         first = self.clips.by_view(clean)[:, :, 0] / self.latent.scaling_factor
         if not self.clips.concatenated:
             return first.flatten(0, 1).unsqueeze(1)
-        return torch.cat([first, first[:, :1]], dim=1)[:, self.clips.images]
+        return self.clips.spread(torch.cat([first, first[:, :1]], dim=1) if self.clips.pad else first)
 
     def error(self, prediction: Tensor, clip: Clip, level: Tensor) -> Tensor:
         """EDM loss: squared error weighted by ``(s^2 + 1) / s^2``, which is that of the network's own output.
@@ -297,11 +292,14 @@ class SvdBackbone(VideoBackbone):
         scale = torch.linspace(lowest, guidance, frames, device=condition.image.device).view(1, frames, 1, 1, 1)
         noise = normal_noise((rows, *self.latent_shape), condition.image, generator)
         sample = self.clips.fold(noise) * scheduler.init_noise_sigma
-        for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
+        copies = 1 if guidance == 1 else 2
+        # The network's levels are brought to the device once; the scheduler's own stay single numbers on the processor,
+        # which go along with the kernels that use them.
+        levels = scheduler.sigmas[:-1].to(sample).unsqueeze(1).expand(-1, copies * len(sample))
+        for timestep, level in zip(scheduler.timesteps, levels, strict=True):
             scaled = scheduler.scale_model_input(sample, timestep)
-            copies = 1 if guidance == 1 else 2
-            level = sigma.to(sample).expand(copies * len(sample))
-            output = self._unet(scaled.repeat(copies, 1, 1, 1, 1), level, condition)
+            output = self._pass(scaled.repeat(copies, 1, 1, 1, 1), level, condition).prediction
+            assert output is not None, "a network predicts unless asked not to"
             if guidance != 1:
                 without, conditional = output.chunk(2)
                 output = without + scale * (conditional - without)
@@ -331,13 +329,13 @@ class SvdBackbone(VideoBackbone):
 def micro_ids(numbers: MicroConditioning, like: Tensor) -> Tensor:
     """``(M, 3)`` for the M rows of ``like``."""
     values = (numbers.fps, numbers.motion_bucket, numbers.noise_augmentation)
-    return like.new_tensor(values).expand(len(like), 3)
+    return torch.stack([like.new_full((len(like),), value) for value in values], dim=1)
 
 
-def sine_cosine(length: int, width: int) -> Tensor:
+def sine_cosine(length: int, width: int, device: torch.device | None = None) -> Tensor:
     """Positions ``(length, width)``, sines in the first half and cosines in the second, base 10000."""
-    rates = torch.exp(-math.log(10000.0) * torch.arange(width // 2, dtype=torch.float64) / (width / 2))
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    rates = torch.exp(-math.log(10000.0) * torch.arange(width // 2, dtype=torch.float64, device=device) / (width / 2))
+    angles = torch.arange(length, dtype=torch.float64, device=device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 

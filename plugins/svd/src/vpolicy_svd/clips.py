@@ -39,14 +39,11 @@ class ClipLayout:
         """The axes of one sample before channels, height and width: ``(V, T)`` or ``(L,)``."""
         return (self.length,) if self.concatenated else (self.views, self.frames)
 
-    @property
-    def images(self) -> list[int]:
-        """For every frame of a sample's clips, in their order, the number of the image that it is conditioned on.
-
-        Image v is the present frame of view v; a pad frame has one more, which is that of the first view again.
-        """
-        of_views = [view for view in range(self.views) for _ in range(self.frames)]
-        return [self.views] * self.pad + of_views
+    def spread(self, images: Tensor) -> Tensor:
+        """One image of every view ``(B, V, ...)`` to what every frame of a concatenated clip is conditioned on,
+        ``(B, L, ...)``: the image of its own view. Behind the views' stands that of the pad frame, if there is one."""
+        frames = images[:, : self.views].repeat_interleave(self.frames, dim=1)
+        return torch.cat([images[:, self.views :], frames], dim=1) if self.pad else frames
 
     def of_views(self, frames: Tensor) -> Tensor:
         """``(B, V, T, ...)`` to ``(B, *leading, ...)``."""

@@ -102,10 +102,7 @@ class TransformerLayer(TransformerSpatioTemporalModel):
         steps = self.time_proj(torch.arange(frames[1], device=maps.device)).to(tokens)
         positions = self.time_pos_embed(steps)[:, None]
         for block, time_block in zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True):
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(_attend_pixels, block, tokens, text)
-            else:
-                tokens = _in_blocks(partial(_attend_pixels, block), (tokens, text), axis=0)
+            tokens = _in_blocks(partial(_attend_pixels, block), (tokens, text), axis=0)
             over_time = partial(self._over_time, time_block, positions, clip_text)
             tokens = _in_blocks(over_time, (tokens.unflatten(0, frames),), axis=2).flatten(0, 1)
         found = self.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)

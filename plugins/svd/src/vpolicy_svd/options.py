@@ -155,7 +155,8 @@ class SvdOptions(Options):
         past_end: Frames past the end of an episode repeat the last one. ``repeat`` trains on them as the
             official loader does, so that the video stands still when the episode is over; ``mask`` leaves
             them out of the loss.
-        gradient_checkpointing: Recompute activations in the backward pass; slower, and far less memory.
+        gradient_checkpointing: Keep nothing but the inputs of every pair of a residual and a transformer layer for the
+            backward pass, which computes the rest again: a second forward of time, and far less memory.
     """
 
     weights: str | None = None

@@ -3,8 +3,8 @@
 What a graph holds are kernels and the addresses that they read and write, so a function can be captured whose work
 depends on tensors of fixed shapes alone. Two kinds of them are found:
 
-- A video model's `denoise`, which is a function of tensors by contract. Hooks and a pass that ends early are Python's
-  business and over when a graph is replayed.
+- A video model's `denoise`, which is a function of tensors by contract: which feature maps it reads, and so where it
+  ends, is Python's business and over when a graph is replayed.
 - Modules that were called from outside of any other module while the policy acted, and ran as a whole.
 
 A module may name further methods of its own, see `videopolicy.contracts.measured.GraphMethods`. Numbers come from the
@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videopolicy.bench.parts import is_part
 from videopolicy.contracts.backbone import VideoBackbone
 from videopolicy.contracts.text import TextEncoder
+from videopolicy.errors import VpolicyError
+from videopolicy.evaluation.known_parts import is_part
 
 WARMUP = 3
 """Calls before a capture: libraries choose their kernels and ask for memory in the first ones."""
@@ -100,6 +101,23 @@ class _Captured:
             result = self.function(*arguments, **named)
         self.graphs.pool = graph.pool()
         return graph, inputs, result
+
+
+def ensure_graphs(switch: str, device: torch.device) -> None:
+    """Check that a device has CUDA graphs, before anything depends on them.
+
+    Args:
+        switch: What the user has asked for them with.
+        device: Where policies run.
+
+    Raises:
+        VpolicyError: It has none.
+    """
+    if device.type != "cuda":
+        raise VpolicyError(
+            f"{switch} records CUDA graphs, and policies run on the processor here: torch finds no CUDA device.",
+            f"Leave {switch} out, or run where torch can use a CUDA device.",
+        )
 
 
 def capture(policy: nn.Module, call: Callable[[], object], device: torch.device) -> Graphs:
