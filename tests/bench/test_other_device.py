@@ -15,9 +15,9 @@ from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject
 from videopolicy.testing import toy_batch
 
-WAITS = {"vpp": 1, "video_policy": 3, "uva": 1, "diffusion_policy": 0}
+WAITS = {"vpp": 0, "video_policy": 0, "uva": 1, "diffusion_policy": 0}
 """How often a plan of each small policy makes the processor wait for the device, at most: a number to lower."""
-WAITS_LEARNING = {"vpp": 1, "video_policy": 2, "uva": 2, "diffusion_policy": 0}
+WAITS_LEARNING = {"vpp": 0, "video_policy": 0, "uva": 2, "diffusion_policy": 0}
 """The same of the loss of one training step."""
 
 

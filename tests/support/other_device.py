@@ -76,7 +76,8 @@ def compute(function: Any, arguments: tuple, named: dict, waits: Counter) -> Any
             target_away = isinstance(arguments[0], Away)
         if tensors and (len(away) not in (0, len(tensors)) or target_away != bool(away)):
             queued = target_away and named.get("non_blocking", False) and hasattr(tensors[0], "in_pinned_memory")
-            waits["to the device" if target_away else "from the device"] += not queued
+            if not queued:
+                waits["to the device" if target_away else "from the device"] += 1
     elif away and here:
         strict = here if function not in _INDEXING else [one for one in here if one is arguments[0]]
         if mixed := [tuple(one.shape) for one in strict if one.ndim > 0]:

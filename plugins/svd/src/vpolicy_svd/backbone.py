@@ -23,6 +23,7 @@ from videopolicy import (
     normal_noise,
     stack_views,
     to_bytes,
+    to_device,
 )
 from videopolicy.parts.latents import SpaceToDepthLatent
 from videopolicy.parts.masks import masked_mean
@@ -56,6 +57,8 @@ class SvdBackbone(VideoBackbone):
 
     Views are the cameras of the spaces, in their order.
     """
+
+    every_parameter_learns = True
 
     def __init__(self, options: SvdOptions, spaces: Spaces) -> None:
         super().__init__()
@@ -295,7 +298,12 @@ class SvdBackbone(VideoBackbone):
         copies = 1 if guidance == 1 else 2
         # The network's levels are brought to the device once; the scheduler's own stay single numbers on the processor,
         # which go along with the kernels that use them.
-        levels = scheduler.sigmas[:-1].to(sample).unsqueeze(1).expand(-1, copies * len(sample))
+        levels = (
+            to_device(scheduler.sigmas[:-1], sample.device)
+            .to(sample.dtype)
+            .unsqueeze(1)
+            .expand(-1, copies * len(sample))
+        )
         for timestep, level in zip(scheduler.timesteps, levels, strict=True):
             scaled = scheduler.scale_model_input(sample, timestep)
             output = self._pass(scaled.repeat(copies, 1, 1, 1, 1), level, condition).prediction
