@@ -1,0 +1,217 @@
+"""Scripted experts: CALVIN's tasks solved from the simulation's own state. Places are relative to the table's parts,
+which lie elsewhere on every table."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Callable, Dict
+
+import numpy as np
+from experts_motion import CLOSED, OPEN, YAW, Hand, Motion, Pose, wrapped
+
+if TYPE_CHECKING:
+    from playtable import PlayTable
+
+
+class Expert:
+    """Solves one task, without randomness.
+
+    Args:
+        table: In the state from which the task begins.
+        task: Its name, one of `SCRIPTS`.
+    """
+
+    def __init__(self, table: PlayTable, task: str) -> None:
+        self._hand = Hand(table)
+        self._motion = SCRIPTS[task](self._hand)
+        self.finished = False
+        """Whether nothing is left to be done."""
+
+    def action(self) -> np.ndarray:
+        """The next relative action (7,) float64 in [-1, 1]; once the script has ended, one that changes nothing."""
+        for action in self._motion:
+            return action
+        self.finished = True
+        return self._hand.still()
+
+
+def press_button(hand: Hand) -> Motion:
+    """Press the button, which toggles the LED."""
+    hand.gripper = CLOSED
+    x, y, _ = hand.table.link("button_link")
+    yield from hand.over(x, y)
+    yield from hand.move(Pose(x, y, 0.50))
+    yield from hand.move(Pose(x, y, 0.455), speed=0.3)
+    yield from hand.rest(4)
+    yield from hand.move(Pose(x, y, 0.56))
+
+
+def switch_on(hand: Hand) -> Motion:
+    """Push the switch's handle up from below, along its slope."""
+    hand.gripper = CLOSED
+    x = hand.table.link("switch_link")[0]
+    yield from hand.over(x, -0.12)
+    yield from hand.move(Pose(x, -0.10, 0.485))
+    yield from hand.move(Pose(x, 0.012, 0.485), speed=0.4)
+    yield from hand.move(Pose(x, 0.062, 0.60), speed=0.3)
+    yield from hand.rest(4)
+    yield from hand.move(Pose(x, -0.13, 0.58))
+
+
+def switch_off(hand: Hand) -> Motion:
+    """Push the switch's handle down from above, with a tilted hand: fingers that point down do not reach so high."""
+    hand.gripper = CLOSED
+    x, tilt = hand.table.link("switch_link")[0], -0.7
+    yield from hand.rise()
+    for place, speed in (
+        ((-0.12, 0.62), 0.6),
+        ((-0.03, 0.68), 0.6),
+        ((0.05, 0.66), 0.4),
+        ((0.06, 0.635), 0.3),
+        ((-0.01, 0.52), 0.25),
+    ):
+        yield from hand.move(Pose(x, *place, pitch=tilt), speed)
+    yield from hand.rest(4)
+    yield from hand.move(Pose(x, -0.13, 0.56, pitch=tilt))
+
+
+_BAR, _BAR_HEIGHT = 0.25, 0.365
+"""How far before the drawer's origin its handle lies, and how high, in metres."""
+
+
+def open_drawer(hand: Hand) -> Motion:
+    """Take the drawer by its handle and pull."""
+    hand.gripper = OPEN
+    x, y, _ = hand.table.link("drawer_link")
+    bar, pulled = y - _BAR, hand.table.joint_limit("base__drawer") - hand.joint("base__drawer")
+    yield from hand.over(x, bar - 0.06, yaw=0.0, height=0.52)
+    yield from hand.move(Pose(x, bar, 0.46, 0.0))
+    yield from hand.move(Pose(x, bar, _BAR_HEIGHT, 0.0))
+    yield from hand.grip(CLOSED, 8)
+    yield from hand.move(Pose(x, bar - pulled + 0.01, _BAR_HEIGHT, 0.0), speed=0.35)
+    yield from hand.grip(OPEN, 4)
+    yield from hand.move(Pose(x, bar - pulled + 0.01, 0.50, 0.0))
+
+
+def close_drawer(hand: Hand) -> Motion:
+    """Push the drawer's handle from the front."""
+    hand.gripper = CLOSED
+    x, y, _ = hand.table.link("drawer_link")
+    bar, pushed = y - _BAR, hand.joint("base__drawer")
+    yield from hand.over(x, bar - 0.10, height=0.50)
+    yield from hand.move(Pose(x, bar - 0.10, 0.36))
+    yield from hand.move(Pose(x, bar + pushed - 0.015, 0.36), speed=0.35)
+    yield from hand.rest(4)
+    yield from hand.move(Pose(x, bar + pushed - 0.08, 0.36))
+    yield from hand.move(Pose(x, bar + pushed - 0.08, 0.52))
+
+
+_KNOB, _KNOB_HEIGHT = 0.14, 0.505
+"""How far right of the sliding door's origin its handle lies, and how high, in metres."""
+
+
+def move_slider(side: float) -> Callable[[Hand], Motion]:
+    """Push the sliding door's handle from the other side; `side` is 1 for left and -1 for right."""
+
+    def script(hand: Hand) -> Motion:
+        hand.gripper = CLOSED
+        knob, opened = hand.table.link("slide_link")[0] + _KNOB, hand.joint("base__slide")
+        way = hand.table.joint_limit("base__slide") - opened if side > 0 else opened
+        begin, end = knob + side * 0.06, knob + side * (0.01 - way)
+        yield from hand.over(begin, -0.13, height=0.56)
+        yield from hand.move(Pose(begin, -0.10, _KNOB_HEIGHT))
+        yield from hand.move(Pose(begin, -0.02, _KNOB_HEIGHT), speed=0.4)
+        yield from hand.move(Pose(end, -0.02, _KNOB_HEIGHT), speed=0.35)
+        yield from hand.rest(4)
+        yield from hand.move(Pose(end + side * 0.02, -0.12, _KNOB_HEIGHT))
+        yield from hand.move(Pose(end + side * 0.02, -0.15, 0.57))
+
+    return script
+
+
+def _block(hand: Hand, color: str) -> tuple:
+    """Position of a block in metres, and the yaw with which the hand takes it by its short side."""
+    block = hand.scene()["movable_objects"][f"block_{color}"]
+    x, y, z, w = block["current_orn"]
+    turned = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    grasps = [float(wrapped(turned + np.pi / 2 + half * np.pi)) for half in range(2)]
+    return (*block["current_pos"], min(grasps, key=lambda yaw: abs(wrapped(yaw - YAW))))
+
+
+def _take(hand: Hand, color: str) -> Motion:
+    """Grasp a block from above."""
+    hand.gripper = OPEN
+    x, y, z, yaw = _block(hand, color)
+    yield from hand.over(x, y, yaw, height=max(z + 0.10, 0.56))
+    x, y, z, yaw = _block(hand, color)
+    yield from hand.move(Pose(x, y, z, yaw), speed=0.4)
+    yield from hand.grip(CLOSED, 10)
+
+
+def lift_from_table(color: str) -> Callable[[Hand], Motion]:
+    """Grasp a block and lift it."""
+
+    def script(hand: Hand) -> Motion:
+        _, _, height, _ = _block(hand, color)
+        yield from _take(hand, color)
+        x, y, _, yaw = _block(hand, color)
+        yield from hand.move(Pose(x, y, height + 0.10, yaw), speed=0.4)
+
+    return script
+
+
+def push(color: str, side: float) -> Callable[[Hand], Motion]:
+    """Push a block; `side` is 1 for right and -1 for left."""
+
+    def script(hand: Hand) -> Motion:
+        hand.gripper = CLOSED
+        x, y, z, _ = _block(hand, color)
+        yield from hand.over(x - side * 0.09, y, height=0.56)
+        yield from hand.move(Pose(x - side * 0.09, y, z + 0.005))
+        yield from hand.move(Pose(x + side * 0.075, y, z + 0.005), speed=0.25)
+        yield from hand.rest(4)
+        yield from hand.move(Pose(x + side * 0.05, y, z + 0.10))
+
+    return script
+
+
+def rotate(color: str, side: float) -> Callable[[Hand], Motion]:
+    """Grasp a block, turn it above the table and put it down; `side` is 1 for left and -1 for right."""
+
+    def script(hand: Hand) -> Motion:
+        x, y, z, yaw = _block(hand, color)
+        yield from _take(hand, color)
+        turned = yaw + side * 1.25
+        yield from hand.move(Pose(x, y, z + 0.02, yaw))
+        yield from hand.move(Pose(x, y, z + 0.02, turned))
+        yield from hand.move(Pose(x, y, z + 0.002, turned))
+        yield from hand.grip(OPEN, 6)
+        yield from hand.move(Pose(x, y, z + 0.10, turned))
+
+    return script
+
+
+_COLORS = ("red", "blue", "pink")
+SCRIPTS: Dict[str, Callable[[Hand], Motion]] = {
+    "turn_on_led": press_button,
+    "turn_off_led": press_button,
+    "turn_on_lightbulb": switch_on,
+    "turn_off_lightbulb": switch_off,
+    "open_drawer": open_drawer,
+    "close_drawer": close_drawer,
+    "move_slider_left": move_slider(1),
+    "move_slider_right": move_slider(-1),
+    **{f"lift_{color}_block_table": lift_from_table(color) for color in _COLORS},
+    **dict(
+        chain.from_iterable(
+            (
+                (f"push_{color}_block_left", push(color, -1)),
+                (f"push_{color}_block_right", push(color, 1)),
+                (f"rotate_{color}_block_left", rotate(color, 1)),
+                (f"rotate_{color}_block_right", rotate(color, -1)),
+            )
+            for color in _COLORS
+        )
+    ),
+}
+"""What solves a task, by its name."""

@@ -1,0 +1,210 @@
+"""CALVIN's table: ``calvin_env`` as it is in a checkout, begun in the same state whatever it did before.
+
+The checkout wants packages that do not install on a newer Python or that nothing here needs (gym, GitPython,
+numpy-quaternion, OpenCV, tacto); what is imported of them is replaced before it is imported. Nothing in it is changed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import types
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+PYTHON = (3, 11)
+"""The only Python for which pybullet 3.2.7 has wheels and that the other packages still support."""
+if sys.version_info[:2] != PYTHON:
+    raise RuntimeError(
+        "CALVIN's simulator needs Python 3.11, because pybullet 3.2.7 has no wheel for later ones; this is "
+        f"{sys.version.split()[0]}. Point VPOLICY_CALVIN_PYTHON to a Python 3.11, or unset it."
+    )
+
+import hydra  # noqa: E402
+import numpy as np  # noqa: E402
+import pybullet  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+SOURCE = "VPOLICY_CALVIN_SOURCE"
+"""The environment variable with the checkout."""
+CAMERAS = {"rgb_static": "static", "rgb_gripper": "gripper"}
+"""Files of ``conf/cameras/cameras`` by camera."""
+RENDERINGS = {"egl": "EGL plugin", "tiny": "TinyRenderer (software)"}
+TABLE = "table"
+"""What the scenes call their only fixed object."""
+_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software")
+
+
+def _np_random(seed: int | None = None) -> tuple[np.random.Generator, Any]:
+    sequence = np.random.SeedSequence(seed)
+    return np.random.Generator(np.random.PCG64(sequence)), sequence.entropy
+
+
+def _substitutes() -> dict[str, types.ModuleType]:
+    """Modules that ``calvin_env`` imports and of which it uses next to nothing here."""
+    names = ("gym", "gym.utils", "gym.utils.seeding", "git", "cv2", "quaternion")
+    modules = {name: types.ModuleType(name) for name in names}
+    gym, utils, seeding = modules["gym"], modules["gym.utils"], modules["gym.utils.seeding"]
+    seeding.np_random = _np_random  # type: ignore[attr-defined]
+    utils.seeding, gym.utils, gym.Env = seeding, utils, object  # type: ignore[attr-defined]
+    return modules
+
+
+def _imported(source: Path) -> types.ModuleType:
+    """The checkout's module of the environment, which leaves nothing behind in the checkout."""
+    if not (source / "calvin_env").is_dir():
+        raise RuntimeError(f"{SOURCE} is {source}, which is no checkout of calvin_env")
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.modules.update(_substitutes())
+    sys.path.insert(0, str(source))
+    try:
+        import calvin_env.envs.play_table_env as module
+        import calvin_env.envs.tasks
+    finally:
+        sys.dont_write_bytecode = written
+    module.get_git_commit_hash = lambda path: "unknown"
+    return module
+
+
+class PlayTable:
+    """One table with its robot. A process has one at a time: several of pybullet's calls name no client.
+
+    Args:
+        scene: ``A``, ``B``, ``C`` or ``D``.
+        cameras: Names of `CAMERAS`.
+        rendering: ``egl``: pybullet's OpenGL plugin, as the recordings were made. ``tiny``: its own rasterizer.
+    """
+
+    def __init__(self, scene: str, cameras: Sequence[str], rendering: str) -> None:
+        source = Path(os.environ.get(SOURCE, "")).absolute()
+        module = _imported(source)
+        conf = source / "conf"
+        robot = OmegaConf.load(conf / "robot/panda.yaml")
+        finger = OmegaConf.load(conf / "robot/panda_longer_finger.yaml")
+        config = OmegaConf.create(
+            {
+                "data_path": str(source / "data"),
+                "use_vr": False,
+                "cameras": {CAMERAS[name]: OmegaConf.load(conf / f"cameras/cameras/{CAMERAS[name]}.yaml") for name in cameras},
+                "scene": OmegaConf.load(conf / f"scene/calvin_scene_{scene}.yaml"),
+                "robot": OmegaConf.merge(robot, {key: finger[key] for key in finger if key != "defaults"}),
+                "env": OmegaConf.load(conf / "env/play_table_env.yaml"),
+            }
+        )
+        config.env.use_egl = rendering == "egl"
+        with _printed() as printed:
+            try:
+                self.env = hydra.utils.instantiate(config.env, show_gui=False, use_vr=False, use_scene_info=True)
+            except SystemExit:
+                raise RuntimeError("pybullet's EGL plugin cannot be loaded here; set rendering: tiny") from None
+        self.renderer = _renderer(rendering, printed())
+        self.scene = scene
+        self.surfaces = {name: np.array(box) for name, box in config.scene.surfaces.items()}
+        self.blocks = tuple(obj.name for obj in self.env.scene.movable_objects)
+        tasks = OmegaConf.load(conf / "tasks/new_playtable_tasks.yaml")
+        self._oracle = sys.modules["calvin_env.envs.tasks"].Tasks(tasks.tasks)
+        self._cameras = dict(zip(cameras, self.env.cameras))
+        self.env.cameras = []  # the environment would render in every step, whoever looks
+        self._client = {"physicsClientId": self.env.cid}
+        self._fresh = pybullet.saveState(**self._client)
+
+    def reset(self, robot: np.ndarray, scene: np.ndarray) -> None:
+        """Begin with ``robot_obs`` (15,) and ``scene_obs`` (24,), the latter with the blocks in this table's order."""
+        # Contacts, and impulses that the solver begins with, are those of a new environment.
+        pybullet.restoreState(stateId=self._fresh, **self._client)
+        self.env.robot.gripper_action = 1
+        for button in self.env.scene.buttons:
+            button.prev_is_pressed = False
+        self.env.reset(robot_obs=robot, scene_obs=scene)
+
+    def step(self, action: np.ndarray) -> dict[str, Any]:
+        """Take one relative action ``(7,)`` of 1/30 s, its gripper made exactly +-1; returns `info`."""
+        action = np.array(action, np.float64)
+        action[6] = 1.0 if action[6] > 0 else -1.0
+        return self.env.step(action)[3]
+
+    def info(self) -> dict[str, Any]:
+        """What is where and touches what, as the oracle needs it."""
+        return self.env.get_info()
+
+    def solved(self, task: str, start: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
+        """Whether a task was done between two `info`."""
+        return bool(self._oracle.get_task_info_for_set(start, end, {task}))
+
+    def measured(self) -> tuple[np.ndarray, np.ndarray]:
+        """``robot_obs`` (15,) and ``scene_obs`` (24,) float64."""
+        seen = self.env.get_state_obs()
+        return seen["robot_obs"], seen["scene_obs"]
+
+    def target(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where relative actions have sent the gripper: position (3,) in metres, Euler angles (3,) in radians."""
+        return np.array(self.env.robot.target_pos), np.array(self.env.robot.target_orn)
+
+    def link(self, name: str) -> np.ndarray:
+        """Where a link of the table is, ``(3,)`` in metres."""
+        table = next(obj for obj in self.env.scene.fixed_objects if obj.name == TABLE)
+        index = table.info_dict["links"][name]
+        return np.array(pybullet.getLinkState(table.uid, index, computeForwardKinematics=True, **self._client)[4])
+
+    def joint_limit(self, name: str) -> float:
+        """The largest position of a door, a drawer or a switch, in metres."""
+        parts = (*self.env.scene.doors, *self.env.scene.switches, *self.env.scene.buttons)
+        part = next(part for part in parts if part.name == name)
+        return float(pybullet.getJointInfo(part.uid, part.joint_index, **self._client)[9])
+
+    def picture(self, camera: str) -> np.ndarray:
+        """What a camera sees, ``(height, width, 3)`` uint8."""
+        return np.ascontiguousarray(self._cameras[camera].render()[0].astype(np.uint8, copy=False))
+
+    def hash(self) -> str:
+        """Hash of the state of all bodies, of the lights and of the controller's target."""
+        content = hashlib.sha256(self.env.scene.get_obs().tobytes())
+        for body in range(pybullet.getNumBodies(**self._client)):
+            uid = pybullet.getBodyUniqueId(body, **self._client)
+            poses = [pybullet.getBasePositionAndOrientation(uid, **self._client)]
+            poses += [pybullet.getBaseVelocity(uid, **self._client)]
+            joints = range(pybullet.getNumJoints(uid, **self._client))
+            poses += [state[:2] for state in pybullet.getJointStates(uid, list(joints), **self._client)]
+            content.update(repr(poses).encode())
+        content.update(np.concatenate(self.target()).tobytes())
+        return content.hexdigest()
+
+    def close(self) -> None:
+        """Disconnect, so that the process may have another table."""
+        self.env.ownsPhysicsClient = False
+        pybullet.disconnect(**self._client)
+
+
+@contextmanager
+def _printed() -> Iterator[Any]:
+    """Collect what C++ code prints; yields a function that returns it. It is printed once more afterwards."""
+    libc = ctypes.CDLL(None)
+    sys.stdout.flush()
+    kept, text = os.dup(1), ""
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            yield lambda: text
+        finally:
+            sys.stdout.flush()
+            libc.fflush(None)
+            os.dup2(kept, 1)
+            os.close(kept)
+            file.seek(0)
+            text = file.read().decode("utf-8", "replace")
+            print(text)
+
+
+def _renderer(rendering: str, printed: str) -> str:
+    """What renders, with the graphics driver's name where it has printed one."""
+    found = re.search(r"GL_RENDERER\s*=\s*(.+)", printed)
+    if rendering == "tiny" or found is None:
+        return RENDERINGS[rendering]
+    name = found[1].strip()
+    kind = "software" if any(word in name.lower() for word in _SOFTWARE) else "GPU"
+    return f"{RENDERINGS[rendering]}, {name} ({kind})"
