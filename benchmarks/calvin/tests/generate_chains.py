@@ -14,7 +14,7 @@ import numpy as np
 SIMULATOR = Path(__file__).parents[1] / "src" / "vpolicy_calvin" / "simulator"
 COUNT, LENGTH = 1000, 5
 HEADER = """\
-# CALVIN's 1000 chains, computed by tests/generate_chains.py: number of the initial state, and of the five tasks in chains.NAMES.
+# CALVIN's 1000 chains, computed by tests/generate_chains.py: numbers of the initial state and of the tasks.
 """
 
 
@@ -33,7 +33,9 @@ def drawn(rules, index: int, wanted: int) -> list[list[int]]:
     category = list(rules.CATEGORIES.values())
     found: list[list[int]] = []
     while len(found) < wanted:
-        tasks = random.permutation(len(rules.NAMES))[:LENGTH].tolist()  # what numpy's `choice` draws without replacement
+        tasks = random.permutation(len(rules.NAMES))[
+            :LENGTH
+        ].tolist()  # what numpy's `choice` draws without replacement
         if not startable[tasks[0]] or len({category[task] for task in tasks}) < LENGTH:
             continue
         states = [begun]

@@ -111,7 +111,8 @@ def _clone(folder: Path, spec: WorkerSpec, checkout: Checkout) -> None:
             failure = f"it took longer than {_SECONDS} s"
         if failure:
             raise SimulationError(
-                f"The simulator of '{spec.environment}' needs {_described(checkout)}, which could not be cloned: {failure}",
+                f"The simulator of '{spec.environment}' needs {_described(checkout)}, which could not be cloned: "
+                f"{failure}",
                 _remedy(spec, checkout),
             )
     _ensure_it_is(folder, spec, checkout)

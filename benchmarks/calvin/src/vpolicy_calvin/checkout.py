@@ -1,4 +1,4 @@
-"""The version of ``calvin_env`` that the simulator runs: its code and configuration (MIT), its tables, robot and blocks."""
+"""The version of ``calvin_env`` (MIT) that the simulator runs: code, configuration, tables, robot and blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CALVIN's tasks, spaces, protocols and demonstrations. The simulator itself is never imported here: see ``simulator/``."""
+"""CALVIN's tasks, spaces, protocols and demonstrations. The simulator is never imported here: see ``simulator/``."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ class Calvin(BenchmarkComponent):
         rendering: ``egl``: pybullet's OpenGL plugin, with which CALVIN's recordings and the published evaluations were
             made, on whatever OpenGL finds. ``tiny``: its own rasterizer, quicker where there is no graphics processor;
             its pictures differ visibly (textures, shadows), so data and evaluation must have the same.
-        evaluate: ``chains``, or ``tasks``: each of the 27 tasks on its own that can be the first of a chain. These begin
-            in states of the same kinds with blocks and hand a little elsewhere, drawn from a seed made of task and
-            episode; no publication has such numbers.
+        evaluate: ``chains``, or ``tasks``: each of the 27 tasks on its own that can be the first of a chain. They
+            begin in states of the same kinds with blocks and hand a little elsewhere, drawn from a seed made of task
+            and episode; no publication has such numbers.
         task_names: Names of tasks, or ``all``. Of chains, those are evaluated all of whose tasks are among them, in
-            their official order.
-        demonstration_sentences: ``training``: of every demonstration one of the wordings that CALVIN's own have, none of
-            which is evaluated. ``evaluation``: the sentence that the evaluation has, which is then not held out.
+            their order.
+        demonstration_sentences: ``training``: each has one of the wordings of CALVIN's own demonstrations, none of which
+            is evaluated. ``evaluation``: the sentence that the evaluation has, which is then not held out.
     """
 
     ordinal: ClassVar[str] = "chain length"

@@ -47,7 +47,5 @@ class CalvinNpzOptions(Options):
     def _some_options_are_for_collecting(self) -> CalvinNpzOptions:
         for name in ("episodes_per_task", "action_noise"):
             if self.path is not None and getattr(self, name):
-                raise ValueError(
-                    f"'{name}' has no effect on the existing data that 'path' names; remove one of them"
-                )
+                raise ValueError(f"'{name}' has no effect on the existing data that 'path' names; remove one of them")
         return self

@@ -157,7 +157,7 @@ class CalvinDataset(Dataset):
         return windows
 
     def initial_states(self) -> frozenset[str]:
-        """Of collected demonstrations. Chains begin in states that were composed for it; nobody recorded one of them."""
+        """Of collected demonstrations. Chains begin in states that were composed for it; none of them was recorded."""
         return frozenset() if self._collection is None else self._collection.initial_states
 
 

@@ -109,14 +109,19 @@ class CalvinWriter:
             "initial_state": episode.initial_state,
             "facts": dict(episode.facts),
         }
-        return {**{name: np.asarray(values) for name, (values, _) in columns.items()}, "said": np.array(json.dumps(said))}
+        return {
+            **{name: np.asarray(values) for name, (values, _) in columns.items()},
+            "said": np.array(json.dumps(said)),
+        }
 
     def _assemble(self, chosen: dict[str, list[int]]) -> dict[str, Any]:
         """Write the folder ``training``, tables and tasks one after the other; returns what is said of its episodes."""
         parts = [(task, self._part(task, attempt, ".npz")) for task, ones in chosen.items() for attempt in ones]
         if not parts:
             raise DataError("There is no episode to keep.", "Collect at least one.")
-        ordered = sorted(((_said(path)["facts"].get("table", ""), task, path) for task, path in parts), key=lambda one: one[0])
+        ordered = sorted(
+            ((_said(path)["facts"].get("table", ""), task, path) for task, path in parts), key=lambda one: one[0]
+        )
         unfinished, final = self.folder / ".training.part", self.folder / "training"
         for left in (unfinished, final):  # by whoever was killed before everything was recorded
             shutil.rmtree(left, ignore_errors=True)

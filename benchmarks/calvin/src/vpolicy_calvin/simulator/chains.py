@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import permutations, product
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Change(NamedTuple):
         effect: Values afterwards.
     """
 
-    condition: Mapping[str, Tuple[Any, ...]]
+    condition: Mapping[str, tuple[Any, ...]]
     effect: Mapping[str, Any]
 
 
@@ -44,7 +44,7 @@ class Chain(NamedTuple):
     """
 
     state: State
-    tasks: Tuple[str, ...]
+    tasks: tuple[str, ...]
 
 
 def _change(condition: Mapping[str, Any], effect: Mapping[str, Any]) -> Change:
@@ -52,7 +52,7 @@ def _change(condition: Mapping[str, Any], effect: Mapping[str, Any]) -> Change:
     return Change({key: v if isinstance(v, tuple) else (v,) for key, v in allowed.items()}, effect)
 
 
-def _tasks() -> Iterator[Tuple[str, int, List[Change]]]:
+def _tasks() -> Iterator[tuple[str, int, list[Change]]]:
     """Name, category and possible changes of the 34 tasks, in the publishers' order, which random numbers choose by."""
     block = {color: f"{color}_block" for color in COLORS}
     pairs = list(permutations(block.values(), 2))
@@ -100,7 +100,10 @@ def _tasks() -> Iterator[Tuple[str, int, List[Change]]]:
     yield (
         "unstack_block",
         11,
-        [_change({top: "stacked_top", bottom: "stacked_bottom"}, {top: "table", bottom: "table"}) for top, bottom in pairs],
+        [
+            _change({top: "stacked_top", bottom: "stacked_bottom"}, {top: "table", bottom: "table"})
+            for top, bottom in pairs
+        ],
     )
     for name in ("lightbulb", "led"):
         yield f"turn_on_{name}", 8, [_change({name: 0}, {name: 1})]
@@ -112,14 +115,15 @@ def _tasks() -> Iterator[Tuple[str, int, List[Change]]]:
     ]
     yield "push_into_drawer", 9, into
 
-CHANGES: Dict[str, List[Change]] = {name: changes for name, _, changes in _tasks()}
+
+CHANGES: dict[str, list[Change]] = {name: changes for name, _, changes in _tasks()}
 """Possible changes by task."""
-NAMES: Tuple[str, ...] = tuple(CHANGES)
-CATEGORIES: Dict[str, int] = {name: category for name, category, _ in _tasks()}
+NAMES: tuple[str, ...] = tuple(CHANGES)
+CATEGORIES: dict[str, int] = {name: category for name, category, _ in _tasks()}
 """Of a chain's tasks no two have the same."""
 
 
-def possible(state: State, task: str) -> List[State]:
+def possible(state: State, task: str) -> list[State]:
     """The states to which a task may lead; one of a chain must lead to exactly one."""
     return [
         {**state, **change.effect}
@@ -129,7 +133,7 @@ def possible(state: State, task: str) -> List[State]:
 
 
 @lru_cache(maxsize=1)
-def initial_states() -> Tuple[State, ...]:
+def initial_states() -> tuple[State, ...]:
     """The 192 states in which chains begin: one or two blocks on the table, the others on different shelves."""
     choices = {
         "led": (0, 1),
@@ -143,18 +147,18 @@ def initial_states() -> Tuple[State, ...]:
     return tuple(state for state in states if _is_initial(list(state.values())))
 
 
-def _is_initial(values: List[Any]) -> bool:
+def _is_initial(values: list[Any]) -> bool:
     return values.count("table") in (1, 2) and all(values.count(shelf) < 2 for shelf in SHELVES)
 
 
-def startable() -> Tuple[str, ...]:
+def startable() -> tuple[str, ...]:
     """The tasks that are possible in some initial state."""
     states = initial_states()
     return tuple(name for name in NAMES if any(len(possible(state, name)) == 1 for state in states))
 
 
 @lru_cache(maxsize=1)
-def chains() -> Tuple[Chain, ...]:
+def chains() -> tuple[Chain, ...]:
     """The official chains, in order."""
     lines = Path(__file__).with_name("chains.txt").read_text(encoding="utf-8").splitlines()
     rows = (tuple(map(int, line.split())) for line in lines if not line.startswith("#"))
@@ -186,7 +190,7 @@ def fnv1(text: str) -> int:
     return value
 
 
-def numbers(state: State) -> Tuple[np.ndarray, np.ndarray]:
+def numbers(state: State) -> tuple[np.ndarray, np.ndarray]:
     """``robot_obs`` (15,) and ``scene_obs`` (24,) float64 with which an initial state begins on table D.
 
     Blocks come in the order of table D: red, blue, pink.

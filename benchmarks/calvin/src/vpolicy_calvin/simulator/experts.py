@@ -4,7 +4,7 @@ which lie elsewhere on every table."""
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Callable, Dict
+from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 from experts_motion import CLOSED, OPEN, YAW, Hand, Motion, Pose, wrapped
@@ -192,7 +192,7 @@ def rotate(color: str, side: float) -> Callable[[Hand], Motion]:
 
 
 _COLORS = ("red", "blue", "pink")
-SCRIPTS: Dict[str, Callable[[Hand], Motion]] = {
+SCRIPTS: dict[str, Callable[[Hand], Motion]] = {
     "turn_on_led": press_button,
     "turn_off_led": press_button,
     "turn_on_lightbulb": switch_on,

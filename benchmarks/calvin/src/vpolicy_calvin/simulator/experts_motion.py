@@ -1,4 +1,4 @@
-"""How the scripted experts move: from pose to pose with CALVIN's relative actions, reading the table before every one.
+"""How the scripted experts move: from pose to pose with relative actions, reading the table before each.
 
 Actions move the controller's target, not the hand: it is the target that motions steer, and the hand that they wait for.
 """

@@ -55,8 +55,8 @@ def _substitutes() -> dict[str, types.ModuleType]:
     return modules
 
 
-def _imported(source: Path) -> types.ModuleType:
-    """The checkout's module of the environment, which leaves nothing behind in the checkout."""
+def _import(source: Path) -> None:
+    """Import the checkout, leaving nothing behind in it."""
     if not (source / "calvin_env").is_dir():
         raise RuntimeError(f"{SOURCE} is {source}, which is no checkout of calvin_env")
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -64,11 +64,9 @@ def _imported(source: Path) -> types.ModuleType:
     sys.path.insert(0, str(source))
     try:
         import calvin_env.envs.play_table_env as module
-        import calvin_env.envs.tasks
     finally:
         sys.dont_write_bytecode = written
     module.get_git_commit_hash = lambda path: "unknown"
-    return module
 
 
 class PlayTable:
@@ -82,7 +80,7 @@ class PlayTable:
 
     def __init__(self, scene: str, cameras: Sequence[str], rendering: str) -> None:
         source = Path(os.environ.get(SOURCE, "")).absolute()
-        module = _imported(source)
+        _import(source)
         conf = source / "conf"
         robot = OmegaConf.load(conf / "robot/panda.yaml")
         finger = OmegaConf.load(conf / "robot/panda_longer_finger.yaml")
@@ -90,7 +88,9 @@ class PlayTable:
             {
                 "data_path": str(source / "data"),
                 "use_vr": False,
-                "cameras": {CAMERAS[name]: OmegaConf.load(conf / f"cameras/cameras/{CAMERAS[name]}.yaml") for name in cameras},
+                "cameras": {
+                    CAMERAS[name]: OmegaConf.load(conf / f"cameras/cameras/{CAMERAS[name]}.yaml") for name in cameras
+                },
                 "scene": OmegaConf.load(conf / f"scene/calvin_scene_{scene}.yaml"),
                 "robot": OmegaConf.merge(robot, {key: finger[key] for key in finger if key != "defaults"}),
                 "env": OmegaConf.load(conf / "env/play_table_env.yaml"),

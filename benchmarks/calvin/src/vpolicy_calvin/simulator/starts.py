@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import chains
 import numpy as np
@@ -44,7 +44,9 @@ def draw(table: PlayTable, task: str, random: np.random.Generator) -> Start:
     """
     states = [state for state in chains.initial_states() if len(chains.possible(state, task)) == 1]
     if not states:
-        raise ValueError(f"'{task}' cannot be the first task of a chain; those that can: {', '.join(chains.startable())}")
+        raise ValueError(
+            f"'{task}' cannot be the first task of a chain; those that can: {', '.join(chains.startable())}"
+        )
     state = states[random.integers(len(states))]
     scene = np.zeros(24)
     scene[0] = table.joint_limit("base__slide") if state["slider"] == "left" else 0.0
@@ -59,7 +61,7 @@ def draw(table: PlayTable, task: str, random: np.random.Generator) -> Start:
     return Start(np.array(chains.ROBOT), scene, random.uniform(*_HAND), gripper)
 
 
-def _places(table: PlayTable, state: chains.State, random: np.random.Generator) -> Dict[str, np.ndarray]:
+def _places(table: PlayTable, state: chains.State, random: np.random.Generator) -> dict[str, np.ndarray]:
     """Where blocks lie, ``(3,)`` by the table's name for them."""
     (low, _, _), (high, _, _) = table.surfaces["table"]
     slots = [low + share * (high - low) for share in random.permutation(_SLOTS)]
