@@ -94,8 +94,8 @@ class Calvin(BenchmarkComponent):
             and episode; no publication has such numbers.
         task_names: Names of tasks, or ``all``. Of chains, those are evaluated all of whose tasks are among them, in
             their order.
-        demonstration_sentences: ``training``: each has one of the wordings of CALVIN's own demonstrations, none of which
-            is evaluated. ``evaluation``: the sentence that the evaluation has, which is then not held out.
+        demonstration_sentences: ``training``: each has a wording of CALVIN's own demonstrations, none of which is
+            evaluated. ``evaluation``: the sentence that the evaluation has, which is then not held out.
     """
 
     ordinal: ClassVar[str] = "chain length"

@@ -1,6 +1,6 @@
 """How the scripted experts move: from pose to pose with relative actions, reading the table before each.
 
-Actions move the controller's target, not the hand: it is the target that motions steer, and the hand that they wait for.
+Actions move the controller's target, not the hand: motions steer the target, and wait for the hand.
 """
 
 from __future__ import annotations
