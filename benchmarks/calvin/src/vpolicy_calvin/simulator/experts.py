@@ -144,7 +144,7 @@ def _take(hand: Hand, color: str) -> Motion:
     x, y, z, yaw = _block(hand, color)
     yield from hand.over(x, y, yaw, height=max(z + 0.10, 0.56))
     x, y, z, yaw = _block(hand, color)
-    yield from hand.move(Pose(x, y, z, yaw), speed=0.4)
+    yield from hand.move(Pose(x, y, z, yaw), speed=0.4, wait=True)
     yield from hand.grip(CLOSED, 10)
 
 

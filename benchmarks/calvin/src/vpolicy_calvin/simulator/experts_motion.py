@@ -67,8 +67,14 @@ class Hand:
         """Position of a door or drawer, in metres."""
         return float(self.scene()["doors"][name]["current_state"])
 
-    def move(self, pose: Pose, speed: float = 0.6) -> Motion:
-        """Move to a pose, at most with a share `speed` of the fastest translation, and wait for the hand."""
+    def move(self, pose: Pose, speed: float = 0.6, wait: bool = False) -> Motion:
+        """Move the target to a pose, at most with a share `speed` of the fastest translation.
+
+        Args:
+            pose: Where to.
+            speed: Of 2 cm a step.
+            wait: Whether the hand has to be there, too; it lags some steps behind.
+        """
         place, rotation = np.array(pose[:3]), np.array([np.pi, pose.pitch, pose.yaw])
         for _ in range(_LONGEST):
             position, angles = self.table.target()
@@ -78,7 +84,7 @@ class Hand:
             shift = shift / METRES
             shift = shift * min(1.0, speed / max(float(np.abs(shift).max()), 1e-9))
             yield np.array([*shift, *np.clip(turn / RADIANS, -1, 1), self.gripper])
-        for _ in range(_PATIENCE):
+        for _ in range(_PATIENCE if wait else 0):
             hand = self.table.measured()[0][:3]
             if np.linalg.norm(hand - place) < _NEAR:
                 break
@@ -98,12 +104,13 @@ class Hand:
         """Let go, and go up from wherever the hand is, so that nothing is swept away on the way to the next place."""
         wanted, measured = self.gripper, self.table.measured()[0]
         if measured[-1] < 0 and measured[6] > _HOLDING:
-            yield from self.grip(OPEN, 4)
-        self.gripper = wanted
+            # Rotating a block counts while it is still held. Fingers that close again too soon take it along.
+            yield from self.grip(OPEN, 6)
         (x, y, z), (_, pitch, yaw) = measured[:3], self.table.target()[1]
         if z < height - 0.01:
             # From the measured place: a target that contact has left behind would pull the hand sideways.
             yield from self.move(Pose(float(x), float(y), height, float(yaw), float(pitch)), speed=0.8)
+        self.gripper = wanted
 
     def over(self, x: float, y: float, yaw: float = YAW, height: float = HIGH) -> Motion:
         """Go to above a place."""

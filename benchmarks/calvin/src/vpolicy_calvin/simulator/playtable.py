@@ -14,6 +14,7 @@ import sys
 import tempfile
 import types
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -29,6 +30,7 @@ import hydra  # noqa: E402
 import numpy as np  # noqa: E402
 import pybullet  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
+from pybullet_utils.bullet_client import BulletClient  # noqa: E402
 
 SOURCE = "VPOLICY_CALVIN_SOURCE"
 """The environment variable with the checkout."""
@@ -56,17 +58,17 @@ def _substitutes() -> dict[str, types.ModuleType]:
 
 
 def _import(source: Path) -> None:
-    """Import the checkout, leaving nothing behind in it."""
+    """Import the checkout, which stays as it is."""
     if not (source / "calvin_env").is_dir():
-        raise RuntimeError(f"{SOURCE} is {source}, which is no checkout of calvin_env")
-    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    sys.modules.update(_substitutes())
-    sys.path.insert(0, str(source))
-    try:
-        import calvin_env.envs.play_table_env as module
-    finally:
-        sys.dont_write_bytecode = written
-    module.get_git_commit_hash = lambda path: "unknown"
+        raise RuntimeError(f"{SOURCE} is '{os.environ.get(SOURCE, '')}', which is no checkout of calvin_env")
+    sys.dont_write_bytecode = True  # some of its modules are imported when a table is made
+    for name, module in _substitutes().items():
+        sys.modules.setdefault(name, module)
+    if str(source) not in sys.path:
+        sys.path.insert(0, str(source))
+    environment = import_module("calvin_env.envs.play_table_env")
+    import_module("calvin_env.envs.tasks")
+    environment.get_git_commit_hash = lambda path: "unknown"  # it would look for a repository
 
 
 class PlayTable:
@@ -169,15 +171,18 @@ class PlayTable:
             poses = [pybullet.getBasePositionAndOrientation(uid, **self._client)]
             poses += [pybullet.getBaseVelocity(uid, **self._client)]
             joints = range(pybullet.getNumJoints(uid, **self._client))
-            poses += [state[:2] for state in pybullet.getJointStates(uid, list(joints), **self._client)]
+            poses += [pybullet.getJointState(uid, joint, **self._client)[:2] for joint in joints]
             content.update(repr(poses).encode())
         content.update(np.concatenate(self.target()).tobytes())
         return content.hexdigest()
 
     def close(self) -> None:
         """Disconnect, so that the process may have another table."""
-        self.env.ownsPhysicsClient = False
         pybullet.disconnect(**self._client)
+        # Both would disconnect once more when they are collected, and by then the number is the next table's.
+        self.env.cid = -1
+        if isinstance(self.env.p, BulletClient):
+            self.env.p._client = -1
 
 
 @contextmanager
