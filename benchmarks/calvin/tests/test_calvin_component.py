@@ -81,7 +81,7 @@ def test_demonstrations_are_of_single_tasks_on_the_presets_tables_and_by_the_exp
     collected = Calvin(preset="ABC_D").demonstrating()
     assert {task.name for task in collected.tasks()} == EXPERTS and collected.stored_states() is None
     assert collected.launch().config["tables"] == ["A", "B", "C"]
-    few = Calvin(preset="D_D", task_names=("open_drawer", "stack_block", "turn_on_led"), evaluate="tasks")
+    few = Calvin(preset="D_D", task_names=("open_drawer", "lift_red_block_slider", "turn_on_led"), evaluate="tasks")
     assert [task.name for task in few.demonstrating().tasks()] == ["open_drawer", "turn_on_led"]
 
 
@@ -95,6 +95,12 @@ def test_the_renderer_and_what_is_evaluated_are_part_of_the_protocol():
     said = [Calvin(), Calvin(rendering="tiny"), Calvin(evaluate="tasks")]
     assert len({str(one.protocol()) for one in said}) == 3
     assert Calvin(evaluate="tasks").published() == ()
+
+
+def test_a_task_that_needs_another_one_before_is_not_evaluated_alone():
+    assert len(Calvin(evaluate="tasks").tasks()) == 27
+    with pytest.raises(ValidationError, match="stack_block cannot begin a chain; leave it out"):
+        Calvin(evaluate="tasks", task_names=("stack_block",))
 
 
 def test_the_papers_tables_agree_where_they_overlap():

@@ -84,7 +84,7 @@ def open_drawer(hand: Hand) -> Motion:
     hand.gripper = OPEN
     x, y, _ = hand.table.link("drawer_link")
     bar, pulled = y - _BAR, hand.table.joint_limit("base__drawer") - hand.joint("base__drawer")
-    yield from hand.over(x, bar - 0.06, yaw=0.0, height=0.52)
+    yield from hand.over(x, bar - 0.06, yaw=0.0)
     yield from hand.move(Pose(x, bar, 0.46, 0.0))
     yield from hand.move(Pose(x, bar, _BAR_HEIGHT, 0.0))
     yield from hand.grip(CLOSED, 8)
@@ -98,7 +98,7 @@ def close_drawer(hand: Hand) -> Motion:
     hand.gripper = CLOSED
     x, y, _ = hand.table.link("drawer_link")
     bar, pushed = y - _BAR, hand.joint("base__drawer")
-    yield from hand.over(x, bar - 0.10, height=0.50)
+    yield from hand.over(x, bar - 0.10)
     yield from hand.move(Pose(x, bar - 0.10, 0.36))
     yield from hand.move(Pose(x, bar + pushed - 0.015, 0.36), speed=0.35)
     yield from hand.rest(4)
@@ -118,7 +118,7 @@ def move_slider(side: float) -> Callable[[Hand], Motion]:
         knob, opened = hand.table.link("slide_link")[0] + _KNOB, hand.joint("base__slide")
         way = hand.table.joint_limit("base__slide") - opened if side > 0 else opened
         begin, end = knob + side * 0.06, knob + side * (0.01 - way)
-        yield from hand.over(begin, -0.13, height=0.56)
+        yield from hand.over(begin, -0.13)
         yield from hand.move(Pose(begin, -0.10, _KNOB_HEIGHT))
         yield from hand.move(Pose(begin, -0.02, _KNOB_HEIGHT), speed=0.4)
         yield from hand.move(Pose(end, -0.02, _KNOB_HEIGHT), speed=0.35)
@@ -142,7 +142,7 @@ def _take(hand: Hand, color: str) -> Motion:
     """Grasp a block from above."""
     hand.gripper = OPEN
     x, y, z, yaw = _block(hand, color)
-    yield from hand.over(x, y, yaw, height=max(z + 0.10, 0.56))
+    yield from hand.over(x, y, yaw)
     x, y, z, yaw = _block(hand, color)
     yield from hand.move(Pose(x, y, z, yaw), speed=0.4, wait=True)
     yield from hand.grip(CLOSED, 10)
@@ -166,11 +166,11 @@ def push(color: str, side: float) -> Callable[[Hand], Motion]:
     def script(hand: Hand) -> Motion:
         hand.gripper = CLOSED
         x, y, z, _ = _block(hand, color)
-        yield from hand.over(x - side * 0.09, y, height=0.56)
+        yield from hand.over(x - side * 0.09, y)
         yield from hand.move(Pose(x - side * 0.09, y, z + 0.005))
-        yield from hand.move(Pose(x + side * 0.075, y, z + 0.005), speed=0.25)
+        yield from hand.move(Pose(x + side * 0.09, y, z + 0.005), speed=0.25)
         yield from hand.rest(4)
-        yield from hand.move(Pose(x + side * 0.05, y, z + 0.10))
+        yield from hand.move(Pose(x + side * 0.06, y, z + 0.10))
 
     return script
 

@@ -24,7 +24,7 @@ HIGH = 0.58
 _REACHED, _TURNED = 1e-4, 1e-3  # metres and radians from a pose at which the target counts as there
 _NEAR, _PATIENCE = 0.004, 12  # metres between hand and target, and steps that are waited for it
 _LONGEST = 150  # steps to one pose
-_HOLDING = 0.01  # metres between closed fingers with something between them
+_HOLDING, _OPENED = 0.01, 0.075  # metres between fingers that may hold something, and between open ones
 
 
 class Pose(NamedTuple):
@@ -100,22 +100,22 @@ class Hand:
         self.gripper = gripper
         yield from self.rest(steps)
 
-    def rise(self, height: float = HIGH) -> Motion:
+    def rise(self) -> Motion:
         """Let go, and go up from wherever the hand is, so that nothing is swept away on the way to the next place."""
         wanted, measured = self.gripper, self.table.measured()[0]
-        if measured[-1] < 0 and measured[6] > _HOLDING:
-            # Rotating a block counts while it is still held. Fingers that close again too soon take it along.
-            yield from self.grip(OPEN, 6)
+        if measured[6] > _HOLDING:
+            # A block may still be between the fingers: rotating counts before it is put down. It must not come along.
+            yield from self.grip(OPEN, 6 if measured[6] < _OPENED else 0)
         (x, y, z), (_, pitch, yaw) = measured[:3], self.table.target()[1]
-        if z < height - 0.01:
+        if z < HIGH - 0.01:
             # From the measured place: a target that contact has left behind would pull the hand sideways.
-            yield from self.move(Pose(float(x), float(y), height, float(yaw), float(pitch)), speed=0.8)
+            yield from self.move(Pose(float(x), float(y), HIGH, float(yaw), float(pitch)), speed=0.8)
         self.gripper = wanted
 
-    def over(self, x: float, y: float, yaw: float = YAW, height: float = HIGH) -> Motion:
+    def over(self, x: float, y: float, yaw: float = YAW) -> Motion:
         """Go to above a place."""
-        yield from self.rise(height)
-        yield from self.move(Pose(x, y, height, yaw), speed=0.8)
+        yield from self.rise()
+        yield from self.move(Pose(x, y, HIGH, yaw), speed=0.8)
 
     def still(self) -> np.ndarray:
         """The action that changes nothing."""

@@ -37,6 +37,8 @@ SOURCE = "VPOLICY_CALVIN_SOURCE"
 CAMERAS = {"rgb_static": "static", "rgb_gripper": "gripper"}
 """Files of ``conf/cameras/cameras`` by camera."""
 RENDERINGS = {"egl": "EGL plugin", "tiny": "TinyRenderer (software)"}
+SEED = 0
+"""Of where blocks are put before they are put where an episode wants them."""
 TABLE = "table"
 """What the scenes call their only fixed object."""
 _SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software")
@@ -113,16 +115,18 @@ class PlayTable:
         self._cameras = dict(zip(cameras, self.env.cameras))
         self.env.cameras = []  # the environment would render in every step, whoever looks
         self._client = {"physicsClientId": self.env.cid}
-        self._fresh = pybullet.saveState(**self._client)
+        for camera in cameras:
+            self.picture(camera)  # the first one of a process has no shadows yet
 
     def reset(self, robot: np.ndarray, scene: np.ndarray) -> None:
         """Begin with ``robot_obs`` (15,) and ``scene_obs`` (24,), the latter with the blocks in this table's order."""
-        # Contacts, and impulses that the solver begins with, are those of a new environment.
-        pybullet.restoreState(stateId=self._fresh, **self._client)
-        self.env.robot.gripper_action = 1
-        for button in self.env.scene.buttons:
-            button.prev_is_pressed = False
-        self.env.reset(robot_obs=robot, scene_obs=scene)
+        # A saved state of the engine would leave it contacts of before, from which its solver begins.
+        env = self.env
+        env.seed(SEED)
+        env.scene.np_random = env.np_random
+        env.load()
+        env.robot.gripper_action = 1
+        env.reset(robot_obs=robot, scene_obs=scene)
 
     def step(self, action: np.ndarray) -> dict[str, Any]:
         """Take one relative action ``(7,)`` of 1/30 s, its gripper made exactly +-1; returns `info`."""
