@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Callable
 
 import numpy as np
-from experts_motion import CLOSED, OPEN, YAW, Hand, Motion, Pose, wrapped
+from experts_motion import CLOSED, OPEN, YAW, Hand, Motion, Pose, near
 
 if TYPE_CHECKING:
     from playtable import PlayTable
@@ -129,21 +129,24 @@ def move_slider(side: float) -> Callable[[Hand], Motion]:
     return script
 
 
-def _block(hand: Hand, color: str) -> tuple:
-    """Position of a block in metres, and the yaw with which the hand takes it by its short side."""
+def _block(hand: Hand, color: str, turn: float = 0.0) -> Tuple[float, float, float, float]:
+    """Position of a block in metres, and the yaw with which the hand takes it by its short side.
+
+    Of the two, it is the one that is nearer to the middle of the wrist's range, also when it has turned by `turn`.
+    """
     block = hand.scene()["movable_objects"][f"block_{color}"]
     x, y, z, w = block["current_orn"]
     turned = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    grasps = [float(wrapped(turned + np.pi / 2 + half * np.pi)) for half in range(2)]
-    return (*block["current_pos"], min(grasps, key=lambda yaw: abs(wrapped(yaw - YAW))))
+    grasps = [near(turned + half * np.pi) for half in (-0.5, 0.5)]
+    return (*block["current_pos"], min(grasps, key=lambda yaw: abs(yaw + turn / 2 - YAW)))
 
 
-def _take(hand: Hand, color: str) -> Motion:
+def _take(hand: Hand, color: str, turn: float = 0.0) -> Motion:
     """Grasp a block from above."""
     hand.gripper = OPEN
-    x, y, z, yaw = _block(hand, color)
+    x, y, _, yaw = _block(hand, color, turn)
     yield from hand.over(x, y, yaw)
-    x, y, z, yaw = _block(hand, color)
+    x, y, z, _ = _block(hand, color, turn)
     yield from hand.move(Pose(x, y, z, yaw), speed=0.4, wait=True)
     yield from hand.grip(CLOSED, 10)
 
@@ -179,9 +182,10 @@ def rotate(color: str, side: float) -> Callable[[Hand], Motion]:
     """Grasp a block, turn it above the table and put it down; `side` is 1 for left and -1 for right."""
 
     def script(hand: Hand) -> Motion:
-        x, y, z, yaw = _block(hand, color)
-        yield from _take(hand, color)
-        turned = yaw + side * 1.25
+        turn = side * 1.25
+        x, y, z, yaw = _block(hand, color, turn)
+        yield from _take(hand, color, turn)
+        turned = yaw + turn
         yield from hand.move(Pose(x, y, z + 0.02, yaw))
         yield from hand.move(Pose(x, y, z + 0.02, turned))
         yield from hand.move(Pose(x, y, z + 0.002, turned))

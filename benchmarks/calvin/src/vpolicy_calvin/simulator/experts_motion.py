@@ -48,6 +48,11 @@ def wrapped(angle: np.ndarray) -> np.ndarray:
     return (np.asarray(angle) + np.pi) % (2 * np.pi) - np.pi
 
 
+def near(yaw: float) -> float:
+    """The same yaw at most half a turn from `YAW`."""
+    return float(YAW + wrapped(yaw - YAW))
+
+
 class Hand:
     """Moves the hand of a table.
 
@@ -79,6 +84,7 @@ class Hand:
         for _ in range(_LONGEST):
             position, angles = self.table.target()
             shift, turn = place - position, wrapped(rotation - angles)
+            turn[2] = near(pose.yaw) - near(angles[2])  # the other way round the wrist would reach its limit
             if np.linalg.norm(shift) < _REACHED and np.abs(turn).max() < _TURNED:
                 break
             shift = shift / METRES
