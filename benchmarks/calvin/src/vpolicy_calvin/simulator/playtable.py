@@ -115,8 +115,8 @@ class PlayTable:
         self._cameras = dict(zip(cameras, self.env.cameras))
         self.env.cameras = []  # the environment would render in every step, whoever looks
         self._client = {"physicsClientId": self.env.cid}
-        for camera in cameras:
-            self.picture(camera)  # the first one of a process has no shadows yet
+        for camera in (*cameras, *cameras):
+            self.picture(camera)  # the first two of an OpenGL context have other shadows
 
     def reset(self, robot: np.ndarray, scene: np.ndarray) -> None:
         """Begin with ``robot_obs`` (15,) and ``scene_obs`` (24,), the latter with the blocks in this table's order."""
