@@ -137,7 +137,7 @@ def _block(hand: Hand, color: str, turn: float = 0.0) -> Tuple[float, float, flo
     block = hand.scene()["movable_objects"][f"block_{color}"]
     x, y, z, w = block["current_orn"]
     turned = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    grasps = [near(turned + half * np.pi) for half in (-0.5, 0.5)]
+    grasps = [near(turned), near(turned + np.pi)]
     return (*block["current_pos"], min(grasps, key=lambda yaw: abs(yaw + turn / 2 - YAW)))
 
 
