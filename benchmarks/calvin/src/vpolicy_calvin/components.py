@@ -48,11 +48,7 @@ JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
 VERSIONS = {"pybullet": "3.2.7", "numpy": "2.4.6", "scipy": "1.17.1"}
 """What the simulator's results depend on, besides `CHECKOUT`; a simulator with others does not start."""
 COLORS = ("red", "blue", "pink")
-EXPERTS = frozenset(
-    name
-    for name in chains.startable()
-    if not (name.startswith("lift") and name.endswith("slider")) and name != "push_into_drawer"
-)
+EXPERTS = frozenset(chains.startable())
 """Tasks with a scripted expert."""
 
 

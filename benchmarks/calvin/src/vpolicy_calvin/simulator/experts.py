@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from playtable import PlayTable
 
 
+_COLORS = ("red", "blue", "pink")
+
+
 class Expert:
     """Solves one task, without randomness.
 
@@ -163,6 +166,28 @@ def lift_from_table(color: str) -> Callable[[Hand], Motion]:
     return script
 
 
+_TILT, _BEFORE = -0.7, 0.14
+"""Pitch in radians with which the hand reaches into the cabinet, and how far before a block it begins, in metres."""
+
+
+def lift_from_shelf(color: str) -> Callable[[Hand], Motion]:
+    """Reach into the cabinet in the direction in which the tilted fingers point, grasp a block and lift it."""
+
+    def script(hand: Hand) -> Motion:
+        hand.gripper = OPEN
+        x, y, z, yaw = _block(hand, color)
+        before = Pose(x, y + _BEFORE * np.sin(_TILT), z + _BEFORE * np.cos(_TILT), yaw, _TILT)
+        yield from hand.rise()
+        yield from hand.move(Pose(x, -0.12, 0.60, YAW, _TILT), speed=0.8)
+        yield from hand.move(before, wait=True)
+        yield from hand.move(Pose(x, y, z + 0.005, yaw, _TILT), speed=0.3, wait=True)
+        yield from hand.grip(CLOSED, 10)
+        yield from hand.move(Pose(x, y - 0.02, z + 0.055, yaw, _TILT), speed=0.3)
+        yield from hand.move(Pose(x, before.y - 0.05, before.z + 0.03, yaw, _TILT), speed=0.4)
+
+    return script
+
+
 def push(color: str, side: float) -> Callable[[Hand], Motion]:
     """Push a block; `side` is 1 for right and -1 for left."""
 
@@ -195,7 +220,25 @@ def rotate(color: str, side: float) -> Callable[[Hand], Motion]:
     return script
 
 
-_COLORS = ("red", "blue", "pink")
+_EDGE = -0.22
+"""To where a block is pushed so that it falls from the table into the open drawer, in metres."""
+
+
+def push_into_drawer(hand: Hand) -> Motion:
+    """Push the block on the table that is nearest to the drawer's middle over the edge."""
+    hand.gripper = CLOSED
+    middle = hand.table.link("drawer_link")[0]
+    blocks = [_block(hand, color)[:3] for color in _COLORS]
+    lying = [place for place in blocks if place[1] < 0.0 and abs(place[2] - 0.46) < 0.02] or blocks
+    x, y, z = min(lying, key=lambda place: abs(place[0] - middle))
+    yield from hand.over(x, y + 0.07, yaw=0.0)
+    yield from hand.move(Pose(x, y + 0.07, z + 0.005, 0.0))
+    yield from hand.move(Pose(x, _EDGE, z + 0.005, 0.0), speed=0.25)
+    yield from hand.rest(6)
+    yield from hand.move(Pose(x, _EDGE + 0.05, z + 0.10, 0.0))
+    yield from hand.rest(10)
+
+
 SCRIPTS: dict[str, Callable[[Hand], Motion]] = {
     "turn_on_led": press_button,
     "turn_off_led": press_button,
@@ -203,9 +246,11 @@ SCRIPTS: dict[str, Callable[[Hand], Motion]] = {
     "turn_off_lightbulb": switch_off,
     "open_drawer": open_drawer,
     "close_drawer": close_drawer,
+    "push_into_drawer": push_into_drawer,
     "move_slider_left": move_slider(1),
     "move_slider_right": move_slider(-1),
     **{f"lift_{color}_block_table": lift_from_table(color) for color in _COLORS},
+    **{f"lift_{color}_block_slider": lift_from_shelf(color) for color in _COLORS},
     **dict(
         chain.from_iterable(
             (
