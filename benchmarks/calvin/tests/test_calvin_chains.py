@@ -64,5 +64,15 @@ def test_what_tasks_need_and_do():
     (opened,) = chains.possible(state, "move_slider_right")
     (held,) = chains.possible(opened, "lift_red_block_slider")
     assert held["red_block"] == "grasped" and chains.possible(held, "turn_on_led") == []
-    assert len(chains.startable()) == 27
-    assert {"stack_block", "unstack_block", "place_in_drawer"}.isdisjoint(chains.startable())
+
+
+def test_what_has_to_be_done_before_a_task_that_cannot_begin_a_chain():
+    before = {name: {one for _, one in chains.preparations(name)} for name in chains.NAMES}
+    assert sum(one == {()} for one in before.values()) == 27
+    assert before["stack_block"] == {(f"lift_{color}_block_table",) for color in chains.COLORS}
+    assert before["unstack_block"] == {(f"lift_{color}_block_table", "stack_block") for color in chains.COLORS}
+    assert before["lift_red_block_drawer"] == {("lift_red_block_table", "place_in_drawer")}
+    for name in chains.NAMES:
+        for state, tasks in chains.preparations(name):
+            for task in (*tasks, name):
+                (state,) = chains.possible(state, task)

@@ -89,8 +89,8 @@ def test_a_demonstration_is_solved_again_by_its_actions_and_holds_what_calvins_f
 
 
 def test_what_has_no_expert_or_does_not_exist_is_said(pool):
-    with pytest.raises(SimulationError, match="there is no expert for 'stack_block'"):
-        pool.call(0, "demonstrate", task="stack_block", attempt=0, action_noise=0.0)
+    with pytest.raises(SimulationError, match="there is no expert for 'dance'"):
+        pool.call(0, "demonstrate", task="dance", attempt=0, action_noise=0.0)
     with pytest.raises(SimulationError, match="there is no task 'open_door'"):
         pool.call(0, "reset", task="open_door", episode=0)
     assert Counter(chains.chains()[0].tasks).total() == 5

@@ -48,8 +48,6 @@ JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
 VERSIONS = {"pybullet": "3.2.7", "numpy": "2.4.6", "scipy": "1.17.1"}
 """What the simulator's results depend on, besides `CHECKOUT`; a simulator with others does not start."""
 COLORS = ("red", "blue", "pink")
-EXPERTS = frozenset(chains.startable())
-"""Tasks with a scripted expert."""
 
 
 @lru_cache(maxsize=1)
@@ -85,9 +83,9 @@ class Calvin(BenchmarkComponent):
         rendering: ``egl``: pybullet's OpenGL plugin, with which CALVIN's recordings and the published evaluations were
             made, on whatever OpenGL finds. ``tiny``: its own rasterizer, quicker where there is no graphics processor;
             its pictures differ visibly (textures, shadows), so data and evaluation must have the same.
-        evaluate: ``chains``, or ``tasks``: each of the 27 tasks on its own that can be the first of a chain. They
-            begin in states of the same kinds with blocks and hand a little elsewhere, drawn from a seed made of task
-            and episode; no publication has such numbers.
+        evaluate: ``chains``, or ``tasks``: each on its own. They begin in states of the same kinds with blocks and hand
+            a little elsewhere, drawn from a seed made of task and episode; what a task needs (a block in the hand, in
+            the drawer or on another one) is done by the experts before. No publication has such numbers.
         task_names: Names of tasks, or ``all``. Of chains, those are evaluated all of whose tasks are among them, in
             their order.
         demonstration_sentences: ``training``: each has a wording of CALVIN's own demonstrations, none of which is
@@ -107,9 +105,6 @@ class Calvin(BenchmarkComponent):
     @classmethod
     def _known_tasks(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         chosen = chosen_tasks(names, {"": tuple(sentences())}, "CALVIN")
-        alone = [name for name in chosen if name not in chains.startable()]
-        if info.data.get("evaluate") == "tasks" and names != ("all",) and alone:
-            raise ValueError(f"{', '.join(alone)} cannot begin a chain; leave it out, or set evaluate: chains")
         if info.data.get("evaluate") == "chains" and not _chains_within(chosen):
             raise ValueError("no official chain has these tasks alone; name more of them, or set evaluate: tasks")
         return names
@@ -139,7 +134,7 @@ class Calvin(BenchmarkComponent):
     def tasks(self) -> tuple[Task, ...]:
         """The chain, or the tasks that are evaluated alone."""
         if self.evaluate == "tasks":
-            return tuple(task for task in self.subtasks() if task.name in chains.startable())
+            return self.subtasks()
         sentence = "five instructions, the next when the one before it is done"
         return (Task(name=CHAIN, instruction=sentence, max_steps=CHAIN_LENGTH * STEPS),)
 
@@ -179,9 +174,8 @@ class Calvin(BenchmarkComponent):
         )
 
     def demonstrating(self) -> Calvin:
-        """Single tasks are demonstrated, those of the chosen ones that have an expert."""
-        chosen = [name for name in self._names() if name in EXPERTS]
-        return self.model_copy(update={"evaluate": "tasks", "task_names": tuple(chosen) or self.task_names})
+        """Single tasks are demonstrated."""
+        return self.model_copy(update={"evaluate": "tasks"})
 
     def protocol(self) -> dict[str, Any]:
         """Tables, chains, sentences and pictures."""

@@ -151,10 +151,30 @@ def _is_initial(values: list[Any]) -> bool:
     return values.count("table") in (1, 2) and all(values.count(shelf) < 2 for shelf in SHELVES)
 
 
-def startable() -> tuple[str, ...]:
-    """The tasks that are possible in some initial state."""
-    states = initial_states()
-    return tuple(name for name in NAMES if any(len(possible(state, name)) == 1 for state in states))
+@lru_cache(maxsize=None)
+def preparations(task: str) -> tuple[tuple[State, tuple[str, ...]], ...]:
+    """The initial states from which a task can be done, each with what has to be done before.
+
+    That is nothing for the 27 tasks that can begin a chain. The others want a block in the hand, in the drawer or on
+    another one: it is lifted from the table, and put there.
+    """
+    lifts = [f"lift_{color}_block_table" for color in COLORS]
+    put = [(lift, then) for then in ("place_in_drawer", "stack_block") for lift in lifts]
+    for choices in ([()], [(lift,) for lift in lifts], put):
+        found = [(state, before) for before in choices for state in initial_states() if _leads(state, (*before, task))]
+        if found:
+            return tuple(found)
+    raise ValueError(f"nothing that is known leads to '{task}'")
+
+
+def _leads(state: State, tasks: tuple[str, ...]) -> bool:
+    """Whether tasks can be done one after the other, each in one way."""
+    for task in tasks:
+        states = possible(state, task)
+        if len(states) != 1:
+            return False
+        state = states[0]
+    return True
 
 
 @lru_cache(maxsize=1)

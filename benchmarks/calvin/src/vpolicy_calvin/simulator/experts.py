@@ -132,7 +132,7 @@ def move_slider(side: float) -> Callable[[Hand], Motion]:
     return script
 
 
-def _block(hand: Hand, color: str, turn: float = 0.0) -> Tuple[float, float, float, float]:
+def _block(hand: Hand, color: str, turn: float = 0.0) -> tuple[float, float, float, float]:
     """Position of a block in metres, and the yaw with which the hand takes it by its short side.
 
     Of the two, it is the one that is nearer to the middle of the wrist's range, also when it has turned by `turn`.
@@ -154,8 +154,8 @@ def _take(hand: Hand, color: str, turn: float = 0.0) -> Motion:
     yield from hand.grip(CLOSED, 10)
 
 
-def lift_from_table(color: str) -> Callable[[Hand], Motion]:
-    """Grasp a block and lift it."""
+def lift_from_above(color: str) -> Callable[[Hand], Motion]:
+    """Grasp a block on the table or in the drawer and lift it."""
 
     def script(hand: Hand) -> Motion:
         _, _, height, _ = _block(hand, color)
@@ -166,6 +166,8 @@ def lift_from_table(color: str) -> Callable[[Hand], Motion]:
     return script
 
 
+_DOOR = 0.28
+"""Width of the sliding door in metres, right of its origin."""
 _TILT, _BEFORE = -0.7, 0.14
 """Pitch in radians with which the hand reaches into the cabinet, and how far before a block it begins, in metres."""
 
@@ -174,8 +176,11 @@ def lift_from_shelf(color: str) -> Callable[[Hand], Motion]:
     """Reach into the cabinet in the direction in which the tilted fingers point, grasp a block and lift it."""
 
     def script(hand: Hand) -> Motion:
-        hand.gripper = OPEN
         x, y, z, yaw = _block(hand, color)
+        door = hand.table.link("slide_link")[0]
+        if door - 0.04 < x < door + _DOOR + 0.04:  # a door counts as moved before all of the shelf is free
+            yield from move_slider(-1 if x < door + _DOOR / 2 else 1)(hand)
+        hand.gripper = OPEN
         before = Pose(x, y + _BEFORE * np.sin(_TILT), z + _BEFORE * np.cos(_TILT), yaw, _TILT)
         yield from hand.rise()
         yield from hand.move(Pose(x, -0.12, 0.60, YAW, _TILT), speed=0.8)
@@ -220,6 +225,74 @@ def rotate(color: str, side: float) -> Callable[[Hand], Motion]:
     return script
 
 
+def _held(hand: Hand) -> str:
+    """The color of the block between the fingers."""
+    place = hand.table.measured()[0][:3]
+    return min(_COLORS, key=lambda color: float(np.linalg.norm(np.array(_block(hand, color)[:3]) - place)))
+
+
+def _carry(hand: Hand, pose: Pose) -> Motion:
+    """Take a held block to a place, out of a cabinet or a drawer first, and then up."""
+    hand.gripper = CLOSED
+    (x, y, z), (_, pitch, yaw) = hand.table.measured()[0][:3], hand.table.target()[1]
+    yield from hand.move(Pose(float(x), min(float(y), 0.0), max(float(z), 0.60), float(yaw), float(pitch)))
+    yield from hand.move(pose, speed=0.7)
+
+
+def place_in_drawer(hand: Hand) -> Motion:
+    """Carry the held block over the drawer and let go."""
+    x, y, _ = hand.table.link("drawer_link")
+    yield from _carry(hand, Pose(x, y - 0.12, 0.60))
+    yield from hand.move(Pose(x, y - 0.12, 0.45), speed=0.4)
+    yield from hand.grip(OPEN, 8)
+    yield from hand.move(Pose(x, y - 0.12, 0.60))
+
+
+def place_in_slider(hand: Hand) -> Motion:
+    """Reach with the held block into the side of the cabinet that is open, away from what lies there, and let go."""
+    held, opened = _held(hand), hand.joint("base__slide")
+    side = "slider_right" if opened > hand.table.joint_limit("base__slide") / 2 else "slider_left"
+    middle = float(hand.table.surfaces[side][:, 0].mean())
+    others = [_block(hand, color)[:2] for color in _COLORS if color != held]
+    lying = [x for x, y in others if y > 0.05 and abs(x - middle) < 0.09]
+    x = max(
+        (middle - 0.05, middle, middle + 0.05), key=lambda place: min((abs(place - one) for one in lying), default=0)
+    )
+    if not lying:
+        x = middle
+    y, z = 0.085 + _BEFORE * np.sin(_TILT), 0.475 + _BEFORE * np.cos(_TILT)
+    yield from _carry(hand, Pose(x, -0.12, 0.62, YAW, _TILT))
+    yield from hand.move(Pose(x, y, z, YAW, _TILT), speed=0.5, wait=True)
+    yield from hand.move(Pose(x, 0.085, 0.475, YAW, _TILT), speed=0.3, wait=True)
+    yield from hand.grip(OPEN, 10)
+    yield from hand.move(Pose(x, y - 0.03, z + 0.03, YAW, _TILT), speed=0.4)
+    yield from hand.rest(6)
+
+
+def stack(hand: Hand) -> Motion:
+    """Put the held block on one that lies on the table."""
+    held = _held(hand)
+    others = [color for color in _COLORS if color != held]
+    below = min(others, key=lambda color: (_block(hand, color)[1] > 0.03, abs(_block(hand, color)[2] - 0.46) > 0.015))
+    x, y, z, yaw = _block(hand, below)
+    yield from _carry(hand, Pose(x, y, 0.60, yaw))
+    yield from hand.move(Pose(x, y, z + 0.06, yaw), speed=0.4, wait=True)
+    # The block hangs somewhat beside the middle of the fingers.
+    dx, dy, dz = np.array(_block(hand, held)[:3]) - hand.table.measured()[0][:3]
+    yield from hand.move(Pose(x - dx, y - dy, z + 0.0415 - dz, yaw), speed=0.15, wait=True)
+    yield from hand.grip(OPEN, 8)
+    yield from hand.move(Pose(x, y, z + 0.16, yaw), speed=0.4)
+    yield from hand.rest(10)
+
+
+def unstack(hand: Hand) -> Motion:
+    """Take the highest block from the one below."""
+    top = max(_COLORS, key=lambda color: _block(hand, color)[2])
+    yield from _take(hand, top)
+    x, y, z, yaw = _block(hand, top)
+    yield from hand.move(Pose(x, y, z + 0.08, yaw), speed=0.4)
+
+
 _EDGE = -0.22
 """To where a block is pushed so that it falls from the table into the open drawer, in metres."""
 
@@ -249,8 +322,13 @@ SCRIPTS: dict[str, Callable[[Hand], Motion]] = {
     "push_into_drawer": push_into_drawer,
     "move_slider_left": move_slider(1),
     "move_slider_right": move_slider(-1),
-    **{f"lift_{color}_block_table": lift_from_table(color) for color in _COLORS},
+    **{f"lift_{color}_block_table": lift_from_above(color) for color in _COLORS},
+    **{f"lift_{color}_block_drawer": lift_from_above(color) for color in _COLORS},
     **{f"lift_{color}_block_slider": lift_from_shelf(color) for color in _COLORS},
+    "place_in_drawer": place_in_drawer,
+    "place_in_slider": place_in_slider,
+    "stack_block": stack,
+    "unstack_block": unstack,
     **dict(
         chain.from_iterable(
             (

@@ -17,6 +17,8 @@ from experts_motion import Hand, Pose
 from playtable import PlayTable
 from starts import Start, draw
 
+TRIALS = 10
+"""Initial states that are drawn for an episode until the experts have done what its task needs."""
 EVALUATION, DEMONSTRATION, NOISE = 0, 1, 2
 """Last number of a seed, so that no two share one."""
 
@@ -181,13 +183,28 @@ class CalvinSimulator(ChainSimulator):
         if task not in self.sentences:
             raise ValueError(f"there is no task '{task}'")
         self._use(scene)
-        start = draw(self.table, task, np.random.default_rng(seed))
-        self.table.reset(start.robot, start.scene)
-        for action in _approach(self.table, start):
-            self.table.step(action)
-        self.begin()
         self.single, self.max_steps = task, self.steps_per_task
+        for trial in range(TRIALS):
+            start = draw(self.table, task, np.random.default_rng([*seed, trial]))
+            self.table.reset(start.robot, start.scene)
+            for action in _approach(self.table, start):
+                self.table.step(action)
+            if all(self._done(name) for name in start.before):
+                break
+        else:
+            raise RuntimeError(f"the experts could not prepare '{task}' in {TRIALS} trials")
+        self.begin()
         self.before = self.table.info()
+
+    def _done(self, task: str) -> bool:
+        """Let the expert do a task that has to be done before another one; returns whether it is solved."""
+        before, expert = self.table.info(), Expert(self.table, task)
+        for _ in range(self.steps_per_task):
+            if expert.finished:
+                break
+            if self.table.solved(task, before, self.table.step(expert.action())):
+                return True
+        return False
 
     def _stacked(self, camera: str, pictures: list[np.ndarray]) -> np.ndarray:
         """Pictures of a camera as ``(n, height, width, 3)`` uint8."""

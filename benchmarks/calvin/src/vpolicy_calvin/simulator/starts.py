@@ -28,26 +28,20 @@ class Start(NamedTuple):
         scene: ``scene_obs`` (24,), blocks in the table's own order.
         hand: Where the hand goes before, (3,) in metres.
         gripper: 1 for an open hand, -1 for a closed one.
+        before: Tasks that are done before.
     """
 
     robot: np.ndarray
     scene: np.ndarray
     hand: np.ndarray
     gripper: float
+    before: tuple[str, ...]
 
 
 def draw(table: PlayTable, task: str, random: np.random.Generator) -> Start:
-    """Draw the state in which a task begins.
-
-    Raises:
-        ValueError: It is possible in no initial state.
-    """
-    states = [state for state in chains.initial_states() if len(chains.possible(state, task)) == 1]
-    if not states:
-        raise ValueError(
-            f"'{task}' cannot be the first task of a chain; those that can: {', '.join(chains.startable())}"
-        )
-    state = states[random.integers(len(states))]
+    """Draw the state in which a task begins, or in which what has to be done before it begins."""
+    choices = chains.preparations(task)
+    state, before = choices[random.integers(len(choices))]
     scene = np.zeros(24)
     scene[0] = table.joint_limit("base__slide") if state["slider"] == "left" else 0.0
     scene[1] = table.joint_limit("base__drawer") if state["drawer"] == "open" else 0.0
@@ -58,7 +52,7 @@ def draw(table: PlayTable, task: str, random: np.random.Generator) -> Start:
         scene[6 + 6 * number : 9 + 6 * number] = places[block]
         scene[11 + 6 * number] = random.uniform(*chains.YAW)
     gripper = float(random.choice([-1.0, 1.0]))
-    return Start(np.array(chains.ROBOT), scene, random.uniform(*_HAND), gripper)
+    return Start(np.array(chains.ROBOT), scene, random.uniform(*_HAND), gripper, before)
 
 
 def _places(table: PlayTable, state: chains.State, random: np.random.Generator) -> dict[str, np.ndarray]:
