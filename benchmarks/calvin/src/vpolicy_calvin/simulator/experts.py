@@ -166,8 +166,8 @@ def lift_from_above(color: str) -> Callable[[Hand], Motion]:
     return script
 
 
-_DOOR = 0.28
-"""Width of the sliding door in metres, right of its origin."""
+_DOOR, _WIDTH = 0.28, 0.10
+"""Width of the sliding door, right of its origin, and room that the hand needs beside it, in metres."""
 _TILT, _BEFORE = -0.7, 0.14
 """Pitch in radians with which the hand reaches into the cabinet, and how far before a block it begins, in metres."""
 
@@ -178,7 +178,7 @@ def lift_from_shelf(color: str) -> Callable[[Hand], Motion]:
     def script(hand: Hand) -> Motion:
         x, y, z, yaw = _block(hand, color)
         door = hand.table.link("slide_link")[0]
-        if door - 0.04 < x < door + _DOOR + 0.04:  # a door counts as moved before all of the shelf is free
+        if door - _WIDTH < x < door + _DOOR + _WIDTH:  # a door counts as moved before all of the shelf is free
             yield from move_slider(-1 if x < door + _DOOR / 2 else 1)(hand)
         hand.gripper = OPEN
         before = Pose(x, y + _BEFORE * np.sin(_TILT), z + _BEFORE * np.cos(_TILT), yaw, _TILT)
