@@ -88,6 +88,15 @@ def test_a_demonstration_is_solved_again_by_its_actions_and_holds_what_calvins_f
     assert noisy["initial_state"] == shown["initial_state"] and not np.array_equal(noisy["states"], shown["states"])
 
 
+def test_what_a_task_needs_is_done_before_it_begins(pool):
+    shown = pool.call(1, "demonstrate", task="stack_block", attempt=0, action_noise=0.0)
+    begin, end = shown["states"][0], shown["states"][-1]
+    assert shown["success"] and begin[14] == -1 and begin[6] > 0.01  # something is in the closed hand
+    assert max(end[17 + 6 * block] for block in range(3)) < 0.52
+    reset = pool.call(0, "reset", task="place_in_drawer", episode=0, images=False)
+    assert reset["observation"]["state"][14] == -1 and reset["observation"]["state"][6] > 0.01
+
+
 def test_what_has_no_expert_or_does_not_exist_is_said(pool):
     with pytest.raises(SimulationError, match="there is no expert for 'dance'"):
         pool.call(0, "demonstrate", task="dance", attempt=0, action_noise=0.0)
