@@ -35,7 +35,7 @@ from videopolicy.components.kinds import (
     WhenActing,
 )
 from videopolicy.components.text import ClipText, WordText
-from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.benchmark import Checkout, PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,
@@ -126,6 +126,7 @@ __all__ = [
     "Branch",
     "CachesFeatures",
     "Camera",
+    "Checkout",
     "Checkpoint",
     "Clip",
     "ClipText",

@@ -184,3 +184,7 @@ def test_rendering_is_tried_and_refusal_explained(spec, tmp_path):
     spec.module.write_text("def check_rendering():\n    raise RuntimeError('no backend works (egl: gone)')\n")
     with pytest.raises(SimulationError, match=r"no backend works \(egl: gone\)"):
         environments.check_rendering(spec, Path(sys.executable))
+    spec.module.write_text("raise RuntimeError('needs another Python')\n")
+    with pytest.raises(SimulationError) as caught:
+        environments.check_rendering(spec, Path(sys.executable))
+    assert "cannot render here.\n  | needs another Python" in caught.value.message

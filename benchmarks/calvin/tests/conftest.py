@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location("calvin_files", Path(__file__).with_name("calvin_files.py"))
-assert _SPEC is not None and _SPEC.loader is not None
-files = importlib.util.module_from_spec(_SPEC)
-sys.modules["calvin_files"] = files
-_SPEC.loader.exec_module(files)
+for name in ("calvin_files", "generate_chains"):
+    _SPEC = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert _SPEC is not None and _SPEC.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(_SPEC)
+    _SPEC.loader.exec_module(sys.modules[name])
+files = sys.modules["calvin_files"]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
-"""Tasks, spaces, protocols and published numbers of CALVIN, without its simulator."""
+"""Tasks, spaces, protocols, sentences and published numbers of CALVIN, without its simulator."""
 
 from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
-from vpolicy_calvin.components import Calvin
+from vpolicy_calvin.components import Calvin, sentences, training_sentences
 
-from videopolicy.errors import SimulationError
 from videopolicy.testing import BenchmarkContract
 
 
@@ -59,6 +58,9 @@ def test_an_episode_is_a_chain_and_its_score_the_tasks_solved_in_a_row():
         ("cameras", ["rgb_tactile"], "'rgb_static' or 'rgb_gripper'"),
         ("cameras", ["rgb_static", "rgb_static"], "a camera is named more than once"),
         ("cameras", [], "at least 1 item"),
+        ("rendering", "gpu", "'egl' or 'tiny'"),
+        ("task_names", ["open_draw"], "Did you mean 'open_drawer'?"),
+        ("task_names", ["stack_block"], "no official chain has these tasks alone"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
@@ -67,10 +69,35 @@ def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
     assert message in str(caught.value)
 
 
-def test_the_missing_simulator_is_said_with_what_works_without_it():
-    with pytest.raises(SimulationError, match="not part of this version") as caught:
-        Calvin().launch()
-    assert "eval.episodes=0" in caught.value.hint
+def test_wordings_of_demonstrations_are_none_that_is_evaluated():
+    taught = training_sentences()
+    assert taught.keys() == sentences().keys() and sum(map(len, taught.values())) == 389
+    assert not set(sentences().values()) & {wording for wordings in taught.values() for wording in wordings}
+    assert "slide right the pink block" in taught["push_pink_block_right"]
+    assert "move down the switch" in taught["turn_off_lightbulb"] and len(taught["turn_off_led"]) == 14
+
+
+def test_demonstrations_are_of_single_tasks_on_the_presets_tables_and_by_the_experts():
+    collected = Calvin(preset="ABC_D").demonstrating()
+    assert len(collected.tasks()) == 34 and collected.stored_states() is None
+    assert collected.launch().config["tables"] == ["A", "B", "C"]
+    few = Calvin(preset="D_D", task_names=("open_drawer", "lift_red_block_slider", "turn_on_led"), evaluate="tasks")
+    assert [task.name for task in few.demonstrating().tasks()] == list(few.task_names)
+
+
+def test_chains_can_be_chosen_by_their_tasks():
+    names = [
+        name for name in sentences() if not (name.startswith(("lift", "place", "push_into")) and "table" not in name)
+    ]
+    chosen = Calvin(task_names=tuple(name for name in names if "stack" not in name))
+    assert Calvin().stored_states() == 1000 and chosen.stored_states() == 88
+    assert chosen.protocol() != Calvin().protocol() and chosen.launch().config["within"]
+
+
+def test_the_renderer_and_what_is_evaluated_are_part_of_the_protocol():
+    said = [Calvin(), Calvin(rendering="tiny"), Calvin(evaluate="tasks")]
+    assert len({str(one.protocol()) for one in said}) == 3
+    assert Calvin(evaluate="tasks").published() == ()
 
 
 def test_the_papers_tables_agree_where_they_overlap():

@@ -30,6 +30,25 @@ class Task(BaseModel):
     tier: str = ""
 
 
+class Checkout(BaseModel):
+    """A repository that a simulator runs from as it is, because no package has all that is in it.
+
+    The worker finds its folder in the environment variable ``VPOLICY_<ENVIRONMENT>_SOURCE``, by which a user may name a
+    checkout that is there already.
+
+    Args:
+        url: Where it is cloned from.
+        commit: The commit that is used, all forty digits.
+        digests: What its folders hold at that commit, by folder, as `videopolicy.simulators.checkouts.digest` has it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    commit: str
+    digests: dict[str, str]
+
+
 class WorkerSpec(BaseModel):
     """How to start a simulator worker.
 
@@ -37,6 +56,7 @@ class WorkerSpec(BaseModel):
         environment: Name of the environment, also the NAME in ``VPOLICY_<NAME>_PYTHON``.
         requirements: File from which uv makes the environment; None: the interpreter that runs the core.
         python: Python versions that those requirements exist for, such as ``>=3.11,<3.14``; empty for any.
+        checkout: A repository that it needs besides.
         module: Python file that defines the simulator.
         simulator: Name of the class in it, a ``vpolicy_worker.Simulator``.
         config: Keyword arguments of that class; plain data.
@@ -51,6 +71,7 @@ class WorkerSpec(BaseModel):
     environment: str
     requirements: Path | None = None
     python: str = ""
+    checkout: Checkout | None = None
     module: Path
     simulator: str
     config: dict[str, Any] = {}

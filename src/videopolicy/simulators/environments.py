@@ -16,6 +16,7 @@ import vpolicy_worker
 from videopolicy.components.sources import distribution_of, package_code
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError, StorageError
+from videopolicy.simulators.checkouts import ensure_checkout, source_folder, source_variable, to_be_cloned
 from videopolicy.storage.files import locked_file, storage_errors
 from videopolicy.storage.store import Store
 from videopolicy.storage.temporary import temporary_folder
@@ -46,7 +47,14 @@ def environment_folder(spec: WorkerSpec, root: Path | None = None) -> Path | Non
 
 
 def is_ready(spec: WorkerSpec, root: Path | None = None) -> bool:
-    """Whether the interpreter is there without anything having to be installed."""
+    """Whether the interpreter, and what it runs, is there without anything having to be installed."""
+    try:
+        return _interpreter_is_ready(spec, root) and not to_be_cloned(spec, root)
+    except SimulationError:  # whoever wants to use it is told
+        return False
+
+
+def _interpreter_is_ready(spec: WorkerSpec, root: Path | None) -> bool:
     folder = environment_folder(spec, root)
     return folder is None or _usable(folder)
 
@@ -71,9 +79,12 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
         root: Folder of artifacts; None: ``VPOLICY_HOME`` or ``.vpolicy`` in the current folder.
         say: Gets one line when something has to be made.
 
+    A repository that the simulator runs from is cloned, too.
+
     Raises:
-        SimulationError: The override does not exist, or uv failed; with its last lines.
+        SimulationError: The override does not exist, or uv or git failed; with their last lines.
     """
+    ensure_checkout(spec, root, say)
     override = os.environ.get(override_variable(spec))
     if override:
         return _given(Path(override).expanduser(), spec)
@@ -102,6 +113,10 @@ def to_be_made(spec: WorkerSpec, root: Path | None = None) -> str:
         SimulationError: It can neither be used nor made: the override does not exist, there is no uv, no list of
             packages, or no Python for it.
     """
+    return " ".join(filter(None, (_to_be_installed(spec, root), to_be_cloned(spec, root))))
+
+
+def _to_be_installed(spec: WorkerSpec, root: Path | None) -> str:
     if override := os.environ.get(override_variable(spec)):
         _given(Path(override).expanduser(), spec)
         return ""
@@ -110,7 +125,7 @@ def to_be_made(spec: WorkerSpec, root: Path | None = None) -> str:
             f"The environment of '{spec.environment}' cannot be made: {spec.requirements} does not exist.",
             "Install the benchmark's package again.",
         )
-    if is_ready(spec, root):
+    if _interpreter_is_ready(spec, root):
         return ""
     elsewhere = f"or point {override_variable(spec)} to a Python that has what the simulator needs."
     try:
@@ -160,6 +175,8 @@ def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:
         link.symlink_to(Path(vpolicy_worker.__file__).parent)
     # A log is a file, whatever the terminal's encoding.
     ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    if (source := source_folder(spec)) is not None:
+        ours[source_variable(spec)] = str(source)
     shell = without_the_shells_paths()
     search = [str(folder), spec.variables.get("PYTHONPATH", ""), shell.get("PYTHONPATH", "")]
     return {**shell, **ours, **spec.variables, "PYTHONPATH": os.pathsep.join(filter(None, search))}

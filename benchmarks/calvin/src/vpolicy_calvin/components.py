@@ -1,43 +1,53 @@
-"""CALVIN's tasks, spaces, protocols and demonstrations; its simulator is not part of this version."""
+"""CALVIN's tasks, spaces, protocols and demonstrations. The simulator is never imported here: see ``simulator/``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from videopolicy import (
     ActionSpace,
+    BenchmarkComponent,
     Camera,
     Component,
+    DataError,
     DatasetComponent,
     DeclaredSpaces,
+    DemonstrationRequest,
     PublishedNumber,
     Spaces,
     StateSpace,
     Task,
+    WhenActing,
+    WorkerSpec,
     hookimpl,
 )
-from videopolicy.parts.catalogue import published_numbers
-from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
+from videopolicy.parts.catalogue import chosen_tasks, published_numbers
+from vpolicy_calvin.checkout import CHECKOUT
 from vpolicy_calvin.options import CalvinNpzOptions, CameraName, Cameras
+from vpolicy_calvin.simulator import chains
 
 if TYPE_CHECKING:
-    from videopolicy import Dataset, Reporter
+    from videopolicy import Dataset, EpisodeWriter, Reporter
 
 FOLDER = Path(__file__).parent
 SIZES: dict[str, int] = {"rgb_static": 200, "rgb_gripper": 84}
 """Height and width in pixels of what the recorded demonstrations and the official simulator show."""
 TRAINED_ON = {"ABC_D": ("A", "B", "C"), "ABCD_D": ("A", "B", "C", "D"), "D_D": ("D",)}
 """Tables (textures, and places of drawer, slider, switch and button) in the demonstrations, by preset."""
-CHAINS, CHAIN_LENGTH, STEPS = 1000, 5, 360
-"""Chains of an evaluation, tasks of a chain, and steps that every task of it may take."""
+CHAIN_LENGTH, STEPS = 5, 360
+"""Tasks of a chain, and steps that every task of it may take."""
 CHAIN = "chain_of_5"
 JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
+VERSIONS = {"pybullet": "3.2.7", "numpy": "2.4.6", "scipy": "1.17.1"}
+"""What the simulator's results depend on, besides `CHECKOUT`; a simulator with others does not start."""
+COLORS = ("red", "blue", "pink")
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +56,21 @@ def sentences() -> dict[str, str]:
     return yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8"))
 
 
-class Calvin(BenchmarkWithoutSimulator):
+@lru_cache(maxsize=1)
+def training_sentences() -> dict[str, list[str]]:
+    """The wordings of demonstrations, by task."""
+    found: dict[str, list[str]] = {}
+    text = (FOLDER / "training_sentences.yaml").read_text(encoding="utf-8")
+    for name, wordings in yaml.safe_load(text).items():
+        fields = {"color": COLORS, "side": ("left", "right"), "state": ("on", "off")}
+        used = [field for field in fields if f"{{{field}}}" in name]
+        for values in product(*(fields[field] for field in used)):
+            words = dict(zip(used, values, strict=True))
+            found[name.format(**words)] = [wording.format(**words) for wording in wordings]
+    return found
+
+
+class Calvin(BenchmarkComponent):
     """CALVIN's long-horizon evaluation (Mees et al., 2022): chains of five instructions on table D.
 
     An episode is one chain: nothing is reset between its tasks, every task has 360 steps, and the first that is not
@@ -54,15 +78,39 @@ class Calvin(BenchmarkWithoutSimulator):
 
     Args:
         preset: Which tables the policy may learn from; all are evaluated on table D. ``ABC_D``: on three others.
-            ``ABCD_D``: on all four. ``D_D``: on that table alone.
+            ``ABCD_D``: on all four. ``D_D``: on that table alone. Demonstrations are collected on these tables.
         cameras: Cameras in the order of the views: over the table (200 pixels) and on the gripper (84).
+        rendering: ``egl``: pybullet's OpenGL plugin, with which CALVIN's recordings and the published evaluations were
+            made, on whatever OpenGL finds. ``tiny``: its own rasterizer, quicker where there is no graphics processor;
+            its pictures differ visibly (textures, shadows), so data and evaluation must have the same.
+        evaluate: ``chains``, or ``tasks``: each on its own. They begin in states of the same kinds with blocks and hand
+            a little elsewhere, drawn from a seed made of task and episode; what a task needs (a block in the hand, in
+            the drawer or on another one) is done by the experts before. No publication has such numbers.
+        task_names: Names of tasks, or ``all``. Of chains, those are evaluated all of whose tasks are among them, in
+            their order.
+        demonstration_sentences: ``training``: each has a wording of CALVIN's own demonstrations, none of which is
+            evaluated. ``evaluation``: the sentence that the evaluation has, which is then not held out.
     """
 
-    called: ClassVar[str] = "CALVIN"
     ordinal: ClassVar[str] = "chain length"
     type: Literal["calvin"] = "calvin"
     preset: Literal["ABC_D", "ABCD_D", "D_D"] = "ABC_D"
     cameras: Cameras = Field(get_args(CameraName), min_length=1)
+    rendering: Literal["egl", "tiny"] = "egl"
+    evaluate: Annotated[Literal["chains", "tasks"], WhenActing()] = "chains"
+    task_names: tuple[str, ...] = Field(("all",), min_length=1)
+    demonstration_sentences: Literal["training", "evaluation"] = "training"
+
+    @field_validator("task_names")
+    @classmethod
+    def _known_tasks(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        chosen = chosen_tasks(names, {"": tuple(sentences())}, "CALVIN")
+        if info.data.get("evaluate") == "chains" and not _chains_within(chosen):
+            raise ValueError("no official chain has these tasks alone; name more of them, or set evaluate: tasks")
+        return names
+
+    def _names(self) -> tuple[str, ...]:
+        return chosen_tasks(self.task_names, {"": tuple(sentences())}, "CALVIN")
 
     def spaces(self) -> Spaces:
         """Actions as in ``rel_actions``: 1 moves the gripper's target by 2 cm or turns it by 0.05 rad (Euler angles
@@ -84,33 +132,75 @@ class Calvin(BenchmarkWithoutSimulator):
         )
 
     def tasks(self) -> tuple[Task, ...]:
+        """The chain, or the tasks that are evaluated alone."""
+        if self.evaluate == "tasks":
+            return self.subtasks()
         sentence = "five instructions, the next when the one before it is done"
         return (Task(name=CHAIN, instruction=sentence, max_steps=CHAIN_LENGTH * STEPS),)
 
     def subtasks(self) -> tuple[Task, ...]:
-        """The 34 tasks that chains are made of, with the sentences that the policy is given one after the other."""
-        return tuple(Task(name=name, instruction=text, max_steps=STEPS) for name, text in sentences().items())
+        """The chosen ones of the 34 tasks that chains are made of, with the sentences that the policy is given one
+        after the other."""
+        return tuple(Task(name=name, instruction=sentences()[name], max_steps=STEPS) for name in self._names())
 
-    def stored_states(self) -> int:
+    def stored_states(self) -> int | None:
         """The official chains, each with the state in which it begins."""
-        return CHAINS
+        return _chains_within(self._names()) if self.evaluate == "chains" else None
+
+    def launch(self) -> WorkerSpec:
+        taught = training_sentences() if self.demonstration_sentences == "training" else {}
+        return WorkerSpec(
+            environment="calvin",
+            requirements=FOLDER / "simulator" / "requirements.txt",
+            python=">=3.11,<3.12",
+            checkout=CHECKOUT,
+            module=FOLDER / "simulator" / "simulator.py",
+            simulator="CalvinSimulator",
+            config={
+                **self.model_dump(mode="json", include={"cameras", "rendering"}),
+                "chain": CHAIN,
+                "within": [] if self.task_names == ("all",) else list(self._names()),
+                "sentences": sentences(),
+                "taught": taught,
+                "tables": list(TRAINED_ON[self.preset]),
+                "steps_per_task": STEPS,
+                "spaces": self.spaces().model_dump(mode="json"),
+                "versions": VERSIONS,
+                "commit": CHECKOUT.commit,
+            },
+            variables={"VPOLICY_CALVIN_RENDERING": self.rendering},
+            timeout=600.0,
+            start_timeout=300.0,
+        )
+
+    def demonstrating(self) -> Calvin:
+        """Single tasks are demonstrated."""
+        return self.model_copy(update={"evaluate": "tasks"})
 
     def protocol(self) -> dict[str, Any]:
         """Tables, chains, sentences and pictures."""
+        if self.evaluate == "chains":
+            chosen = f"episode k is the k-th of the {len(chains.chains())} official ones"
+            if self.task_names != ("all",):
+                chosen = f"{chosen} whose tasks are among {', '.join(sorted(self._names()))}"
+            evaluated = {"chains": chosen, "chain_length": CHAIN_LENGTH, "success": "all tasks of the chain"}
+        else:
+            evaluated = {"initial_states": "like the official ones, drawn from a seed", "success": "any step"}
         return {
-            "success": "all tasks of the chain",
+            **evaluated,
             "score": "tasks solved in a row",
+            "simulator": {"calvin_env": CHECKOUT.commit, **VERSIONS},
             "trained_on": list(TRAINED_ON[self.preset]),
             "evaluated_on": "D",
-            "chains": f"episode k is the k-th of the {CHAINS} official ones",
-            "chain_length": CHAIN_LENGTH,
             "steps_per_task": STEPS,
             "sentences": "the official ones for validation",
-            **self.model_dump(mode="json", include={"cameras"}),
+            **self.model_dump(mode="json", include={"cameras", "rendering"}),
         }
 
     def metrics(self, records: Sequence[dict[str, Any]]) -> dict[str, float]:
         """The numbers that papers report: shares of chains with at least 1 to 5 tasks solved, and their sum."""
+        if self.evaluate == "tasks":
+            return {}
         solved = [record["score"] for record in records]
         rates = {
             f"success after {count} {'task' if count == 1 else 'tasks'}": sum(s >= count for s in solved) / len(solved)
@@ -119,7 +209,15 @@ class Calvin(BenchmarkWithoutSimulator):
         return {**rates, "average chain length": sum(solved) / len(solved)}
 
     def published(self) -> tuple[PublishedNumber, ...]:
-        return published_numbers(FOLDER / "published.yaml")
+        return published_numbers(FOLDER / "published.yaml") if self.evaluate == "chains" else ()
+
+    def closeup(self) -> Calvin:
+        return self.model_copy(update={"cameras": ("rgb_static",)})
+
+
+def _chains_within(names: tuple[str, ...]) -> int:
+    """How many official chains have no other tasks than these."""
+    return sum(set(one.tasks) <= set(names) for one in chains.chains())
 
 
 class CalvinNpz(CalvinNpzOptions, DatasetComponent):
@@ -134,6 +232,12 @@ class CalvinNpz(CalvinNpzOptions, DatasetComponent):
 
     type: Literal["calvin-npz"] = "calvin-npz"
 
+    def demonstrations(self) -> DemonstrationRequest | None:
+        if self.path is not None:
+            return None
+        count = {} if self.episodes_per_task is None else {"episodes_per_task": self.episodes_per_task}
+        return DemonstrationRequest(action_noise=self.action_noise, **count)
+
     def declared(self) -> DeclaredSpaces:
         spaces = Calvin().spaces()
         return DeclaredSpaces(cameras=self.cameras, actions=spaces.actions, state=spaces.state)
@@ -141,12 +245,27 @@ class CalvinNpz(CalvinNpzOptions, DatasetComponent):
     def build(self, folder: Path | None) -> Dataset:
         from vpolicy_calvin.frames.dataset import CalvinDataset
 
-        return CalvinDataset(self, Calvin().spaces())
+        return CalvinDataset(self._placed(folder), Calvin().spaces())
 
     def open(self, folder: Path | None, cache: Path, reporter: Reporter) -> Dataset:
         from vpolicy_calvin.frames.dataset import CalvinDataset
 
-        return CalvinDataset(self, Calvin().spaces(), cache / self.type, reporter)
+        return CalvinDataset(self._placed(folder), Calvin().spaces(), cache / self.type, reporter)
+
+    def writer(self, folder: Path, spaces: Spaces) -> EpisodeWriter:
+        from vpolicy_calvin.frames.writer import CalvinWriter
+
+        return CalvinWriter(folder, spaces)
+
+    def _placed(self, folder: Path | None) -> CalvinNpzOptions:
+        """The options with the folder of the data."""
+        path = self.path or folder
+        if path is None:
+            raise DataError(
+                "The dataset names no path and nothing has been collected.",
+                "Set `path` to a folder such as task_ABC_D, or name a benchmark whose experts can be asked.",
+            )
+        return self.model_copy(update={"path": path})
 
 
 @hookimpl

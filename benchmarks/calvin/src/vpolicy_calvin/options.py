@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from videopolicy.parts.catalogue import checked, different_cameras
 from videopolicy.parts.options import Options
@@ -18,7 +18,10 @@ class CalvinNpzOptions(Options):
     """Options of `calvin-npz`.
 
     Args:
-        path: The folder that holds ``training`` and ``validation``, such as ``task_ABC_D``.
+        path: The folder that holds ``training`` and ``validation``, such as ``task_ABC_D``; None: the benchmark's
+            experts are asked for demonstrations, which are written in the same layout.
+        episodes_per_task: For collection: how many of every task.
+        action_noise: For collection: see `DemonstrationRequest`.
         cameras: Cameras in the order of the views.
         annotations: Folder of the annotations inside ``training`` and ``validation``. The data set comes with several
             that differ in the embeddings of the sentences, which nobody reads here.
@@ -31,9 +34,18 @@ class CalvinNpzOptions(Options):
             batch reads its frames from disk.
     """
 
-    path: Path
+    path: Path | None = None
+    episodes_per_task: int | None = Field(None, gt=0)
+    action_noise: float = Field(0.0, ge=0)
     cameras: Cameras = Field(get_args(CameraName), min_length=1)
     annotations: str = Field("lang_annotations", min_length=1)
     share: float = Field(1.0, gt=0, le=1)
     steps_ahead: int = Field(0, ge=0)
     memory_limit: float = Field(2.0, ge=0)
+
+    @model_validator(mode="after")
+    def _some_options_are_for_collecting(self) -> CalvinNpzOptions:
+        for name in ("episodes_per_task", "action_noise"):
+            if self.path is not None and getattr(self, name):
+                raise ValueError(f"'{name}' has no effect on the existing data that 'path' names; remove one of them")
+        return self

@@ -32,13 +32,13 @@ def main() -> int:
 
 def check_rendering(path: str) -> int:
     """Print one line that says what renders (exit status 0) or why nothing does (1)."""
-    module = load_module(path)
-    if not hasattr(module, "check_rendering"):
-        print("this simulator needs no rendering backend")
-        return 0
     try:
+        module = load_module(path)
+        if not hasattr(module, "check_rendering"):
+            print("this simulator needs no rendering backend")
+            return 0
         print(module.check_rendering())
-    except Exception as error:  # whatever a graphics driver raises is the answer
+    except Exception as error:  # whatever a graphics driver raises, or a module that cannot be imported, is the answer
         print(error, file=sys.stderr)
         return 1
     return 0

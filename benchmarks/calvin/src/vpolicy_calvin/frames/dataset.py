@@ -20,6 +20,7 @@ from videopolicy.parts.windows import (
     require_split,
 )
 from vpolicy_calvin.frames.annotations import FILE, Segment, annotation_file, has_annotations, read_segments
+from vpolicy_calvin.frames.collected import read_collection
 from vpolicy_calvin.frames.files import FramesOnDisk, frame_file, image_size
 from vpolicy_calvin.frames.numbers import Numbers, read_numbers
 from vpolicy_calvin.options import CalvinNpzOptions
@@ -47,6 +48,9 @@ class CalvinDataset(Dataset):
         self, options: CalvinNpzOptions, recorded: Spaces, cache: Path | None = None, reporter: Reporter | None = None
     ) -> None:
         self._options = options
+        assert options.path is not None  # it was collected, or is named
+        self._path = options.path
+        self._collection = read_collection(self._path)
         self._segments = {TRAIN: _chosen(read_segments(self._annotations(TRAIN)), options.share)}
         if has_annotations(self._folder(VALIDATION), options.annotations):
             self._segments[VALIDATION] = read_segments(self._annotations(VALIDATION))
@@ -64,7 +68,7 @@ class CalvinDataset(Dataset):
         self._frames: dict[str, Frames] = {}
 
     def _folder(self, split: str) -> Path:
-        return self._options.path / FOLDERS[split]
+        return self._path / FOLDERS[split]
 
     def _annotations(self, split: str) -> Path:
         return annotation_file(self._folder(split), self._options.annotations)
@@ -74,7 +78,7 @@ class CalvinDataset(Dataset):
         arguments = self._folder(split), frames, self._options.cameras, cache
         if reporter is None:
             return read_numbers(*arguments)
-        with reporter.activity(f"read {FOLDERS[split]} frames of {self._options.path}", len(frames)) as progress:
+        with reporter.activity(f"read {FOLDERS[split]} frames of {self._path}", len(frames)) as progress:
             return read_numbers(*arguments, progress.advance)
 
     def _steps(self, split: str) -> np.ndarray:
@@ -91,9 +95,9 @@ class CalvinDataset(Dataset):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        found = []
+        found = [] if self._collection is None else self._collection.remarks
         held = self._folder(VALIDATION)
-        if VALIDATION not in self._segments:
+        if VALIDATION not in self._segments and self._collection is None:
             reason = f"has no {self._options.annotations}/{FILE}" if held.is_dir() else "is not there"
             found.append(f"{held} {reason}: there is no split `{VALIDATION}`")
         changed = [one for segments in self._segments.values() for one in segments if one.changed]
@@ -153,8 +157,8 @@ class CalvinDataset(Dataset):
         return windows
 
     def initial_states(self) -> frozenset[str]:
-        """Chains are evaluated from states that were composed for it; none of them was recorded."""
-        return frozenset()
+        """Of collected demonstrations. Chains begin in states that were composed for it; none of them was recorded."""
+        return frozenset() if self._collection is None else self._collection.initial_states
 
 
 def _chosen(segments: list[Segment], share: float) -> list[Segment]:
