@@ -134,8 +134,9 @@ def test_graphs_and_compilers_that_are_not_there_are_named(monkeypatch):
         ensure_ways_to_act(Evaluation(graphs=True), torch.device("cpu"))
     assert "Leave eval.graphs out" in caught.value.hint
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    with pytest.raises(VpolicyError, match=r"eval\.compile compiles the policy, and torch finds no C\+\+") as caught:
+    no_compiler = torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)})
+    finds_none = pytest.raises(VpolicyError, match=r"eval\.compile compiles the policy, and torch finds no C\+\+")
+    with no_compiler, finds_none as caught:
         ensure_ways_to_act(Evaluation(compile=True), torch.device("cpu"))
     assert "g++" in caught.value.hint
 
