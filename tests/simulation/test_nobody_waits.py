@@ -87,8 +87,8 @@ def test_results_do_not_depend_on_who_was_there(tmp_path):
     slow = {"reset_seconds": (0.3, 0.0, 0.05), "step_seconds": 0.003}
     for name, policy, workers, timing in (
         ("together", Remembers(4, seconds=0.02), 3, {}),
-        ("slow resets", Remembers(4), 3, slow),
-        ("more than rows", Remembers(4), 6, slow),
+        ("slow resets", Remembers(4, seconds=0.02), 3, slow),
+        ("more than rows", Remembers(4, seconds=0.02), 6, slow),
     ):
         assert outcome(tmp_path / name, policy, workers, **timing) == expected, name
         assert len({len(rows) for rows in policy.asked}) > 1, name  # really different company
@@ -136,7 +136,8 @@ def test_workers_reset_what_has_no_row_yet(tmp_path, monkeypatch):
         send(pool, index, method, **arguments)
 
     monkeypatch.setattr(WorkerPool, "send", noted)
-    toy = ToyBenchmark(task_names=("red",), max_steps=10, reset_seconds=(0.05,))
+    # An episode takes half a second, so that a worker whose first reset is late by less still takes its turn.
+    toy = ToyBenchmark(task_names=("red",), max_steps=10, reset_seconds=(0.05,), step_seconds=0.05)
     records, _ = play(tmp_path, Still(), toy, workers=2, batch_size=1, episodes=4, execute=2)
     assert [record.steps for record in records] == [10] * 4
     assert sent[:2] == ["reset 0", "reset 1"] and sent[2].startswith("step by")  # by whoever is ready first
