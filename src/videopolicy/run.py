@@ -67,7 +67,8 @@ def run(
         record = _Record(folder, recipe, memory, reporter)
         code_behind(recipe.components(), recipe.registry)  # read now: what is edited while it runs is the next run's
         local = isinstance(executor, LocalExecutor)  # elsewhere the nodes render
-        ensure_nothing_missing(recipe, store, local and _evaluates(recipe, folder), reporter.line)
+        evaluates = local and _evaluates(recipe, folder)
+        ensure_nothing_missing(recipe, store, evaluates, reporter.line)
         ensure_trackers(recipe.tracking)
         python = _simulator(recipe, local, reporter) if recipe.eval.episodes else None
         ensure_inputs(recipe)
@@ -76,7 +77,7 @@ def run(
         from videopolicy.training.session import Session
 
         session = Session.here(recipe, store, reporter)
-        if local and _evaluates(recipe, folder):
+        if evaluates:
             from videopolicy.evaluation.acting import ensure_ways_to_act
 
             ensure_ways_to_act(recipe.eval, session.device)

@@ -298,15 +298,11 @@ class SvdBackbone(VideoBackbone):
         copies = 1 if guidance == 1 else 2
         # The network's levels are brought to the device once; the scheduler's own stay single numbers on the processor,
         # which go along with the kernels that use them.
-        levels = (
-            to_device(scheduler.sigmas[:-1], sample.device)
-            .to(sample.dtype)
-            .unsqueeze(1)
-            .expand(-1, copies * len(sample))
-        )
+        levels = to_device(scheduler.sigmas[:-1], sample.device).to(sample.dtype)
         for timestep, level in zip(scheduler.timesteps, levels, strict=True):
             scaled = scheduler.scale_model_input(sample, timestep)
-            output = self._pass(scaled.repeat(copies, 1, 1, 1, 1), level, condition).prediction
+            of_rows = level.expand(copies * len(sample))
+            output = self._pass(scaled.repeat(copies, 1, 1, 1, 1), of_rows, condition).prediction
             assert output is not None, "a network predicts unless asked not to"
             if guidance != 1:
                 without, conditional = output.chunk(2)
