@@ -85,7 +85,8 @@ def test_a_demonstration_is_solved_again_by_its_actions_and_holds_what_calvins_f
     again = pool.call(0, "demonstrate", task="turn_on_led", attempt=0, action_noise=0.0)
     assert np.array_equal(again["images"]["rgb_static"], shown["images"]["rgb_static"])
     noisy = pool.call(0, "demonstrate", task="turn_on_led", attempt=0, action_noise=0.1)
-    assert noisy["initial_state"] == shown["initial_state"] and not np.array_equal(noisy["states"], shown["states"])
+    assert noisy["success"] and noisy["initial_state"] == shown["initial_state"]
+    assert not np.array_equal(noisy["states"][:10], shown["states"][:10])
 
 
 def test_what_a_task_needs_is_done_before_it_begins(pool):

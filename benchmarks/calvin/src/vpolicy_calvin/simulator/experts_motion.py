@@ -87,9 +87,12 @@ class Hand:
             turn[2] = near(pose.yaw) - near(angles[2])  # the other way round the wrist would reach its limit
             if np.linalg.norm(shift) < _REACHED and np.abs(turn).max() < _TURNED:
                 break
-            shift = shift / METRES
-            shift = shift * min(1.0, speed / max(float(np.abs(shift).max()), 1e-9))
-            yield np.array([*shift, *np.clip(turn / RADIANS, -1, 1), self.gripper])
+            shift, turn = shift / METRES, turn / RADIANS
+            largest = float(np.abs(shift).max())
+            last = largest <= speed and np.abs(turn).max() <= 1
+            yield np.array([*(shift * min(1.0, speed / max(largest, 1e-9))), *np.clip(turn, -1, 1), self.gripper])
+            if last:  # noise on the actions may keep the target from ever being there exactly
+                break
         for _ in range(_PATIENCE if wait else 0):
             hand = self.table.measured()[0][:3]
             if np.linalg.norm(hand - place) < _NEAR:
