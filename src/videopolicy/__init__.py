@@ -1,7 +1,7 @@
 """Video models as robot policies: a framework of swappable parts.
 
-This module is the plugin author's whole API. What needs torch is imported on first use, so that reading a
-recipe or listing plugins stays quick.
+This module is the plugin author's whole API, and `load` opens a trained policy. What needs torch is imported on
+first use, so that reading a recipe or listing plugins stays quick.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ if TYPE_CHECKING:
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
+    from videopolicy.deployment import DeployedPolicy, load
     from videopolicy.views import stack_views, to_bytes
 
 _LAZY = {
     "ActionDecoder": "contracts.decoder",
     "CachesFeatures": "contracts.extractor",
     "Dataset": "contracts.dataset",
+    "DeployedPolicy": "deployment",
     "Clip": "contracts.backbone",
     "Denoised": "contracts.backbone",
     "EncodedText": "contracts.text",
@@ -97,6 +99,7 @@ _LAZY = {
     "Statistics": "contracts.dataset",
     "TextEncoder": "contracts.text",
     "VideoBackbone": "contracts.backbone",
+    "load": "deployment",
     "Windows": "contracts.dataset",
     "stack_views": "views",
     "to_bytes": "views",
@@ -137,6 +140,7 @@ __all__ = [
     "DeclaredSpaces",
     "DecoderComponent",
     "DemonstrationRequest",
+    "DeployedPolicy",
     "Denoised",
     "EncodedText",
     "Episode",
@@ -182,6 +186,7 @@ __all__ = [
     "did_you_mean",
     "hookimpl",
     "listing",
+    "load",
     "normal_noise",
     "of_first_process",
     "stack_views",
