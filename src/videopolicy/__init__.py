@@ -1,6 +1,6 @@
 """Video models as robot policies: a framework of swappable parts.
 
-This module is the plugin author's whole API, and `load` opens a trained policy. What needs torch is imported on
+This module is the plugin author's whole API, `load` opens a trained policy, and `evaluate` runs one. What needs torch is imported on
 first use, so that reading a recipe or listing plugins stays quick.
 """
 
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
-    from videopolicy.deployment import DeployedPolicy, load
+    from videopolicy.deployment import DeployedPolicy, evaluate, load
     from videopolicy.views import stack_views, to_bytes
 
 _LAZY = {
@@ -99,6 +99,7 @@ _LAZY = {
     "Statistics": "contracts.dataset",
     "TextEncoder": "contracts.text",
     "VideoBackbone": "contracts.backbone",
+    "evaluate": "deployment",
     "load": "deployment",
     "Windows": "contracts.dataset",
     "stack_views": "views",
@@ -184,6 +185,7 @@ __all__ = [
     "WordText",
     "WorkerSpec",
     "did_you_mean",
+    "evaluate",
     "hookimpl",
     "listing",
     "load",

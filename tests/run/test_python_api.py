@@ -158,3 +158,38 @@ def test_folders_that_hold_no_trained_policy_are_named(uninterrupted: Any, tmp_p
     shutil.copy(uninterrupted.run_folder / "recipe.yaml", unfinished)
     with pytest.raises(WeightsError, match=r"Stage video, policy .* has not finished"):
         load(unfinished)
+
+
+class Constant:
+    """An object of somebody else's, which acts alike whatever it sees."""
+
+    def __init__(self, actions: Any) -> None:
+        self.actions, self.asked = actions, 0
+
+    def act(self, images: dict[str, np.ndarray], state: np.ndarray | None, instruction: str) -> Any:
+        assert all(image.shape == (16, 16, 3) and image.dtype == np.uint8 for image in images.values())
+        assert state is not None and state.shape == (2,) and instruction
+        self.asked += 1
+        return self.actions
+
+
+def test_evaluating_a_loaded_policy_gives_the_runs_records(policy: DeployedPolicy, uninterrupted: Any) -> None:
+    found = videopolicy.evaluate(policy, TOY, episodes=3, workers=2, quiet=True)
+    expected = {(one["task"], one["episode"]): one for one in uninterrupted.records() if one["policy"] == "trained"}
+    assert len(found.records) == 6
+    for record in found.records:
+        other = expected[record.task, record.episode]
+        assert (record.initial_state, record.protocol) == (other["initial_state"], other["protocol"])
+    assert found.summary.mean.episodes == 6
+
+
+def test_anything_that_acts_is_evaluated() -> None:
+    still = Constant(np.zeros((3, 2)))
+    found = videopolicy.evaluate(still, TOY, episodes=2, execute=3, workers=1, quiet=True)
+    assert found.summary.mean.value == 0 and [one.steps for one in found.records] == [30] * 4
+    assert still.asked == 4 * 10
+    with pytest.raises(VpolicyError, match=r"Constant.act has returned an array of shape \(3,\)"):
+        videopolicy.evaluate(Constant([0, 0, 0]), TOY, episodes=1, workers=1, quiet=True)
+    with pytest.raises(VpolicyError, match="image_size") as caught:
+        videopolicy.evaluate(still, {"type": "metaworld", "image_size": -1})
+    assert caught.value.hint

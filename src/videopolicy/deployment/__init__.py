@@ -1,11 +1,12 @@
-"""A trained policy outside evaluations: loaded from a run or an exported folder, and asked in physical units.
+"""Policies in somebody else's Python: loaded from a run or an exported folder, asked in physical units, evaluated.
 
-May import `evaluation` and below. `videopolicy.load` is its whole interface for Python; `vpolicy export` writes folders
-that need neither data nor store.
+May import `evaluation` and below. `videopolicy.load` and `videopolicy.evaluate` are its interface; `vpolicy export`
+writes folders that need neither data nor store.
 """
 
+from videopolicy.deployment.evaluating import Acts, Evaluated, evaluate
 from videopolicy.deployment.exporting import export
 from videopolicy.deployment.loading import load
 from videopolicy.deployment.policy import DeployedPolicy
 
-__all__ = ["DeployedPolicy", "export", "load"]
+__all__ = ["Acts", "DeployedPolicy", "Evaluated", "evaluate", "export", "load"]

@@ -43,7 +43,7 @@ class DeployedPolicy:
     remembers what the policy wants to see again, and plans when a chunk is executed, as an evaluation does.
 
     Args:
-        actor: The policy on its device.
+        actor: The policy on its device, as the episode loop asks it.
         spaces: Cameras, state and actions of the benchmark that it was trained for.
         execute: Actions of a chunk that `step` executes before it plans again.
         name: Of its run.
@@ -53,14 +53,14 @@ class DeployedPolicy:
     def __init__(
         self, actor: PolicyActor, spaces: Spaces, execute: int, name: str, instructions: tuple[str, ...] = ()
     ) -> None:
-        self._actor = actor
+        self.actor = actor
         self.spaces, self.execute, self.name, self.instructions = spaces, execute, name, instructions
         self.reset()
 
     @property
     def window(self) -> Window:
         """The frames and past actions that it sees, and how many actions it plans."""
-        return self._actor.policy.window
+        return self.actor.policy.window
 
     @property
     def horizon(self) -> int:
@@ -70,7 +70,7 @@ class DeployedPolicy:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self._actor.device
+        return self.actor.device
 
     def reset(self, seed: int = 0) -> None:
         """A new episode or a new task begins.
@@ -83,7 +83,7 @@ class DeployedPolicy:
         self._planned: deque[np.ndarray] = deque()
         self._executed: list[np.ndarray] = []
         self._sentence = ""
-        self._actor.reset([0])
+        self.actor.reset([0])
 
     def act(self, images: Images, state: Any = None, instruction: str = "", past_actions: Any = None) -> np.ndarray:
         """Plan from now on.
@@ -102,7 +102,7 @@ class DeployedPolicy:
             DataError: Something has another name, shape or range than in training; the message says which.
         """
         seen = self._observation(images, state, instruction, past_actions)
-        return self._actor.act(seen, self._noise)[0]
+        return self.actor.act(seen, self._noise)[0]
 
     def step(self, images: Images, state: Any = None, instruction: str = "") -> np.ndarray:
         """The action of this control step, to be executed once before the next call.
@@ -161,7 +161,7 @@ class DeployedPolicy:
             PluginError: The policy predicts no video.
             DataError: See `act`.
         """
-        forecaster = Forecaster.of(self._actor.policy)
+        forecaster = Forecaster.of(self.actor.policy)
         if forecaster is None:
             raise PluginError(f"The policy of '{self.name}' predicts no video.", "Load one whose method has a video model.")
         seen = self._scaled(self._observation(images, state, instruction, None))
@@ -183,7 +183,7 @@ class DeployedPolicy:
             PluginError: The policy infers no actions.
             DataError: See `act`.
         """
-        policy = self._actor.policy
+        policy = self.actor.policy
         if not isinstance(policy, InfersActions):
             raise PluginError(
                 f"The policy of '{self.name}' infers no actions from frames.", "Load one with inverse dynamics, such as UVA."
@@ -193,7 +193,7 @@ class DeployedPolicy:
         clip = one_row(later, None, "", None).to(self.device).images
         with torch.inference_mode():
             found = policy.infer_actions(clip, self._noise, seen)
-        return self._actor.normalizer.physical(found.float())[0].cpu().numpy()
+        return self.actor.normalizer.physical(found.float())[0].cpu().numpy()
 
     def _observation(self, images: Images, state: Any, instruction: str, past: Any) -> Observation:
         count = len(self.window.observed)
@@ -210,7 +210,7 @@ class DeployedPolicy:
         )
 
     def _scaled(self, seen: Observation) -> Observation:
-        return self._actor.normalizer.observation(seen.to(self.device))
+        return self.actor.normalizer.observation(seen.to(self.device))
 
     def _conditions(self, actions: Any) -> torch.Tensor:
         """Normalised actions ``(1, H, A)``, NaN where none are known."""
@@ -221,5 +221,5 @@ class DeployedPolicy:
                 f"The actions have shape {tuple(values.shape)}, and {shape} is wanted: steps, dimensions.",
                 "Give a whole chunk, NaN where nothing is known.",
             )
-        scaling = self._actor.normalizer
+        scaling = self.actor.normalizer
         return (torch.from_numpy(values).to(self.device)[None] - scaling.action_shift) / scaling.action_scale
