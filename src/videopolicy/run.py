@@ -90,7 +90,8 @@ def run(
         store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
         record.update(data_remarks=remarks_on(dataset) if dataset else ())
         for facts in executor.train(session, planned, dataset):
-            record.provenance = record.provenance.with_stage(facts)
+            if not (facts.reused and (own := record.provenance.stage(facts.name)) and own.key == facts.key):
+                record.provenance = record.provenance.with_stage(facts)  # what this run has trained stays its own
             _write_curves(folder, planned)
             record.update()
         if python is not None:
@@ -99,8 +100,7 @@ def run(
                 states = _demonstrated_states(folder, dataset, reporter)
                 record.update(evaluation=evaluated.model_copy(update={"episodes_from_demonstrated_states": states}))
         _picture(session, planned, dataset, folder)
-        record.update(finished=_now())
-        _report(folder, recipe, reporter)
+        _report(record, recipe, reporter)
     return folder.path
 
 
@@ -162,10 +162,16 @@ def _picture(session: Session, planned: list[PlannedStage], dataset: Dataset | N
     note_complete(folder.videos, key)
 
 
-def _report(folder: RunFolder, recipe: Recipe, reporter: Reporter) -> None:
-    from videopolicy.report import write_report
+def _report(record: _Record, recipe: Recipe, reporter: Reporter) -> None:
+    """Write the report, unless the one that is there shows this: the run was finished before, and stays as it is."""
+    from videopolicy.report import report_facts, write_report
 
-    report = write_report(folder.path, recipe.benchmark)
+    folder, report = record.folder, record.folder.report_file
+    facts = report_facts(folder, record.provenance, recipe.benchmark)
+    if facts != record.provenance.report:
+        record.update(finished=_now())
+        write_report(folder.path, recipe.benchmark)
+        record.update(report=facts.model_copy(update={"sha256": file_digest(report)}))
     for problem in EpisodeLog(folder.episodes_file).contents().problems:
         reporter.line(problem)
     reporter.line(f"report: {report}")
@@ -182,7 +188,7 @@ class _Record:
     """
 
     def __init__(self, folder: RunFolder, recipe: Recipe, memory: MemoryMonitor, reporter: Reporter) -> None:
-        self._folder, self._memory = folder, memory
+        self.folder, self._memory = folder, memory
         self._began = time.monotonic()
         try:
             before = folder.provenance()
@@ -206,7 +212,7 @@ class _Record:
         spent = {"seconds": self._seconds + time.monotonic() - self._began, "peak_memory_bytes": peak}
         here = {"machine": surroundings.machine()}
         self.provenance = self.provenance.model_copy(update={**facts, **spent, **here})
-        self._folder.write_provenance(self.provenance)
+        self.folder.write_provenance(self.provenance)
 
 
 def _now() -> str:

@@ -9,6 +9,7 @@ import torch
 
 from videopolicy.recipes.ablation import load_ablation
 from videopolicy.recipes.recipe import load_recipe
+from videopolicy.storage.identity import collected_by
 from videopolicy.training.stages import build_learner
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -130,3 +131,17 @@ def test_tables_go_onto_the_quickstart_as_far_as_it_has_what_they_change():
     assert names["vpp_table10_layers"] == ["Layer-3", "Layer-6", "VPP"]
     assert names["vpp_table12"] == ["VPP", "Ablation.1 (no attention over time)", "Ablation.2 (two denoising steps)"]
     assert "w/o Video Former" in names["vpp_table4"] and "w/o Feature Agg." in fitting["vpp_table4"].misfits
+
+
+def test_the_small_policies_are_evaluated_on_single_tasks_and_on_chains_after_one_training():
+    def rows(name: str):
+        return [variant.recipe for variant in load_ablation(RECIPES / "ablations" / f"{name}.yaml")[1]]
+
+    for tasks, chains in zip(rows("calvin_tables_small"), rows("calvin_chains_small"), strict=True):
+        assert len(tasks.benchmark.tasks()) == 15 and tasks.eval.episodes == 20
+        assert chains.eval.episodes == chains.benchmark.stored_states() == 18
+        assert (tasks.policy, tasks.data, tasks.train) == (chains.policy, chains.data, chains.train)
+        assert collected_by(tasks.benchmark.demonstrating()) == collected_by(chains.benchmark.demonstrating())
+    on_the_same, on_others = rows("calvin_tables_small")
+    assert on_the_same.benchmark.protocol()["trained_on"] == ["D"]
+    assert on_others.benchmark.protocol()["trained_on"] == ["A", "B", "C"]

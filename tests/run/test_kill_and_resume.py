@@ -14,9 +14,17 @@ import psutil
 import pytest
 from command import vpolicy
 
+from videopolicy.storage.run_folder import RunFolder
+
 
 def lines(path: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
+
+
+def again(runner: Any) -> None:
+    """Give a finished run again, in this process."""
+    done = vpolicy(runner.folder, "run", str(runner.recipe), VPOLICY_HOME=str(runner.folder / "home"))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -74,9 +82,7 @@ def test_a_finished_run_loads_no_model_while_its_pictures_are_there(
 
     def loads() -> int:
         loaded.clear()
-        home = str(uninterrupted.folder / "home")
-        done = vpolicy(uninterrupted.folder, "run", str(uninterrupted.recipe), VPOLICY_HOME=home)
-        assert done.returncode == 0, done.stdout + done.stderr
+        again(uninterrupted)
         return len(loaded)
 
     loads()
@@ -86,6 +92,24 @@ def test_a_finished_run_loads_no_model_while_its_pictures_are_there(
     (videos / "made_from.json").write_text("[")
     assert loads() == 1
     assert loads() == 0
+
+
+def test_a_finished_run_writes_no_report_while_the_one_that_is_there_shows_it(uninterrupted: Any) -> None:
+    run, page = RunFolder(uninterrupted.run_folder), uninterrupted.run_folder / "report.html"
+
+    def written() -> bool:
+        before = page.stat().st_ino
+        again(uninterrupted)
+        return page.stat().st_ino != before
+
+    again(uninterrupted)
+    finished, whole = run.provenance().finished, page.read_bytes()
+    assert not written() and run.provenance().finished == finished
+    page.write_bytes(whole[:-1])
+    assert written() and page.stat().st_size >= len(whole) - 100
+    run.curves_file.unlink()
+    assert not written()  # written as it was, from the stages
+    assert not any(stage.reused for stage in run.provenance().stages), "this run has trained them"
 
 
 def test_no_episode_begins_where_a_demonstration_began(uninterrupted: Any) -> None:

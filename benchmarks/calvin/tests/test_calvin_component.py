@@ -97,7 +97,7 @@ def test_chains_can_be_chosen_by_their_tasks():
 def test_the_renderer_and_what_is_evaluated_are_part_of_the_protocol():
     said = [Calvin(), Calvin(rendering="tiny"), Calvin(evaluate="tasks")]
     assert len({str(one.protocol()) for one in said}) == 3
-    assert Calvin(evaluate="tasks").published() == ()
+    assert Calvin(evaluate="tasks").published() == Calvin(max_steps=20).published() == ()
 
 
 def test_the_papers_tables_agree_where_they_overlap():

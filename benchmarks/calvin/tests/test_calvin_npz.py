@@ -77,6 +77,10 @@ def test_windows_with_actions_begin_where_the_published_loader_begins_them(recor
     expected = np.stack([files.frame(number)["rel_actions"] for number in starts])
     assert np.allclose(actions.actions[:, 0], expected, atol=1e-6) and actions.action_mask.all()
     assert len(dataset.windows(Window(future=(2,)))) == len(STEPS)
+    strided = CalvinNpz(path=recorded, steps_ahead=4, window_stride=2).build(None).windows(Window(horizon=2))
+    starts = [number for _, _, (first, last) in SEGMENTS for number in range(first, last + 1 - 4, 2)]
+    expected = np.stack([files.frame(number)["rel_actions"] for number in starts])
+    assert np.allclose(strided.batch(range(len(strided))).actions[:, 0], expected, atol=1e-6)
     with pytest.raises(DataError, match=r"None of the 3 segments .* longer than the 10 steps") as caught:
         CalvinNpz(path=recorded, steps_ahead=10).build(None).windows(Window(horizon=2))
     assert "steps_ahead" in caught.value.hint
@@ -190,7 +194,7 @@ def test_fingerprints_follow_content_and_not_place_or_time(recorded, copied):
     base = CalvinNpz(path=recorded).build(None)
     os.utime(copied / "training" / "episode_0000003.npz", (0, 0))
     assert CalvinNpz(path=copied).build(None).fingerprint() == base.fingerprint()
-    for options in ({"share": 0.4}, {"cameras": ("rgb_static",)}, {"steps_ahead": 2}):
+    for options in ({"share": 0.4}, {"cameras": ("rgb_static",)}, {"window_stride": 2}, {"steps_ahead": 2}):
         other = CalvinNpz(path=recorded, **options).build(None)
         assert other.fingerprint() != base.fingerprint(), options
         assert (other.fingerprint(False) == base.fingerprint(False)) == ("steps_ahead" in options)
@@ -341,6 +345,7 @@ def test_windows_on_disk_can_be_read_by_workers(recorded):
 
 
 def test_options_that_make_no_sense_are_refused(recorded):
-    for options in ({"share": 0}, {"share": 1.5}, {"steps_ahead": -1}, {"cameras": ["rgb_tactile"]}, {"cameras": []}):
+    numbers = ({"share": 0}, {"share": 1.5}, {"steps_ahead": -1}, {"window_stride": 0})
+    for options in (*numbers, {"cameras": ["rgb_tactile"]}, {"cameras": []}):
         with pytest.raises(ValidationError):
             CalvinNpz.model_validate({"path": recorded, **options})

@@ -163,6 +163,18 @@ class EvaluationFacts(Facts):
     episodes_from_demonstrated_states: int | None = None
 
 
+class ReportFacts(Facts):
+    """The report that was written last.
+
+    Args:
+        key: Identifies what it shows.
+        sha256: Of the page.
+    """
+
+    key: str = ""
+    sha256: str = ""
+
+
 class Provenance(Facts):
     """``provenance.json``: what a run was made of, written anew after every step, so that a killed run has it too.
 
@@ -180,6 +192,7 @@ class Provenance(Facts):
         data_remarks: What was guessed or changed when the data were read, and what is odd about them.
         stages: In the order in which they were finished.
         evaluation: The last one that ran episodes; None before.
+        report: The one beside it; None where a command has ended before it wrote one.
     """
 
     version: Literal[1] = 1
@@ -196,6 +209,7 @@ class Provenance(Facts):
     data_remarks: tuple[str, ...] = ()
     stages: tuple[StageFacts, ...] = ()
     evaluation: EvaluationFacts | None = None
+    report: ReportFacts | None = None
 
     def with_stage(self, facts: StageFacts) -> Provenance:
         """The same with a stage; one of the same name is replaced."""

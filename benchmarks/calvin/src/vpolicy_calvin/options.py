@@ -30,6 +30,8 @@ class CalvinNpzOptions(Options):
         steps_ahead: Windows with actions begin only where at least so many further steps of the segment follow. VPP's
             code has 21 (``min_window_size`` in ``datasets/disk_dataset.py``), so that the last 21 frames of a
             segment are never a present one. Clips of video alone begin everywhere.
+        window_stride: Training windows, those of video too, begin at every n-th step of a segment. Neighbouring steps
+            look nearly the same at 30 Hz; VPP's code takes every second one of videos.
         memory_limit: Images are kept in memory when all of them take less than this many gibibytes, else every
             batch reads its frames from disk.
     """
@@ -41,6 +43,7 @@ class CalvinNpzOptions(Options):
     annotations: str = Field("lang_annotations", min_length=1)
     share: float = Field(1.0, gt=0, le=1)
     steps_ahead: int = Field(0, ge=0)
+    window_stride: int = Field(1, ge=1)
     memory_limit: float = Field(2.0, ge=0)
 
     @model_validator(mode="after")

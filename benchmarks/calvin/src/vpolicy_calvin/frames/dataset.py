@@ -119,6 +119,7 @@ class CalvinDataset(Dataset):
             numbers = self._numbers[split]
             for values in (numbers.frames, numbers.images, numbers.states, *([numbers.actions] if actions else [])):
                 content.update(values.tobytes())
+        content.update(str(self._options.window_stride).encode())
         if actions:
             content.update(str(self._options.steps_ahead).encode())
         return content.hexdigest()
@@ -146,6 +147,7 @@ class CalvinDataset(Dataset):
             instructions=[segment.sentence for segment in segments],
             actions=np.split(numbers.actions[rows], ends),
             state=np.split(numbers.states[rows], ends),
+            stride=self._options.window_stride,
             ahead=self._options.steps_ahead,
         )
         if not len(windows):
