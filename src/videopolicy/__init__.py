@@ -1,7 +1,7 @@
 """Video models as robot policies: a framework of swappable parts.
 
-This module is the plugin author's whole API, `load` opens a trained policy, and `evaluate` runs one. What needs torch is imported on
-first use, so that reading a recipe or listing plugins stays quick.
+This module is the plugin author's whole API; `load` opens a trained policy, and `evaluate` runs one. What needs torch
+is imported on first use, so that reading a recipe or listing plugins stays quick.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ __all__ = [
     "DeclaredSpaces",
     "DecoderComponent",
     "DemonstrationRequest",
-    "DeployedPolicy",
     "Denoised",
+    "DeployedPolicy",
     "EncodedText",
     "Episode",
     "EpisodeWriter",

@@ -19,7 +19,9 @@ from videopolicy.errors import PluginError, RecipeError
 from videopolicy.evaluation.acting import Actor
 from videopolicy.evaluation.identity import fingerprint
 from videopolicy.evaluation.rollout import Rollout
+from videopolicy.recipes.explaining import explained
 from videopolicy.recipes.recipe import Evaluation
+from videopolicy.recipes.source import Source
 from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
@@ -113,13 +115,12 @@ def _component(benchmark: BenchmarkComponent | Mapping[str, Any] | str) -> Bench
         return benchmark
     options = {"type": benchmark} if isinstance(benchmark, str) else dict(benchmark)
     registry = current_registry()
+    cls = registry.get("benchmark", str(options.get("type")))
     try:
-        found = registry.get("benchmark", str(options.get("type"))).model_validate(
-            options, context={"registry": registry}
-        )
+        found = cls.model_validate(options, context={"registry": registry})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise RecipeError(f"These options do not fit benchmark '{options['type']}': {problems}.", "Correct them.") from None
+        problems = "; ".join(explained(error, Source(options), registry, cls))
+        raise RecipeError(f"These options fit no '{options['type']}': {problems}", "Correct them.") from None
     assert isinstance(found, BenchmarkComponent)
     return found
 
@@ -164,8 +165,8 @@ class _Called:
         fits = chunk.ndim == 2 and chunk.shape[1] == len(self._low) and len(chunk) >= self._execute
         if not (fits and np.isfinite(chunk).all()):
             raise PluginError(
-                f"{type(self._policy).__name__}.act has returned an array of shape {found.shape}, and finite actions of "
-                f"shape (H, {len(self._low)}) with H of at least {self._execute} are wanted.",
+                f"{type(self._policy).__name__}.act has returned an array of shape {found.shape}, and finite actions "
+                f"of shape (H, {len(self._low)}) with H of at least {self._execute} are wanted.",
                 "Return the actions of a chunk in the benchmark's units; `execute` says how many are wanted.",
             )
         return chunk

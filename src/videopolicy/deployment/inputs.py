@@ -48,8 +48,8 @@ def frames_checked(images: Images, spaces: Spaces, count: int | None) -> dict[st
         if frames.ndim != 4 or frames.shape[1:] != wanted:
             turned = frames.ndim == 4 and frames.shape[1:] == (3, camera.height, camera.width)
             raise DataError(
-                f"An image of camera '{camera.name}' has shape {tuple(frames.shape[1:])}, and the policy was trained on "
-                f"{wanted}: height, width, RGB.",
+                f"An image of camera '{camera.name}' has shape {tuple(frames.shape[1:])}, and the policy was trained "
+                f"on {wanted}: height, width, RGB.",
                 "Put the colours last." if turned else "Resize or crop it as the training data were.",
             )
         found[camera.name] = _bytes(frames, camera.name)
@@ -77,9 +77,10 @@ def state_checked(state: Any, spaces: Spaces, count: int) -> np.ndarray | None:
         raise DataError("There is no state, which the policy was trained with.", f"Give state=[{names}].")
     values = _array(state).astype(np.float32)
     values = values[None] if values.ndim == 1 else values
-    if values.shape != (count, spaces.state.dim):
+    wanted = (count, spaces.state.dim)
+    if values.shape != wanted:
         raise DataError(
-            f"The state has shape {tuple(values.shape)}, and {(count, spaces.state.dim)} is wanted: frames, dimensions.",
+            f"The state has shape {tuple(values.shape)}, and {wanted} is wanted: frames, dimensions.",
             f"Give, for every frame, {names}.",
         )
     if not np.isfinite(values).all():

@@ -124,7 +124,9 @@ class DeployedPolicy:
             self.reset()
             self._noise = noise
         self._sentence = sentence
-        now = {"images": {name: frames[0] for name, frames in frames_checked(images, self.spaces, 1).items()}}
+        now: dict[str, Any] = {
+            "images": {name: frames[0] for name, frames in frames_checked(images, self.spaces, 1).items()}
+        }
         own = state_checked(state, self.spaces, 1)
         now["state"] = None if own is None else own[0]
         if self._history is None:
@@ -163,7 +165,9 @@ class DeployedPolicy:
         """
         forecaster = Forecaster.of(self.actor.policy)
         if forecaster is None:
-            raise PluginError(f"The policy of '{self.name}' predicts no video.", "Load one whose method has a video model.")
+            raise PluginError(
+                f"The policy of '{self.name}' predicts no video.", "Load one whose method has a video model."
+            )
         seen = self._scaled(self._observation(images, state, instruction, None))
         clip = forecaster.predict(Batch(seen, actions=self._conditions(actions)), [seed])
         views = zip(forecaster.cameras, clip[0], strict=True)
@@ -186,7 +190,8 @@ class DeployedPolicy:
         policy = self.actor.policy
         if not isinstance(policy, InfersActions):
             raise PluginError(
-                f"The policy of '{self.name}' infers no actions from frames.", "Load one with inverse dynamics, such as UVA."
+                f"The policy of '{self.name}' infers no actions from frames.",
+                "Load one with inverse dynamics, such as UVA.",
             )
         seen = self._scaled(self._observation(images, state, instruction, None))
         later = frames_checked(frames, self.spaces, len(self.window.future))
@@ -199,7 +204,7 @@ class DeployedPolicy:
         count = len(self.window.observed)
         if count > 1 and isinstance(images, dict) and any(np.ndim(one) == 3 for one in images.values()):
             raise DataError(
-                f"The policy sees {count} frames at once, {list(self.window.observed)} steps from now, and one was given.",
+                f"The policy sees {count} frames, {list(self.window.observed)} steps from now, and one was given.",
                 "Give (T, height, width, 3), the oldest first, or call `step` at every control step.",
             )
         return one_row(

@@ -120,7 +120,8 @@ def stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[PlannedStage]
             f"Stage {', '.join(unfinished)} of the recipe has not finished in {run}.",
             "Run its recipe to the end, or name a run that is finished.",
         )
-    planned = [PlannedStage(stage, keys[stage.name], store.folder("stages", keys[stage.name])) for stage in recipe.train]
+    folders = {name: store.folder("stages", key) for name, key in keys.items()}
+    planned = [PlannedStage(stage, keys[stage.name], folders[stage.name]) for stage in recipe.train]
     if elsewhere := [one.stage.name for one in planned if one.facts is None]:
         raise WeightsError(
             f"Stage {', '.join(elsewhere)} of {run} is not in {store.root}.",
