@@ -191,7 +191,7 @@ class DeployedPolicy:
         if not isinstance(policy, InfersActions):
             raise PluginError(
                 f"The policy of '{self.name}' infers no actions from frames.",
-                "Load one with inverse dynamics, such as UVA.",
+                "Load one whose method has inverse dynamics.",
             )
         seen = self._scaled(self._observation(images, state, instruction, None))
         later = frames_checked(frames, self.spaces, len(self.window.future))
