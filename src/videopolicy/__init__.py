@@ -79,7 +79,6 @@ _LAZY = {
     "ActionDecoder": "contracts.decoder",
     "CachesFeatures": "contracts.extractor",
     "Dataset": "contracts.dataset",
-    "DeployedPolicy": "deployment",
     "Clip": "contracts.backbone",
     "Denoised": "contracts.backbone",
     "EncodedText": "contracts.text",
@@ -99,17 +98,19 @@ _LAZY = {
     "Statistics": "contracts.dataset",
     "TextEncoder": "contracts.text",
     "VideoBackbone": "contracts.backbone",
-    "evaluate": "deployment",
-    "load": "deployment",
     "Windows": "contracts.dataset",
     "stack_views": "views",
     "to_bytes": "views",
 }
 
+"""What parts are made of, by the module that has it."""
+_FOR_CALLERS = {"DeployedPolicy": "deployment", "evaluate": "deployment", "load": "deployment"}
+"""What is for those who use trained policies; no part needs it."""
+
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"videopolicy.{_LAZY[name]}"), name)
+    if module := (_LAZY | _FOR_CALLERS).get(name):
+        return getattr(importlib.import_module(f"videopolicy.{module}"), name)
     raise AttributeError(f"module 'videopolicy' has no attribute '{name}'")
 
 
