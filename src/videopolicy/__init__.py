@@ -1,7 +1,7 @@
 """Video models as robot policies: a framework of swappable parts.
 
-This module is the plugin author's whole API. What needs torch is imported on first use, so that reading a
-recipe or listing plugins stays quick.
+This module is the plugin author's whole API; `load` opens a trained policy, and `evaluate` runs one. What needs torch
+is imported on first use, so that reading a recipe or listing plugins stays quick.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
+    from videopolicy.deployment import DeployedPolicy, evaluate, load
     from videopolicy.views import stack_views, to_bytes
 
 _LAZY = {
@@ -102,10 +103,14 @@ _LAZY = {
     "to_bytes": "views",
 }
 
+"""What parts are made of, by the module that has it."""
+_FOR_CALLERS = {"DeployedPolicy": "deployment", "evaluate": "deployment", "load": "deployment"}
+"""What is for those who use trained policies; no part needs it."""
+
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"videopolicy.{_LAZY[name]}"), name)
+    if module := (_LAZY | _FOR_CALLERS).get(name):
+        return getattr(importlib.import_module(f"videopolicy.{module}"), name)
     raise AttributeError(f"module 'videopolicy' has no attribute '{name}'")
 
 
@@ -138,6 +143,7 @@ __all__ = [
     "DecoderComponent",
     "DemonstrationRequest",
     "Denoised",
+    "DeployedPolicy",
     "EncodedText",
     "Episode",
     "EpisodeWriter",
@@ -180,8 +186,10 @@ __all__ = [
     "WordText",
     "WorkerSpec",
     "did_you_mean",
+    "evaluate",
     "hookimpl",
     "listing",
+    "load",
     "normal_noise",
     "of_first_process",
     "stack_views",

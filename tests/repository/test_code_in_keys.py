@@ -55,6 +55,7 @@ HARMLESS = {
     "storage.integrity": "compares files with what was written",
     "storage.plain_yaml": "what a recipe says enters keys as it was read",
     "storage.provenance": "describes what was done",
+    "storage.run_folder": "finds folders",
     "storage.store": "finds folders",
     "storage.surroundings": "describes the machine",
     "training.curves": "reads what was logged",

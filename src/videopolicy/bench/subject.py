@@ -20,13 +20,12 @@ from videopolicy.errors import VpolicyError, WeightsError
 from videopolicy.evaluation.acting import PolicyActor
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.spaces import Spaces
-from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 from videopolicy.testing import toy_observation
 from videopolicy.training.checkpoints import load_normalizer
 from videopolicy.training.inputs import ensure_initial_weights
 from videopolicy.training.normalization import Normalizer, statistics_for
-from videopolicy.training.planning import PlannedStage, plan
+from videopolicy.training.planning import PlannedStage, plan, stages_of_run
 from videopolicy.training.stages import build_learner, load_stages
 from videopolicy.types import Observation, RowGenerator
 from videopolicy.weights import random_weights
@@ -64,7 +63,7 @@ def trained_stages(recipe: Recipe, run: Path | None, store: Store, reporter: Rep
     except VpolicyError:  # no data here, so nothing can be said of what it was trained on
         dataset = None
     if run is not None:
-        return Trained(_stages_of_run(recipe, run, store), dataset, str(run))
+        return Trained(stages_of_run(recipe, run, store), dataset, str(run))
     if dataset is None and recipe.data is not None:
         return None
     try:
@@ -75,20 +74,6 @@ def trained_stages(recipe: Recipe, run: Path | None, store: Store, reporter: Rep
     if any(one.facts is None for one in planned):
         return None
     return Trained(planned, dataset, "trained by this recipe")
-
-
-def _stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[PlannedStage]:
-    folder = RunFolder(run)
-    folder.ensure_exists()
-    provenance = folder.provenance()
-    keys = {stage.name: stage.key for stage in provenance.stages} if provenance else {}
-    unfinished = [stage.name for stage in recipe.train if stage.name not in keys]
-    if unfinished:
-        raise WeightsError(
-            f"Stage {', '.join(unfinished)} of the recipe has not finished in {run}.",
-            "Finish that run, or leave --run out to measure random weights.",
-        )
-    return [PlannedStage(stage, keys[stage.name], store.folder("stages", keys[stage.name])) for stage in recipe.train]
 
 
 def build(recipe: Recipe, target: str, settings: Settings, trained: Trained | None = None) -> Learner:

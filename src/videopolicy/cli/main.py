@@ -13,6 +13,7 @@ from videopolicy.cli import (
     compare,
     data,
     env,
+    export,
     import_weights,
     plugins,
     quality,
@@ -45,6 +46,7 @@ app.command("compare")(interruptible(compare.compare))
 app.command("quality")(interruptible(quality.quality))
 app.command("bench")(interruptible(bench.bench))
 app.command("import")(interruptible(import_weights.import_weights))
+app.command("export")(interruptible(export.export))
 app.command("plugins")(plugins.plugins)
 app.command("show")(show.show)
 app.command("report")(interruptible(report.report))

@@ -99,7 +99,7 @@ def make_rollout(
         recipe.eval,
         pool,
         EpisodeLog(folder.episodes_file),
-        fingerprint(recipe, pool.simulator),
+        fingerprint(recipe.benchmark, pool.simulator),
         recipe.seed,
         session.reporter,
         folder if policy == "trained" else None,

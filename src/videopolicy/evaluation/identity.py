@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import SimulationError
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.results.records import EpisodeLog
@@ -37,14 +38,14 @@ def run_identity(recipe: Recipe, stages: Sequence[str] = ()) -> RunIdentity:
     )
 
 
-def fingerprint(recipe: Recipe, simulator: SimulatorFacts) -> str:
-    """Identifies the protocol of a recipe's episodes.
+def fingerprint(benchmark: BenchmarkComponent, simulator: SimulatorFacts) -> str:
+    """Identifies the protocol of a benchmark's episodes.
 
     Args:
-        recipe: The recipe.
+        benchmark: As a recipe configures it.
         simulator: What the simulator that runs them says of itself.
     """
-    return digest({**protocol_of(recipe.benchmark), **simulator.in_protocol()})
+    return digest({**protocol_of(benchmark), **simulator.in_protocol()})
 
 
 def claim_simulator(folder: RunFolder, recipe: Recipe, simulator: SimulatorFacts) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 
 from videopolicy.components.kinds import LearnerComponent
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.errors import WeightsError
 from videopolicy.recipes.recipe import Recipe, Stage
 from videopolicy.storage.digests import content
 from videopolicy.storage.files import file_digest
 from videopolicy.storage.identity import TRAINING, core_code, digest, identity
 from videopolicy.storage.provenance import StageFacts
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.storage.store import Store
 from videopolicy.training.inputs import scaling_of
 from videopolicy.training.weight_files import WEIGHTS
@@ -93,6 +95,38 @@ def plan(recipe: Recipe, dataset: Dataset | None, store: Store) -> list[PlannedS
             }
         )
         planned.append(PlannedStage(stage, key, store.folder("stages", key), sources, held))
+    return planned
+
+
+def stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[PlannedStage]:
+    """The finished stages of a run, without its data.
+
+    Args:
+        recipe: Of the run.
+        run: Its folder.
+        store: Where the stages lie.
+
+    Raises:
+        StorageError: There is no run.
+        WeightsError: A stage that the recipe names has not been finished.
+    """
+    folder = RunFolder(run)
+    folder.ensure_exists()
+    provenance = folder.provenance()
+    keys = {stage.name: stage.key for stage in provenance.stages} if provenance else {}
+    unfinished = [stage.name for stage in recipe.train if stage.name not in keys]
+    if unfinished:
+        raise WeightsError(
+            f"Stage {', '.join(unfinished)} of the recipe has not finished in {run}.",
+            "Run its recipe to the end, or name a run that is finished.",
+        )
+    folders = {name: store.folder("stages", key) for name, key in keys.items()}
+    planned = [PlannedStage(stage, keys[stage.name], folders[stage.name]) for stage in recipe.train]
+    if elsewhere := [one.stage.name for one in planned if one.facts is None]:
+        raise WeightsError(
+            f"Stage {', '.join(elsewhere)} of {run} is not in {store.root}.",
+            "Set VPOLICY_HOME to the folder where its stages were kept, or go to the folder where it was run.",
+        )
     return planned
 
 
