@@ -244,6 +244,14 @@ class TestBadInput:
         assert "1 keys are missing (unet: conv_out.bias), 2 are unexpected (unet: conv_in.bias of shape (3,)" in said
         assert "unet: extra.weight" in said
 
+    def test_names_in_wrappers_of_training(self, vpolicy: Vpolicy, downloaded: Path, tmp_path: Path) -> None:
+        """The files are taken over as they are, and `svd` finds no such name in them."""
+        path = downloaded / "unet" / WEIGHTS
+        save_file({f"_orig_mod.{name}": value for name, value in load_file(path).items()}, path)
+        said = self.message_of(vpolicy, tmp_path, "position_encode=true")
+        assert "keys are missing (unet: add_embedding.linear_1.bias" in said
+        assert "are unexpected (unet: _orig_mod.add_embedding.linear_1.bias" in said
+
     def test_files_that_are_missing_cut_short_or_of_something_else(
         self, vpolicy: Vpolicy, downloaded: Path, tmp_path: Path
     ) -> None:
