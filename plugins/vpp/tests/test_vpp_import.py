@@ -133,6 +133,7 @@ class TestOfficialNames:
 
 
 class TestReleasedSize:
+    @pytest.mark.slow
     def test_the_shipped_recipe_is_what_the_file_needs(self) -> None:
         recipe = load_recipe(ROOT / "recipes/vpp_calvin.yaml")
         imported = VppImporter().convert(checkpoint_of(calvin(Sizes())))
