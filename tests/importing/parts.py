@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -139,6 +140,30 @@ class ListImporter(ImporterComponent):
         )
 
 
+class PairImporter(ImporterComponent):
+    """Takes two files of a folder over as they are."""
+
+    type: Literal["pair"] = "pair"
+
+    def files(self, folder: Path) -> Path | dict[str, Path]:
+        one = folder / "one.pt"
+        return one if one.exists() else {name: folder / name / "x.safetensors" for name in ("a", "b")}
+
+    def convert(self, checkpoint: Checkpoint) -> Imported:
+        if checkpoint.path.name == "one.pt":
+            return Imported({"all": checkpoint.state}, target="")
+        parts = {name: checkpoint.tensors(name) for name in ("a", "b")}
+        names = {"trained.weight": parts["a"]["w"], "trained.bias": parts["b"]["w"]}
+        return Imported(
+            {"both": names},
+            target="policy",
+            left_out=("frozen.",),
+            place="policy.weights",
+            files={f"{name}/x.safetensors": checkpoint.path / name / "x.safetensors" for name in parts},
+            documents={"a/config.json": {"known": True}},
+        )
+
+
 @hookimpl
 def vpolicy_components():
-    return [HalvesPolicy, PicturesData, HalvesImporter, ListImporter, ToyBenchmark, ToyPolicy]
+    return [HalvesPolicy, PicturesData, HalvesImporter, ListImporter, PairImporter, ToyBenchmark, ToyPolicy]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from videopolicy.cli.main import main
 from videopolicy.components.plugins import file_plugin
@@ -191,3 +191,60 @@ def test_the_layout_of_another_library(vpolicy: Any, tmp_path: Path) -> None:
 def test_importers_are_listed(vpolicy: Any) -> None:
     said = vpolicy("plugins")[1]
     assert "importer halves" in " ".join(said.split()) and "Reads what the authors of the halves" in said
+
+
+def pair(folder: Path, width: int = 4) -> Path:
+    for name, value in {"a": torch.ones(8, width), "b": torch.ones(8)}.items():
+        (folder / name).mkdir(parents=True)
+        save_file({"w": value}, folder / name / "x.safetensors")
+    return folder
+
+
+def test_files_of_a_folder_are_taken_over_as_they_are(vpolicy: Any, tmp_path: Path) -> None:
+    pair(tmp_path / "published")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    code, said = vpolicy("import", "pair", "published", "-o", "weights", "--recipe", "recipe.yaml")
+    assert code == 0, said
+    assert "published, for policy" in said and "policy.weights: weights" in said and "init_from" not in said
+    assert "files taken over as they are: 2 (linked, no copy)" in " ".join(said.split())
+    written = sorted(str(path.relative_to(tmp_path / "weights")) for path in (tmp_path / "weights").rglob("*.*"))
+    assert written == ["a/config.json", "a/x.safetensors", "b/x.safetensors", "import.json"]
+    for name in ("a", "b"):
+        assert (tmp_path / "weights" / name / "x.safetensors").samefile(tmp_path / "published" / name / "x.safetensors")
+    source = json.loads((tmp_path / "weights/import.json").read_text())["source"]
+    files = {f"{name}/x.safetensors": tmp_path / "published" / name / "x.safetensors" for name in ("a", "b")}
+    assert source == {
+        "file": "published",
+        "bytes": sum(path.stat().st_size for path in files.values()),
+        "files": {
+            name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for name, path in files.items()
+        },
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["published", "recipe.yaml", "weights"]
+    code, said = vpolicy("import", "pair", "published", "-o", "published")
+    assert code == 2 and "published is the folder that is read" in said
+
+
+def test_what_is_taken_over_is_compared_with_the_recipe_too(vpolicy: Any, tmp_path: Path) -> None:
+    pair(tmp_path / "published", width=5)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    code, said = vpolicy("import", "pair", "published", "-o", "weights", "--recipe", "recipe.yaml")
+    assert code == 2 and "trained.weight is (8, 5) in the file and (8, 4) in the model" in said
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_folder_may_stand_for_one_file(vpolicy: Any, tmp_path: Path) -> None:
+    (tmp_path / "published").mkdir()
+    torch.save({"w": torch.ones(2)}, tmp_path / "published/one.pt")
+    code, said = vpolicy("import", "pair", "published", "-o", "weights")
+    assert code == 0 and "one.pt, for a folder of its own" in said, said
+    code, said = vpolicy("import", "list", "published", "-o", "others")
+    assert code == 2 and "published is a folder" in said and "there are one.pt" in said
+
+
+def test_objects_in_place_of_tensors_need_trust(vpolicy: Any, tmp_path: Path) -> None:
+    torch.save({"state_dict": Path("x")}, tmp_path / "x.ckpt")
+    code, said = vpolicy("import", "halves", "x.ckpt", "-o", "weights")
+    said = " ".join(said.split())
+    assert code == 2 and "it is an object of class pathlib.PosixPath" in said and "Read it with --trust" in said, said

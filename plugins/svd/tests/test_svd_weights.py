@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -98,3 +99,20 @@ def test_the_unet_may_start_anew_while_the_autoencoder_is_pretrained(pipeline_fo
     for wrong in ({"latent": TINY_VAE}, {"weights": str(vae_alone)}):
         with pytest.raises(ValidationError, match="unet_start: random needs weights and a latent of type vae"):
             small(**wrong, unet_start="random")
+
+
+def test_folders_that_say_how_text_tokens_were_made_are_compared(pipeline_folder: Path, tmp_path: Path) -> None:
+    """``vpolicy import vpp`` writes the entry; diffusers does not know it, and folders without it say nothing."""
+    folder = shutil.copytree(pipeline_folder, tmp_path / "pipeline")
+    config = json.loads((folder / "unet/config.json").read_text())
+    (folder / "unet/config.json").write_text(json.dumps(config | {"position_encode": True}))
+    wrong = small(latent=TINY_VAE, weights=str(folder))
+    for check in (wrong.fetch, lambda: wrong.build(SPACES)):
+        with pytest.raises(WeightsError, match="position_encode is True there and False in the recipe"):
+            check()
+    right = small(latent=TINY_VAE, weights=str(folder), position_encode=True)
+    right.fetch()
+    right.build(SPACES)
+    small(latent=TINY_VAE, weights=str(pipeline_folder), position_encode=True).fetch()
+    vae_alone = small(latent=TINY_VAE, weights=str(folder), unet_start="random")
+    vae_alone.fetch()

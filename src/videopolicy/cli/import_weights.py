@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def import_weights(
     type_: Annotated[str, typer.Argument(metavar="TYPE", help="Importer, as `vpolicy plugins` lists them.")],
-    checkpoint: Annotated[Path, typer.Argument(help="The published file.", show_default=False)],
+    checkpoint: Annotated[Path, typer.Argument(help="The published file or folder.", show_default=False)],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the importer, such as a.b=c.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights.", show_default=False)] = ...,  # type: ignore[assignment]
     recipe: Annotated[
@@ -38,12 +38,12 @@ def import_weights(
     reporter = Reporter(quiet)
     # These need torch: everything that can be refused without it has been.
     from videopolicy.importing import folder as folders
-    from videopolicy.importing.reading import read_checkpoint
+    from videopolicy.importing.reading import read_published
     from videopolicy.importing.tensors import converted
 
-    folders.ensure_unoccupied(output, force)
+    folders.ensure_unoccupied(output, force, checkpoint)
     reporter.line(f"read {checkpoint}")
-    read = read_checkpoint(checkpoint, trust)
+    read = read_published(importer, checkpoint, trust)
     imported = converted(importer, read)
     folders.ensure_complete(imported, str(checkpoint))
     if loaded is not None:
@@ -133,13 +133,13 @@ def _summarise(facts: dict[str, Any], folder: Path, recipe: str | None) -> None:
     for remark in remarks:
         console.print(Text(remark), overflow="fold")
     console.print(Text(f"written to {folder}"), soft_wrap=True)
-    if facts["target"]:
+    if facts["place"]:
+        console.print(Text(f"{facts['place']}: {folder}", "bold"), soft_wrap=True)
+    elif facts["target"]:
         target = "" if facts["target"] == "policy" else f"target: {facts['target']}, "
         console.print(
             Text(f"train: [{{name: imported, {target}init_from: {folder}, steps: 0}}]", "bold"), soft_wrap=True
         )
-    elif facts["place"]:
-        console.print(Text(f"{facts['place']}: {folder}", "bold"), soft_wrap=True)
 
 
 def _needed(target: str, options: dict[str, Any], normalization: dict[str, str]) -> list[str]:

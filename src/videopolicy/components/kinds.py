@@ -325,6 +325,18 @@ class ImporterComponent(Component):
 
     kind: ClassVar[str] = "importer"
 
+    def files(self, folder: Path) -> Path | dict[str, Path]:
+        """What to read where a folder is named in place of a file.
+
+        Returns:
+            One file; or several, by the entries of `Checkpoint.content` that they become. By default the folder itself,
+            which is then said to be no file.
+
+        Raises:
+            WeightsError: What is published in such a folder is not there.
+        """
+        return folder
+
     def convert(self, checkpoint: Checkpoint) -> Imported:
         """Put the tensors of a checkpoint under the names of our modules.
 

@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published file as the core has read it.
+    """A published file, or a folder of some, as the core has read it.
 
     Args:
-        path: The file.
+        path: The file or the folder.
         content: As stored; usually nested mappings with tensors on the CPU, mapped from the file where possible.
+            Of a folder, the content of every file under its entry.
         inert: Classes and functions that the file names and that were neither imported nor run. Objects of them
             are empty in ``content``.
         remarks: What was changed or skipped of the state dicts that were asked for, one sentence each.
+        files: Of a folder, what was read in it.
     """
 
     path: Path
     content: Any
     inert: tuple[str, ...] = ()
     remarks: list[str] = field(default_factory=list, compare=False)
+    files: tuple[Path, ...] = ()
 
     def tensors(self, *keys: str) -> dict[str, Tensor]:
         """The tensors, by name, of the mapping that lies under these keys one inside the other.
@@ -44,12 +47,14 @@ class Checkpoint:
 
         node, where = self.content, str(self.path)
         for key in keys:
+            _ensure_made(node, where)
             if not isinstance(node, Mapping) or key not in node:
                 raise WeightsError(
                     f"{where} has no entry '{key}'; it has {_entries(node)}.",
                     "Name a checkpoint of the method that this importer reads.",
                 )
             node, where = node[key], f"{where}: {key}"
+        _ensure_made(node, where)
         state = read_state(node, where) if isinstance(node, Mapping) else None
         if state is None or not state.tensors:
             raise WeightsError(
@@ -62,8 +67,18 @@ class Checkpoint:
     @property
     def state(self) -> dict[str, Tensor]:
         """The tensors of a training checkpoint's ``state_dict``, or of a file that is a state dict itself."""
-        training = isinstance(self.content, Mapping) and isinstance(self.content.get("state_dict"), Mapping)
+        held = self.content.get("state_dict") if isinstance(self.content, Mapping) else None
+        training = isinstance(held, Mapping) or hasattr(held, "stands_for")
         return self.tensors("state_dict") if training else self.tensors()
+
+
+def _ensure_made(node: Any, where: str) -> None:
+    """Ensure that this is no object whose class stayed inert: nothing of what it held is there."""
+    if name := getattr(node, "stands_for", ""):
+        raise WeightsError(
+            f"{where} holds no weights that can be read without running code: it is an object of class {name}.",
+            "Read it with --trust if you trust its authors, or ask them for a state dict: names and tensors.",
+        )
 
 
 def _entries(node: Any) -> str:
@@ -88,9 +103,12 @@ class Imported:
         options: What a recipe must say for the weights to fit, by its path in the target.
         statistics: How the checkpoint scales vectors; None where it does not say.
         normalization: What a recipe's ``normalization`` must say for these statistics to mean the same, by field.
-        place: For an empty target, the option by which recipes name the folder.
+        place: The option by which recipes name the folder, where they do not start from it with `init_from`: always
+            for an empty target.
         file: Name of the file that the tensors go into.
         documents: Further JSON files by name, which another library's layout needs.
+        files: Files of the source by their names in the folder, taken over as they are in place of the tensors, which
+            then only are compared with a recipe. They are linked where the disk allows it and take no room.
     """
 
     parts: dict[str, dict[str, Tensor]]
@@ -106,3 +124,4 @@ class Imported:
     place: str = ""
     file: str = "weights.safetensors"
     documents: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,17 +28,21 @@ from videopolicy.training.weight_files import CONFIG, NORMALIZATION, WEIGHTS
 from videopolicy.weights import ensure_no_differences
 
 IMPORT = "import.json"
+_HELD = ("*.safetensors", "*/diffusion_pytorch_model.safetensors")
+"""Weights of ours, and those of a pipeline's parts."""
 
 
-def ensure_unoccupied(folder: Path, force: bool) -> None:
-    """Ensure that no weights are written over, unless asked to.
+def ensure_unoccupied(folder: Path, force: bool, source: Path) -> None:
+    """Ensure that no weights are written over, unless asked to, and never those that are read.
 
     Raises:
-        StorageError: The folder holds weights already, or is a file.
+        StorageError: The folder holds weights already, is a file, or is what is read.
     """
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file.", "Name a folder with -o.")
-    if not force and any(folder.glob("*.safetensors")):
+    if folder.resolve() == source.resolve():
+        raise StorageError(f"{folder} is the folder that is read.", "Name another one with -o.")
+    if not force and any(found for pattern in _HELD for found in folder.glob(pattern)):
         raise StorageError(f"{folder} holds weights already.", "Name another folder, or replace them with --force.")
 
 
@@ -111,6 +116,8 @@ def write_imported(
 ) -> dict[str, Any]:
     """Write weights and their description; the folder gets all of it or stays as it was.
 
+    Where the importer takes files over as they are, they are linked or copied in place of a file of tensors.
+
     Args:
         imported: The weights.
         checkpoint: Where they come from.
@@ -122,12 +129,11 @@ def write_imported(
     Returns:
         What ``import.json`` says.
     """
-    digest = file_digest(checkpoint.path)
     reasons: dict[str, list[str]] = {}
     for name, reason in imported.dropped.items():
         reasons.setdefault(reason, []).append(name)
     facts = {
-        "source": {"file": checkpoint.path.name, "bytes": checkpoint.path.stat().st_size, "sha256": digest},
+        "source": _source(checkpoint),
         **facts,
         "target": imported.target,
         "options": imported.options,
@@ -144,18 +150,48 @@ def write_imported(
         "remarks": checkpoint.remarks,
     }
     with _all_or_nothing(folder) as draft:
-        if imported.target:
+        if imported.target and not imported.files:
             options = recipe.part(imported.target).model_dump(mode="json") if recipe else {}
             write_json(draft / CONFIG, {"component": options, "frozen": list(imported.left_out)})
         for name, document in imported.documents.items():
             write_json(draft / name, document)
+        if imported.files:
+            linked = [_taken(file, draft / name) for name, file in imported.files.items()]
+            how = "linked, no copy" if all(linked) else "copied, for the disk has no links or is another one"
+            facts["remarks"] = [*checkpoint.remarks, f"files taken over as they are: {len(linked)} ({how})"]
         if scaling is not None:
             save_normalization(draft, *scaling)
         write_json(draft / IMPORT, facts)
-        weights = draft / imported.file
-        _save({name: value for part in imported.parts.values() for name, value in part.items()}, weights)
-        weights.chmod((draft / IMPORT).stat().st_mode)  # safetensors keeps others from reading it
+        if not imported.files:
+            weights = draft / imported.file
+            _save({name: value for part in imported.parts.values() for name, value in part.items()}, weights)
+            weights.chmod((draft / IMPORT).stat().st_mode)  # safetensors keeps others from reading it
     return facts
+
+
+def _source(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Name, size and digest of what was read."""
+
+    def facts(file: Path) -> dict[str, Any]:
+        return {"bytes": file.stat().st_size, "sha256": file_digest(file)}
+
+    path = checkpoint.path
+    if not checkpoint.files:
+        return {"file": path.name, **facts(path)}
+    inside = {str(file.relative_to(path)): facts(file) for file in checkpoint.files}
+    return {"file": path.resolve().name, "bytes": sum(one["bytes"] for one in inside.values()), "files": inside}
+
+
+def _taken(file: Path, place: Path) -> bool:
+    """Whether a file could be linked; it is copied where not."""
+    with storage_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file.resolve(), place)
+        except OSError:
+            shutil.copyfile(file, place)
+            return False
+    return True
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -184,7 +220,10 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
             for stale in (WEIGHTS, CONFIG, NORMALIZATION, IMPORT):
                 (folder / stale).unlink(missing_ok=True)
             # The weights last: without them a folder counts as empty.
-            for file in sorted(draft.iterdir(), key=lambda file: file.suffix == ".safetensors"):
-                file.replace(folder / file.name)
+            written = [file for file in draft.rglob("*") if file.is_file()]
+            for file in sorted(written, key=lambda file: file.suffix == ".safetensors"):
+                place = folder / file.relative_to(draft)
+                place.parent.mkdir(exist_ok=True)
+                file.replace(place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from videopolicy.components.kinds import ImporterComponent
 from videopolicy.contracts.importer import Checkpoint
 from videopolicy.errors import WeightsError, listing
 from videopolicy.importing.pickles import inert_pickle
@@ -19,6 +20,26 @@ from videopolicy.paths import ensure_regular
 
 _HEAD = 512
 _ZIP = b"PK\x03\x04"
+
+
+def read_published(importer: ImporterComponent, path: Path, trust: bool = False) -> Checkpoint:
+    """Read what was published: a file, or those files of a folder that an importer asks for.
+
+    Args:
+        importer: Whoever is to make something of it.
+        path: The file or the folder.
+        trust: As for `read_checkpoint`.
+
+    Raises:
+        WeightsError: As for `read_checkpoint`, or the folder lacks something.
+    """
+    wanted = importer.files(path) if path.is_dir() else path
+    if isinstance(wanted, Path):
+        return read_checkpoint(wanted, trust)
+    read = {name: read_checkpoint(file, trust) for name, file in wanted.items()}
+    inert = {name for one in read.values() for name in one.inert}
+    content = {name: one.content for name, one in read.items()}
+    return Checkpoint(path, content, tuple(sorted(inert)), files=tuple(wanted.values()))
 
 
 def read_checkpoint(path: Path, trust: bool = False) -> Checkpoint:

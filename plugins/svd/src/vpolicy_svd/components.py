@@ -31,12 +31,14 @@ class Svd(SvdOptions, BackboneComponent):
 
     def fetch(self) -> None:
         if self.weights is not None:
-            from vpolicy_svd.loading import files_of, pretrained_folder
+            from vpolicy_svd.loading import ensure_as_trained, files_of, pretrained_folder
 
             unet = ["unet"] if self.unet_start == "weights" else []
             vae = ["vae"] if isinstance(self.latent, VaeLatent) else []
             files = [file for part in (*unet, *vae) for file in files_of(part)]
-            pretrained_folder(self.weights, "Stable Video Diffusion", files)
+            folder = pretrained_folder(self.weights, "Stable Video Diffusion", files)
+            if unet:
+                ensure_as_trained(folder, self.as_trained)
 
     def build(self, spaces: Spaces) -> SvdBackbone:
         from vpolicy_svd.backbone import SvdBackbone

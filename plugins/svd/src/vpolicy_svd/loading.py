@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from videopolicy import WeightsError
@@ -17,8 +18,45 @@ def files_of(part: str) -> tuple[str, str]:
     return f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors"
 
 
+def ensure_as_trained(folder: Path, trained: Mapping[str, Any]) -> None:
+    """Check what a folder of ``vpolicy import`` says of a video model's training besides what diffusers writes.
+
+    Args:
+        folder: That of the pipeline. One that does not say anything passes, and so does one that cannot be read:
+            whoever loads it says so.
+        trained: What the recipe says, by the entry of the UNet's ``config.json``.
+
+    Raises:
+        WeightsError: It was trained otherwise.
+    """
+    try:
+        config = json.loads((folder / files_of("unet")[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(config, dict):
+        _ensure_same("The UNet", folder / "unet", config, trained)
+
+
+def _ensure_same(what: str, place: Path, config: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    differences = [
+        f"{name} is {config[name]} there and {value} in the recipe"
+        for name, value in recipe.items()
+        if name in config and config[name] != value
+    ]
+    if differences:
+        raise WeightsError(
+            f"{what} in {place} is another one: {'; '.join(differences)}.",
+            "Change the options of `svd` in the recipe to those of the weights.",
+        )
+
+
 def loaded_part(
-    make: Callable[[], Module], weights: str | None, part: str, what: str, decisive: Sequence[str]
+    make: Callable[[], Module],
+    weights: str | None,
+    part: str,
+    what: str,
+    decisive: Sequence[str],
+    trained: Mapping[str, Any] | None = None,
 ) -> Module:
     """A diffusers model with pretrained weights; with its initial ones where there are none or none are to be loaded.
 
@@ -32,6 +70,7 @@ def loaded_part(
         what: How to call the part in messages.
         decisive: Entries of ``config.json`` that must be those of the model: some, such as the number of heads,
             change what is computed and leave every weight's shape as it is.
+        trained: What the recipe says of entries that diffusers does not know, see `ensure_as_trained`.
 
     Returns:
         The model, in the default floating-point type whatever that of the file is.
@@ -54,16 +93,8 @@ def loaded_part(
         state = load_file(folder / files[1])
         own = model.state_dict()
         ensure_no_differences(str(folder / part), own.keys() - state.keys(), state.keys() - own.keys())
-        differences = [
-            f"{name} is {config[name]} there and {_plain(model.config[name])} in the recipe"
-            for name in decisive
-            if name in config and config[name] != _plain(model.config[name])
-        ]
-        if differences:
-            raise WeightsError(
-                f"{what} in {folder / part} is another one: {'; '.join(differences)}.",
-                "Change the options of `svd` in the recipe to those of the weights.",
-            )
+        recipe = {name: _plain(model.config[name]) for name in decisive} | dict(trained or {})
+        _ensure_same(what, folder / part, config, recipe)
         # Into memory of its own: a file that is only mapped may change or vanish.
         copied = {name: state.pop(name).to(like.dtype, copy=True) for name, like in own.items()}
         model.load_state_dict(copied, assign=True)

@@ -129,7 +129,8 @@ class SvdOptions(Options):
             bring CLIP's 512 to Stable Video Diffusion's 1024.
         text_tokens: ``pooled`` reads one token, the sentence's vector, instead of all (Video Policy).
         position_encode: Add sine-cosine positions to the tokens. The official checkpoints differ: true for
-            ``svd-robot``, false for ``svd-robot-calvin-ft``.
+            ``svd-robot``, false for ``svd-robot-calvin-ft``. Folders made by ``vpolicy import vpp`` say which, and are
+            compared.
         text_drop, image_drop: Probabilities with which training replaces text and image by zeros, each on its own
             (Video Policy: 0.1 and 0.1).
         drop_per: What is drawn for: a whole clip, or every frame of it by itself (Video Policy). Attention over time
@@ -214,6 +215,11 @@ class SvdOptions(Options):
     def clip_offsets(self) -> tuple[int, ...]:
         """Environment steps at which the frames of a view stand, the present at 0."""
         return tuple(frame * self.stride for frame in range(self.frames))
+
+    @property
+    def as_trained(self) -> dict[str, bool]:
+        """Entries of a folder of weights besides diffusers' own, see `vpolicy_svd.loading.ensure_as_trained`."""
+        return {"position_encode": self.position_encode}
 
     @property
     def text_dim(self) -> int:

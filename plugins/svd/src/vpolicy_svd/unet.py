@@ -41,7 +41,8 @@ def build_unet(options: SvdOptions) -> VideoUNet:
         num_frames=options.frames,
     )
     weights = options.weights if options.unet_start == "weights" else None
-    model = loaded_part(make, weights, "unet", "The UNet", ("num_attention_heads", "addition_time_embed_dim"))
+    decisive = ("num_attention_heads", "addition_time_embed_dim")
+    model = loaded_part(make, weights, "unet", "The UNet", decisive, options.as_trained)
     if shape.norm_epsilon == "sgm":
         for name, module in model.named_modules():
             if isinstance(module, nn.GroupNorm) and ".attentions." not in name:

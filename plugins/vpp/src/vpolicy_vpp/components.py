@@ -1,4 +1,4 @@
-"""The components `one-step` and `dit-diffusion`."""
+"""The components `one-step` and `dit-diffusion`, and the importer `vpp`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from videopolicy import Component, DecoderComponent, ExtractorComponent, FeatureLayout, Spaces, hookimpl
 from videopolicy.parts.requirements import missing_state
+from vpolicy_vpp.importing import VppImporter
 from vpolicy_vpp.options import DitDiffusionOptions, OneStepOptions
 
 if TYPE_CHECKING:
@@ -56,4 +57,4 @@ class DitDiffusion(DitDiffusionOptions, DecoderComponent):
 
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return [OneStep, DitDiffusion]
+    return [OneStep, DitDiffusion, VppImporter]
