@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
+    from videopolicy.importing.reading import read_checkpoint
     from videopolicy.views import stack_views, to_bytes
 
 _LAZY = {
@@ -98,6 +99,7 @@ _LAZY = {
     "TextEncoder": "contracts.text",
     "VideoBackbone": "contracts.backbone",
     "Windows": "contracts.dataset",
+    "read_checkpoint": "importing.reading",
     "stack_views": "views",
     "to_bytes": "views",
 }
@@ -184,6 +186,7 @@ __all__ = [
     "listing",
     "normal_noise",
     "of_first_process",
+    "read_checkpoint",
     "stack_views",
     "to_bytes",
     "to_device",
