@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -111,9 +111,9 @@ class TestVc1:
             vc1(file, positions="interpolate").build(SPACES)
 
     def test_files_that_are_not_there_or_something_else(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match="there is no file weights/vc1_vitb.pth"):
+        with pytest.raises(WeightsError, match=r"there is no file weights/vc1_vitb\.pth"):
             vc1(Path("weights/vc1_vitb.pth")).fetch()
-        with pytest.raises(WeightsError, match="has neither model.safetensors nor pytorch_model.bin; there is none"):
+        with pytest.raises(WeightsError, match=r"has neither model\.safetensors nor pytorch_model\.bin; there is none"):
             vc1(tmp_path).fetch()
         torch.save(({"encoder_pe": torch.zeros(1)}, {}), tmp_path / "v-cond.pt")
         with pytest.raises(WeightsError, match="holds no weights"):
@@ -126,7 +126,7 @@ class TestVc1:
         with pytest.raises(RecipeError, match="timm has no model 'vit_base_patch61_224'") as caught:
             build(model="vit_base_patch61_224")
         assert "Did you mean 'vit_base_patch" in caught.value.hint
-        with pytest.raises(RecipeError, match="timm has no weights 'vit_base_patch16_224.map'") as caught:
+        with pytest.raises(RecipeError, match=r"timm has no weights 'vit_base_patch16_224\.map'") as caught:
             build(model="vit_base_patch16_224.map")
         assert "vit_base_patch16_224.mae" in caught.value.hint
         with pytest.raises(RecipeError, match="tokens of width 32, one for 8 pixels; the recipe says 768 and 16"):
@@ -237,7 +237,7 @@ class TestVoltron:
             voltron().build(SPACES)
         voltron(heads=2).build(SPACES)
         description.write_text("[")
-        with pytest.raises(WeightsError, match="v-cond-config.json cannot be read"):
+        with pytest.raises(WeightsError, match=r"v-cond-config\.json cannot be read"):
             voltron().build(SPACES)
 
     def test_the_language_model_must_be_the_same(
@@ -245,12 +245,10 @@ class TestVoltron:
     ) -> None:
         self.save(tmp_path, v_cond(language))
         other = distilbert(tmp_path / "other", seed=1)
-        component = voltron().model_copy(
-            update={"text": DistilBertText(weights=str(other), max_length=8, width=32)}
-        )
+        component = voltron().model_copy(update={"text": DistilBertText(weights=str(other), max_length=8, width=32)})
         with pytest.raises(WeightsError, match="was trained with another DistilBERT than `text` has loaded"):
             component.build(SPACES)
-        with pytest.raises(WeightsError, match="DistilBERT in .* has the width 32, the recipe says 48"):
+        with pytest.raises(WeightsError, match=r"DistilBERT in .* has the width 32, the recipe says 48"):
             DistilBertText(weights=str(distilbert_folder), width=48).build()
 
     def test_what_reads_the_instruction_is_checked_with_the_recipe(self) -> None:
@@ -265,8 +263,8 @@ class TestVoltron:
 
 
 class TestAutoencoder:
-    SIZES = {"block_out_channels": (32, 64), "layers_per_block": 1, "latent_channels": 4}
-    OURS = {"channels": (32, 64), "layers": 1, "image_size": (32, 32)}
+    SIZES: ClassVar = {"block_out_channels": (32, 64), "layers_per_block": 1, "latent_channels": 4}
+    OURS: ClassVar = {"channels": (32, 64), "layers": 1, "image_size": (32, 32)}
 
     def saved(self, folder: Path, temporal: bool = False, **changed: Any) -> Any:
         from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
@@ -310,14 +308,14 @@ class TestAutoencoder:
             options = {"weights": str(tmp_path), **self.OURS} | changed
             ImageEncoder(encoder=Autoencoder(**options)).build(SPACES)
 
-        with pytest.raises(WeightsError, match="scales latents by 0.13025, the recipe by 0.18215") as caught:
+        with pytest.raises(WeightsError, match=r"scales latents by 0\.13025, the recipe by 0\.18215") as caught:
             build()
         assert "scaling_factor: 0.13025" in caught.value.hint
         build(scaling_factor=0.13025)
         with pytest.raises(WeightsError, match=r"do not match the model: \d+ keys are missing .encoder.down_blocks"):
             build(layers=2)
-        with pytest.raises(WeightsError, match="size mismatch for encoder.conv_in"):
-            build(channels=(64, 64), scaling_factor=0.13025)
+        with pytest.raises(WeightsError, match=r"size mismatch for encoder\.conv_in"):
+            build(channels=(64, 128), scaling_factor=0.13025)
         with pytest.raises(WeightsError, match="The autoencoder cannot be loaded") as caught:
             build(subfolder="autoencoder")
         assert "autoencoder/config.json" in caught.value.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ class Levels(FeatureStream):
         return [Branch(0.25, tokens), Branch(0.75, 2 * tokens, last_weight=0.5)]
 
     def descend(self, levels: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Branch]]]:
-        for level, following in zip(levels[:-1], levels[1:], strict=True):
+        for level, following in pairwise(levels):
             yield level, following, self.at(level.expand(len(self.observation)))
 
 
