@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -76,7 +78,7 @@ def _loaded(weights: str, width: int) -> tuple[Any, Any]:
         heads = width // 64 if width % 64 == 0 else 1
         return DistilBertModel(DistilBertConfig(dim=width, hidden_dim=4 * width, n_heads=heads)), None
     folder = pretrained_folder(weights, DISTILBERT, DISTILBERT_FILES)
-    with explain_loading(folder, DISTILBERT, DISTILBERT_FILES):
+    with explain_loading(folder, DISTILBERT, DISTILBERT_FILES), _only_errors():
         tokenizer = DistilBertTokenizer.from_pretrained(folder)
         model, info = DistilBertModel.from_pretrained(folder, output_loading_info=True)
     unexpected = [name for name in info["unexpected_keys"] if not name.startswith(_MASKED_WORDS)]
@@ -87,6 +89,19 @@ def _loaded(weights: str, width: int) -> tuple[Any, Any]:
             f"Set width: {model.config.dim} for distilbert-text.",
         )
     return model, tokenizer
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Keep transformers from reporting the head of the pretraining, which is left out on purpose, as surplus."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _arbitrary_ids(sentence: str, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:
