@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, TextEncoder
     from videopolicy.deployment import DeployedPolicy, evaluate, load
+    from videopolicy.importing.reading import read_checkpoint
     from videopolicy.views import stack_views, to_bytes
 
 _LAZY = {
@@ -99,6 +100,7 @@ _LAZY = {
     "TextEncoder": "contracts.text",
     "VideoBackbone": "contracts.backbone",
     "Windows": "contracts.dataset",
+    "read_checkpoint": "importing.reading",
     "stack_views": "views",
     "to_bytes": "views",
 }
@@ -192,6 +194,7 @@ __all__ = [
     "load",
     "normal_noise",
     "of_first_process",
+    "read_checkpoint",
     "stack_views",
     "to_bytes",
     "to_device",

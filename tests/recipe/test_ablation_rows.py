@@ -70,6 +70,27 @@ rows:
     assert len(load_ablation(path).variants) == 3
 
 
+def test_a_row_may_say_something_else_on_another_base(tmp_path: Path):
+    path = write(
+        tmp_path,
+        """\
+base: RECIPES/vpp_calvin.yaml
+source: nobody
+rows:
+- name: last layer
+  overrides: ["policy.extractor.taps=[up3]"]
+  elsewhere: ["policy.extractor.taps=[up1]", train.video.steps=3]
+""",
+    )
+    quickstart, own = RECIPES / "quickstart.yaml", RECIPES / "ablations" / ".." / "vpp_calvin.yaml"
+    (other,) = load_ablation(path, base=quickstart, overrides=["eval.episodes=2"]).variants
+    assert other.recipe.part("policy.extractor").taps == ("up1",)
+    assert (other.recipe.train[0].steps, other.recipe.eval.episodes) == (3, 2)
+    for base in (None, own):
+        (variant,) = load_ablation(path, base=base).variants
+        assert variant.recipe.part("policy.extractor").taps == ("up3",)
+
+
 def test_a_row_without_any_recipe_is_refused(tmp_path: Path):
     path = write(tmp_path, "source: nobody\nrows: [{name: lost}, {name: own, base: RECIPES/quickstart.yaml}]\n")
     with pytest.raises(RecipeError, match="base is missing, which row 'lost' changes"):

@@ -35,6 +35,8 @@ HARMLESS = {
     "contracts.samples": "only says what is wrong",
     "contracts.state_dicts": "what was imported enters keys as a file",
     "errors": "only says what is wrong",
+    "importing.pickles": "reads files whose content enters keys",
+    "importing.reading": "reads files whose content enters keys",
     "paths": "finds files",
     "parts.catalogue": "chooses tasks and reads published numbers; a stage sees the data",
     "parts.files": "writes what it is given",

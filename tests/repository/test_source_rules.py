@@ -30,8 +30,8 @@ WELL_KNOWN = (
     *("video-former", "video-policy", "vpp"),
 )
 
-ORDINARY = {"image"}
-"""Names of components that are words of everyday language."""
+ORDINARY = {"encoders", "image"}
+"""Names of packages and components that are words of everyday language."""
 
 
 def tracked_files() -> list[Path]:

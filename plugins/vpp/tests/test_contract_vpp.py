@@ -1,12 +1,12 @@
 """Extractor and decoder keep what every extractor and decoder promises."""
 
 import pytest
-from vpolicy_vpp.components import DitDiffusion, OneStep
+from vpolicy_vpp.components import DitDiffusion, OneStep, Resampled
 from vpolicy_vpp.options import Linear, SamplingLevels, VideoFormer, VideoFormer2D
 
 from videopolicy.components.text import WordText
 from videopolicy.testing import DecoderContract, ExtractorContract
-from videopolicy.testing.toys import ToyBackbone
+from videopolicy.testing.toys import ToyBackbone, ToyExtractor
 
 FORMER = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8, "latents_per_frame": 3}
 TEXT = WordText(width=16, buckets=64)
@@ -38,6 +38,25 @@ class TestLinearAfterTwoStepsTrainedThrough(ExtractorContract):
     def component(self):
         former = Linear(dim=16)
         return OneStep(backbone=ToyBackbone(), taps=("hidden",), former=former, denoising_steps=2, frozen=False)
+
+
+class TestResampledPictures(ExtractorContract):
+    @pytest.fixture
+    def component(self):
+        return Resampled(extractor=ToyExtractor(), former=VideoFormer2D(**FORMER), position_bands=2)
+
+
+class TestResampledFramesOfAFrozenVideoModel(ExtractorContract):
+    @pytest.fixture
+    def component(self):
+        inside = OneStep(backbone=ToyBackbone(), taps=("hidden",), former=VideoFormer(**FORMER))
+        return Resampled(extractor=inside, former=VideoFormer(**FORMER))
+
+
+class TestEveryTokenByItself(ExtractorContract):
+    @pytest.fixture
+    def component(self):
+        return Resampled(extractor=ToyExtractor(), former=Linear(dim=16))
 
 
 class TestDitDiffusion(DecoderContract):

@@ -19,10 +19,12 @@ class EncodedText:
     Args:
         tokens: ``(B, L, D)``.
         pooled: ``(B, P)``, one vector a sentence.
+        mask: ``(B, L)`` bool, False where a token only fills a short sentence up; None where the encoder does not say.
     """
 
     tokens: Tensor
     pooled: Tensor
+    mask: Tensor | None = None
 
 
 def _ensure_encoded(part: Any, found: Any, sentences: list[str], *_: Any, **__: Any) -> object:

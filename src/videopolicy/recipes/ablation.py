@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from videopolicy.errors import RecipeError
-from videopolicy.paths import input_paths
+from videopolicy.paths import expanded, input_paths
 from videopolicy.recipes.recipe import Recipe, load_recipe
 from videopolicy.recipes.source import Source, read_recipe
 
@@ -40,12 +40,15 @@ class Row(_Section):
         name: As the paper calls it.
         base: Recipe of this row alone, where parts differ by more than a few values; relative to the file.
         overrides: Assignments such as ``train.video.steps=100``, applied to the base in order.
+        elsewhere: Assignments in place of ``overrides`` on another recipe than the file's, for parts whose published
+            size fits the published recipe alone. None: the same.
         published: The paper's number, where it has this row.
     """
 
     name: str = Field(min_length=1)
     base: Path | None = None
     overrides: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] | None = None
     published: PublishedValue | None = None
 
 
@@ -136,8 +139,10 @@ def load_ablation(path: Path, base: Path | None = None, overrides: list[str] | t
         lines = [f"{source.origin(d['loc'])}: {'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors()]
         raise RecipeError(
             f"{path} is not a valid ablation:\n" + "\n".join(f"  {line}" for line in lines),
-            "An ablation has base, overrides, source, metric and rows of name, base, overrides and published.",
+            "An ablation has base, overrides, source, metric and rows of name, base, overrides, elsewhere, published.",
         ) from None
+    own = path.parent / (ablation.base or "")
+    moved = base is not None and expanded(base).resolve() != own.resolve()
     prefix = path.stem if base is None else f"{path.stem}-{Path(base).stem}"
     variants: list[Variant] = []
     problems: dict[str, RecipeError] = {}
@@ -150,7 +155,8 @@ def load_ablation(path: Path, base: Path | None = None, overrides: list[str] | t
                 )
             name = f"name={prefix}-{_folder_name(row.name)}"
             recipe = base or path.parent / (row.base or ablation.base or "")
-            changes = [name, *ablation.overrides, *row.overrides, *overrides]
+            changed = row.elsewhere if moved and row.elsewhere is not None else row.overrides
+            changes = [name, *ablation.overrides, *changed, *overrides]
             variants.append(Variant(row, load_recipe(recipe, changes)))
         except RecipeError as error:
             problems[row.name] = error

@@ -15,6 +15,8 @@ from videopolicy.recipes.source import Location, Source, shortened
 
 _MOST = 20
 """Problems that are told at once."""
+_LETTERS = 2000
+"""Of one problem: lists of known names have up to a thousand."""
 
 
 def explained(error: ValidationError, source: Source, registry: Registry, model: type[BaseModel]) -> list[str]:
@@ -45,6 +47,7 @@ def _explain(details: ErrorDetails, source: Source, registry: Registry, whole: t
         text = "this field is required"
     elif not isinstance(details["input"], dict | list | BaseModel) and details["type"] != "value_error":
         text += f" (it is {shortened(details['input'])})"
+    text = shortened(text, quoted=False, most=_LETTERS)  # what a part says may repeat a name of any length
     origin = source.origin(written)
     place = f"{origin}: " if origin else ""
     return f"{place}{path}: {text}" if path else f"{text}"

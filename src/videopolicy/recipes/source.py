@@ -168,7 +168,7 @@ def override(source: Source, text: str) -> None:
             place = place.inner.setdefault(step, Place(place.text))
 
 
-def shortened(value: Any, quoted: bool = True) -> str:
-    """A value as a message shows it."""
+def shortened(value: Any, quoted: bool = True, most: int = 120) -> str:
+    """A value as a message shows it, cut where it has more letters than ``most``."""
     text = repr(value) if quoted else str(value)
-    return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} letters)"
+    return text if len(text) <= most else f"{text[: most - 20]}... ({len(text):,} letters)"

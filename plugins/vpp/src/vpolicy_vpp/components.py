@@ -1,4 +1,4 @@
-"""The components `one-step` and `dit-diffusion`, and the importer `vpp`."""
+"""The components `one-step`, `resampled` and `dit-diffusion`, and the importer `vpp`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 from videopolicy import Component, DecoderComponent, ExtractorComponent, FeatureLayout, Spaces, hookimpl
 from videopolicy.parts.requirements import missing_state
 from vpolicy_vpp.importing import VppImporter
-from vpolicy_vpp.options import DitDiffusionOptions, OneStepOptions
+from vpolicy_vpp.options import DitDiffusionOptions, OneStepOptions, ResampledOptions
 
 if TYPE_CHECKING:
     from vpolicy_vpp.decoder import DiffusionDecoder
     from vpolicy_vpp.extractor import OneStepExtractor
+    from vpolicy_vpp.resampled import ResampledExtractor
 
 
 class OneStep(OneStepOptions, ExtractorComponent):
@@ -32,6 +33,28 @@ class OneStep(OneStepOptions, ExtractorComponent):
         from vpolicy_vpp.extractor import OneStepExtractor
 
         return OneStepExtractor(self, spaces)
+
+
+class Resampled(ResampledOptions, ExtractorComponent):
+    """Anybody's features, condensed by VPP's formers: for its decoder under another encoder (Table 3).
+
+    Options: `vpolicy_vpp.options.ResampledOptions`.
+    """
+
+    type: Literal["resampled"] = "resampled"
+
+    def check(self, spaces: Spaces) -> list[str]:
+        if found := self.extractor.check(spaces):
+            return found
+        layout = self.extractor.layout(spaces)
+        if layout.has("frames") and layout.axes[0][0] != "frames":
+            return [f"resampled reads frame by frame, and the features of {self.extractor.type} are {layout}"]
+        return []
+
+    def build(self, spaces: Spaces) -> ResampledExtractor:
+        from vpolicy_vpp.resampled import ResampledExtractor
+
+        return ResampledExtractor(self, spaces)
 
 
 class DitDiffusion(DitDiffusionOptions, DecoderComponent):
@@ -57,4 +80,4 @@ class DitDiffusion(DitDiffusionOptions, DecoderComponent):
 
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return [OneStep, DitDiffusion, VppImporter]
+    return [OneStep, Resampled, DitDiffusion, VppImporter]

@@ -1,4 +1,4 @@
-"""Options of `one-step` and `dit-diffusion`, and groups of options: what condenses features, levels, dropout.
+"""Options of `one-step`, `resampled` and `dit-diffusion`, and groups: what condenses features, levels, dropout.
 
 Defaults are the official code's (github.com/roboterax/video-prediction-policy, commit 75cf37ad); where the
 paper (Hu et al. 2024, arXiv 2412.14803) says something else, the docstrings say so.
@@ -6,11 +6,12 @@ paper (Hu et al. 2024, arXiv 2412.14803) says something else, the docstrings say
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from videopolicy import AnyBackbone, AnyText, ClipText, FeatureLayout, Spaces, WhenActing, Window
+from videopolicy import AnyBackbone, AnyExtractor, AnyText, ClipText, FeatureLayout, Spaces, WhenActing, Window
 from videopolicy.parts.options import Options
 
 
@@ -180,6 +181,41 @@ class OneStepOptions(Options):
         views = len(spaces.cameras)
         axes = (("frames", frames), ("views", views), ("height", height), ("width", width))
         return FeatureLayout(self.former.dim, axes)
+
+
+class ResampledOptions(Options):
+    """Options of `resampled`.
+
+    Args:
+        extractor: Whose features are condensed: frame by frame where they have frames, else all tokens as one frame's.
+        former: What condenses them. VPP's former of one frame is the Perceiver resampler (Jaegle et al. 2021; Alayrac
+            et al. 2022): learned latents that read all tokens and each other. The paper has 256 of them.
+        position_bands: Frequencies for the place of every token, which is appended to it (Jaegle et al. 2021, section
+            3.2); 0: none, as where VPP condenses a video model's features, which know where they are. So do the tokens
+            of a vision transformer; latents of an autoencoder do not, and a Perceiver does not see their order.
+    """
+
+    extractor: AnyExtractor
+    former: Annotated[VideoFormer | VideoFormer2D | Linear, Field(discriminator="type")] = VideoFormer2D(
+        latents_per_frame=256
+    )
+    position_bands: int = Field(0, ge=0)
+
+    def window(self) -> Window:
+        return self.extractor.window()
+
+    def layout(self, spaces: Spaces) -> FeatureLayout:
+        inner = self.extractor.layout(spaces)
+        if not isinstance(self.former, VideoFormer):
+            return replace(inner, dim=self.former.dim)
+        axes = (("frames", frames_and_places(inner)[0]), ("latents", self.former.latents_per_frame))
+        return FeatureLayout(self.former.dim, axes, inner.step_embedding)
+
+
+def frames_and_places(layout: FeatureLayout) -> tuple[int, tuple[int, ...]]:
+    """Number of frames, and sizes of the other axes, of features whose frames stand in front."""
+    sizes = tuple(size for _, size in layout.axes)
+    return (sizes[0], sizes[1:] or (1,)) if layout.has("frames") else (1, sizes or (1,))
 
 
 class DitDiffusionOptions(Options):
