@@ -62,9 +62,9 @@ def _fields(batch: Batch, window: Window, spaces: Spaces, rows: int) -> Iterator
     """What is expected, masks before what they mask."""
     seen, flags, numbers = batch.observation, torch.bool, torch.float32
     every = len(window.observed) + len(window.future)
-    for name, held in batch.latents.items():
-        size = (rows, every, *(held.shape[2:] if isinstance(held, Tensor) and held.ndim == 5 else (0, 0, 0)))
-        yield _Field(f"latents['{name}']", held, size, numbers, "rows, frames, channels, height, width")
+    for name, latents in batch.latents.items():
+        size = (rows, every, *(latents.shape[2:] if isinstance(latents, Tensor) and latents.ndim == 5 else (0, 0, 0)))
+        yield _Field(f"latents['{name}']", latents, size, numbers, "rows, frames, channels, height, width")
     for frames, images, name in (
         (len(window.observed), seen.images, "images"),
         (len(window.future), batch.future, "future"),

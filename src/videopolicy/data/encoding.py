@@ -76,13 +76,12 @@ def encode(
     """
     recipe, component = session.recipe, trained_part(session.recipe, stage.target)
     encoder = component.frame_encoder()
-    learner = build_learner(recipe, stage.target, recipe.seed) if encoder is not None else None
-    if encoder is None or not isinstance(learner, EncodesFrames):
+    if encoder is None:
         raise RecipeError(
             f"{stage.target} ('{component.type}') has no frozen autoencoder that training could do with alone.",
             "Encode for a video model with one, without what changes pictures in training.",
         )
-    learner = learner.eval().to(session.device)
+    learner = build_learner(recipe, stage.target, recipe.seed).eval().to(session.device)
     found = []
     for part in open_parts(stage, recipe, dataset, session.store, session.reporter):
         place = folder / part.name if part.name else folder
@@ -140,7 +139,7 @@ class _Job:
                 if key not in numbers:
                     numbers[key] = len(different)
                     different.append(frame)
-        assert isinstance(self.learner, EncodesFrames)
+        assert isinstance(self.learner, EncodesFrames)  # it has a `frame_encoder`
         blocks = torch.stack(different).split(FRAMES)
         latents = torch.cat([self.learner.frame_latents(block.to(device)).float().cpu() for block in blocks])
         return EncodedRun(

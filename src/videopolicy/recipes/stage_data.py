@@ -122,7 +122,9 @@ def _mixture_problems(parts: Sequence[Part], whole: DatasetComponent | None) -> 
             yield ("data", index, "cameras"), f"how often cameras are shown adds up to {total:g}, not to 1"
         source = part.data or whole
         known = source.declared().cameras if source is not None else None
-        for camera in part.cameras if known is not None else ():
+        if known is None:  # the files say it
+            continue
+        for camera in part.cameras:
             if camera not in known:
                 text = f"there is no camera '{camera}'.{did_you_mean(camera, known)} Known: {listing(known)}"
                 yield ("data", index, "cameras"), text
