@@ -48,7 +48,7 @@ from videopolicy.errors import (
     did_you_mean,
     listing,
 )
-from videopolicy.spaces import ActionSpace, Camera, DeclaredSpaces, Spaces, StateSpace
+from videopolicy.spaces import NO_ACTIONS, ActionSpace, Camera, DeclaredSpaces, Spaces, StateSpace
 from videopolicy.types import (
     Batch,
     Branch,
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.dataset import Dataset, Episode, EpisodeWriter, FieldStatistics, Statistics, Windows
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import CachesFeatures, FeatureExtractor, FeatureStream, StaticStream
+    from videopolicy.contracts.latents import EncodedRun, EncodesFrames, LatentWriter
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
@@ -82,13 +83,16 @@ _LAZY = {
     "Dataset": "contracts.dataset",
     "Clip": "contracts.backbone",
     "Denoised": "contracts.backbone",
+    "EncodedRun": "contracts.latents",
     "EncodedText": "contracts.text",
+    "EncodesFrames": "contracts.latents",
     "Episode": "contracts.dataset",
     "EpisodeWriter": "contracts.dataset",
     "FeatureExtractor": "contracts.extractor",
     "FeatureStream": "contracts.extractor",
     "FieldStatistics": "contracts.dataset",
     "InfersActions": "contracts.policy",
+    "LatentWriter": "contracts.latents",
     "Learner": "contracts.learner",
     "MeasuredPart": "contracts.measured",
     "MeasuredParts": "contracts.measured",
@@ -117,6 +121,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "NO_ACTIONS",
     "ActionDecoder",
     "ActionSpace",
     "AnyBackbone",
@@ -146,7 +151,9 @@ __all__ = [
     "DemonstrationRequest",
     "Denoised",
     "DeployedPolicy",
+    "EncodedRun",
     "EncodedText",
+    "EncodesFrames",
     "Episode",
     "EpisodeWriter",
     "ExtractorComponent",
@@ -157,6 +164,7 @@ __all__ = [
     "Imported",
     "ImporterComponent",
     "InfersActions",
+    "LatentWriter",
     "Learner",
     "LearnerComponent",
     "MeasuredPart",

@@ -14,6 +14,7 @@ from videopolicy.console.monitor import MemoryMonitor
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.data.missing import ensure_nothing_missing
+from videopolicy.data.own import open_own
 from videopolicy.data.preparation import open_data, prepare_data
 from videopolicy.data.remarks import remarks_on
 from videopolicy.errors import StorageError
@@ -84,11 +85,12 @@ def run(
         dataset, collected = prepare_data(recipe, store, reporter) if recipe.data else (None, None)
         if collected and not (collected.reused and record.provenance.data):
             record.update(data=collected)
-        planned = plan(recipe, dataset, store)
+        own = open_own(recipe, dataset, store, reporter)
+        planned = plan(recipe, dataset, store, own)
         _claim(folder, recipe, [one.key for one in planned])
         artifacts = [*needed(planned), *([store.folder("datasets", collected.key)] if collected else [])]
         store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
-        record.update(data_remarks=remarks_on(dataset) if dataset else ())
+        record.update(data_remarks=tuple(text for one in (dataset, *own.values()) if one for text in remarks_on(one)))
         for facts in executor.train(session, planned, dataset):
             if not (facts.reused and (own := record.provenance.stage(facts.name)) and own.key == facts.key):
                 record.provenance = record.provenance.with_stage(facts)  # what this run has trained stays its own
@@ -131,7 +133,7 @@ def _join(recipe: Recipe, store: Store) -> None:
 
     quiet = Reporter(quiet=True)
     dataset = wait_for(lambda: open_data(recipe, store, quiet)) if recipe.data else None
-    for one in plan(recipe, dataset, store):
+    for one in plan(recipe, dataset, store, open_own(recipe, dataset, store, quiet)):
         train(Session.here(recipe, store, quiet), one, dataset)
 
 

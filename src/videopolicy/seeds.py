@@ -4,6 +4,7 @@ uninterrupted one would have seen."""
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +13,14 @@ def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that depends on all parts, such as ``(seed, "stage", step)``."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class StepOrder(Protocol):
+    """Which windows every step sees."""
+
+    def indices(self, step: int) -> list[int]:
+        """The windows of one step."""
+        ...
 
 
 class Order:

@@ -54,7 +54,7 @@ class ActionSpace(_Declaration):
     Args:
         names: One name per dimension; their number is A.
         low, high: Bounds of every dimension in the simulator's own units.
-        control: What the translational (or joint) part means.
+        control: What the translational (or joint) part means; ``none`` where there are no dimensions.
         rotation: How an orientation part is written.
         gripper: Which sign closes the gripper.
         rate: Control frequency in hertz.
@@ -64,7 +64,7 @@ class ActionSpace(_Declaration):
     low: tuple[float, ...]
     high: tuple[float, ...]
     control: Literal[
-        "delta_position", "absolute_position", "delta_joint", "absolute_joint", "velocity", "planar_target"
+        "delta_position", "absolute_position", "delta_joint", "absolute_joint", "velocity", "planar_target", "none"
     ]
     rotation: Literal["none", "delta_euler", "delta_axis_angle", "absolute_quaternion", "absolute_rotation_6d"] = "none"
     gripper: Literal["none", "positive_closes", "positive_opens"] = "none"
@@ -73,6 +73,10 @@ class ActionSpace(_Declaration):
     @property
     def dim(self) -> int:
         return len(self.names)
+
+
+NO_ACTIONS = ActionSpace(names=(), low=(), high=(), control="none", rate=0.0)
+"""Of videos: nobody has recorded what was done."""
 
 
 class Spaces(_Declaration):
@@ -110,7 +114,10 @@ class Spaces(_Declaration):
                 found.append(
                     f"camera '{camera.name}' is {camera.orientation} in {ours} and {twin.orientation} in {theirs}"
                 )
-        found += [text for _, text in _differences(self.actions, other.actions, ours, theirs)]
+        if self.actions.dim and not other.actions.dim:
+            found.append(_NOTHING_DONE.format(ours=ours, theirs=theirs))
+        else:
+            found += [text for _, text in _differences(self.actions, other.actions, ours, theirs)]
         if self.state is not None and (other.state is None or other.state.names != self.state.names):
             found.append(
                 f"the state is {list(self.state.names)} in {ours} "
@@ -141,7 +148,9 @@ class Spaces(_Declaration):
             ("cameras", f"camera '{camera.name}' is {camera.orientation} in {ours} and {said.orientation} in {theirs}")
             for camera in turned[:1]  # of the others it is the same
         ]
-        if said.actions is not None:
+        if said.actions is not None and self.actions.dim and not said.actions.dim:
+            found.append(("actions", _NOTHING_DONE.format(ours=ours, theirs=theirs)))
+        elif said.actions is not None:
             found += [
                 (f"actions.{field}", text) for field, text in _differences(self.actions, said.actions, ours, theirs)
             ]
@@ -149,6 +158,12 @@ class Spaces(_Declaration):
             text = f"the state is {list(self.state.names)} in {ours} and {list(said.state.names)} in {theirs}"
             found.append(("state", text))
         return found
+
+
+_NOTHING_DONE = (
+    "{ours} has actions, {theirs} has videos without them: only a stage that trains a video model can learn from "
+    "these, as `data` of its own"
+)
 
 
 class DeclaredSpaces(_Declaration):

@@ -100,6 +100,8 @@ class Batch:
         action_mask: ``(B, H)`` bool, False where no action was recorded; losses must ignore those.
         future_state: ``(B, K, S)`` at the window's ``future_states``, or None when it asks for none or there is none.
         future_state_mask: ``(B, K)`` bool, False where the episode had ended (the last state is repeated there).
+        latents: Per camera ``(B, T + F, c, h, w)``, observed and future frames as the learner's own autoencoder has
+            encoded them earlier; ``images`` and ``future`` then are empty.
     """
 
     observation: Observation
@@ -109,6 +111,7 @@ class Batch:
     action_mask: Tensor | None = None
     future_state: Tensor | None = None
     future_state_mask: Tensor | None = None
+    latents: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.observation)
@@ -133,6 +136,7 @@ class Batch:
             changed(self.action_mask),
             changed(self.future_state),
             changed(self.future_state_mask),
+            {name: change(frames) for name, frames in self.latents.items()},
         )
 
 

@@ -18,15 +18,16 @@ def stack_views(images: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
     Returns:
         ``(B, V, T, 3, H, W)`` float in [-1, 1].
     """
-    views = []
-    for view in images.values():
-        if tuple(view.shape[-2:]) != tuple(size):
-            from torchvision.transforms.v2 import functional as transforms  # takes seconds to import
+    return torch.stack([resized(view, size) for view in images.values()], dim=1).float() / 127.5 - 1
 
-            batch, frames = view.shape[:2]
-            view = transforms.resize(view.flatten(0, 1), list(size), antialias=True).unflatten(0, (batch, frames))
-        views.append(view)
-    return torch.stack(views, dim=1).float() / 127.5 - 1
+
+def resized(view: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames of one camera ``(B, T, 3, height, width)`` uint8 at another size, as `stack_views` brings them to it."""
+    if tuple(view.shape[-2:]) == tuple(size):
+        return view
+    from torchvision.transforms.v2 import functional as transforms  # takes seconds to import
+
+    return transforms.resize(view.flatten(0, 1), list(size), antialias=True).unflatten(0, view.shape[:2])
 
 
 def to_bytes(frames: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ def test_recipe_builds_on_the_meta_device(path, tmp_path):
     policy = learners["policy"]
     assert isinstance(policy, Policy)
     assert policy.window == recipe.policy.window()
-    for planned in plan(recipe, DATA, Store(tmp_path)):
+    own = {stage.name: DATA for stage in recipe.train if stage.data}
+    for planned in plan(recipe, DATA, Store(tmp_path), own):
         for source, where in planned.sources:
             own = learners[planned.stage.target].get_submodule(where).state_dict()
             assert own.keys() == learners[source.stage.target].state_dict().keys()

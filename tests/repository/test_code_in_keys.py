@@ -31,6 +31,7 @@ HARMLESS = {
     "contracts.benchmark": "what a benchmark declares enters keys as it is",
     "contracts.checked": "only says what is wrong",
     "contracts.importer": "what was imported enters keys as a file",
+    "contracts.latents": "carries what was encoded, which enters keys as a file",
     "contracts.measured": "names parts for measurements",
     "contracts.samples": "only says what is wrong",
     "contracts.state_dicts": "what was imported enters keys as a file",
@@ -50,6 +51,7 @@ HARMLESS = {
     "recipes.explaining": "only says what is wrong",
     "recipes.recipe": "what a recipe says enters keys as it was read",
     "recipes.source": "what a recipe says enters keys as it was read",
+    "recipes.stage_data": "what a recipe says enters keys as it was read",
     "recipes.trust": "finds plugins",
     "storage.digests": "makes keys",
     "storage.files": "writes what it is given",
@@ -66,6 +68,7 @@ HARMLESS = {
     "training.remarks": "says what was done",
     "training.resuming": "says from where a stage goes on, not where it ends",
     "training.session": "carries the recipe, the store and the device",
+    "training.validation": "measures, and leaves the weights as they are",
     "training.weight_files": "names of files",
 }
 HARMLESS_WHEN_COLLECTING = {

@@ -13,10 +13,11 @@ from videopolicy.bench.learning import StageSize, stage_sizes
 from videopolicy.compare.runs import find_runs
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset
+from videopolicy.data.own import open_data_of
 from videopolicy.data.preparation import open_data
 from videopolicy.errors import DataError
 from videopolicy.recipes.ablation import Variant
-from videopolicy.recipes.recipe import Recipe
+from videopolicy.recipes.recipe import Recipe, Stage
 from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.identity import digest
 from videopolicy.storage.provenance import StageFacts
@@ -94,11 +95,19 @@ class Plan:
 
 
 class _Uncollected:
-    """Stands for demonstrations that are not there yet: rows with the same request would share them."""
+    """Stands for data that are not there yet: rows with the same request would share them.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: Whose data they are.
+        stage: That has them to itself; None: the recipe's own.
+    """
+
+    def __init__(self, recipe: Recipe, stage: Stage | None = None) -> None:
         benchmark = recipe.benchmark.demonstrating()
-        self._of = digest([recipe.required_data().model_dump(mode="json"), benchmark.model_dump(mode="json")])
+        wanted = [recipe.data.model_dump(mode="json")] if recipe.data else []
+        if stage is not None:
+            wanted.append(stage.model_dump(mode="json", include={"data"}))
+        self._of = digest([*wanted, benchmark.model_dump(mode="json")])
 
     def fingerprint(self, actions: bool = True) -> str:
         return f"{self._of} {actions}"
@@ -125,7 +134,9 @@ def make_plan(variants: Sequence[Variant], runs: Path, store: Store, reporter: R
         recipe = variant.recipe
         dataset = _dataset(recipe, store, reporter)
         uncollected |= isinstance(dataset, _Uncollected)
-        planned = plan(recipe, dataset, store)  # type: ignore[arg-type]
+        own = {stage.name: _own(stage, recipe, dataset, store, reporter) for stage in recipe.train if stage.data}
+        uncollected |= any(isinstance(one, _Uncollected) for one in own.values())
+        planned = plan(recipe, dataset, store, own)  # type: ignore[arg-type]
         for one, size in zip(planned, stage_sizes(recipe), strict=True):
             known = stages.get(one.key)
             stages[one.key] = StagePlan(
@@ -150,6 +161,16 @@ def _dataset(recipe: Recipe, store: Store, reporter: Reporter) -> Dataset | _Unc
         return open_data(recipe, store, reporter) or _Uncollected(recipe)
     except DataError:  # data that the user has yet to download
         return _Uncollected(recipe)
+
+
+def _own(
+    stage: Stage, recipe: Recipe, dataset: Dataset | _Uncollected | None, store: Store, reporter: Reporter
+) -> Dataset | _Uncollected:
+    whole = None if isinstance(dataset, _Uncollected) else dataset
+    try:
+        return open_data_of(stage, recipe, whole, store, reporter)
+    except DataError:
+        return _Uncollected(recipe, stage)
 
 
 def _rates(store: Store) -> dict[tuple[str, int, int], list[float]]:

@@ -15,8 +15,9 @@ from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Dataset, FieldStatistics, Statistics
 from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
+from videopolicy.data.own import open_own
 from videopolicy.data.preparation import open_data
-from videopolicy.errors import VpolicyError, WeightsError
+from videopolicy.errors import DataError, VpolicyError, WeightsError
 from videopolicy.evaluation.acting import PolicyActor
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.spaces import Spaces
@@ -68,8 +69,8 @@ def trained_stages(recipe: Recipe, run: Path | None, store: Store, reporter: Rep
         return None
     try:
         ensure_initial_weights(recipe)
-        planned = plan(recipe, dataset, store)
-    except WeightsError:
+        planned = plan(recipe, dataset, store, open_own(recipe, dataset, store, reporter))
+    except (WeightsError, DataError):  # and of data that are not here nothing is known
         return None
     if any(one.facts is None for one in planned):
         return None

@@ -62,10 +62,16 @@ def _check_recipe(path: Path, overrides: list[str]) -> None:
     say(f"{path} is valid.")
     say(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
     say(f"  data       {recipe.data.type if recipe.data else 'none: the weights come with their scaling'}")
-    parts = [part.type for part in recipe.components() if part not in (recipe.benchmark, recipe.data)]
+    parts = [part.type for part in recipe.components() if part.kind not in ("benchmark", "dataset")]
     say(f"  policy     {' + '.join(parts)}")
     say(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
     say(f"  train      {stages}")
+    for stage in recipe.train:
+        if isinstance(stage.data, tuple):
+            mixed = ", ".join(f"{part.name} {part.ratio:g}" for part in stage.data)
+            say(f"  mixture    of {stage.name}: {mixed}")
+        elif stage.data is not None:
+            say(f"  data       of {stage.name}: {stage.data.type}")
     from videopolicy.data.missing import missing
     from videopolicy.storage.store import Store
 

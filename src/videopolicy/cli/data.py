@@ -80,6 +80,8 @@ def info(
     console.print(f"cameras      {', '.join(f'{c.name} {c.height}x{c.width}' for c in spaces.cameras)}")
     console.print(
         f"actions      {', '.join(spaces.actions.names)} ({spaces.actions.control}, {spaces.actions.rate:g} Hz)"
+        if spaces.actions.dim
+        else "actions      none"
     )
     console.print(f"state        {', '.join(spaces.state.names) if spaces.state else 'none'}")
     console.print(
@@ -89,6 +91,24 @@ def info(
     console.print(table)
     for remark in remarks_on(dataset):
         say(f"note: {remark}")
+
+
+@app.command()
+@interruptible
+def encode(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
+    stage: Annotated[str, typer.Option(help="Stage whose data are encoded; left out: the only one that can be.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the latents.", show_default="latents/RECIPE-STAGE")
+    ] = None,
+    type_: Annotated[str, typer.Option("--type", help="Dataset type that holds them; left out: the only one.")] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Encode the frames of a stage's data once, as its video model sees them; several processes may help each other."""
+    from videopolicy.cli.encoding import encode_data
+
+    encode_data(recipe, overrides or [], stage, output, type_, quiet)
 
 
 def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify: bool) -> Dataset:

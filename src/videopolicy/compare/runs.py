@@ -18,7 +18,7 @@ from videopolicy.storage.run_folder import RunFolder, parse_recipe
 
 _OF_THE_RUN = ("name", "seed", "tracking")
 """What may differ between runs of one method, besides the settings below."""
-_OF_THE_MACHINE = {"eval": ("workers",), "train": ("data_workers",)}
+_OF_THE_MACHINE = {"eval": ("workers",), "train": ("data_workers", "validate_every")}
 """What only costs time."""
 
 

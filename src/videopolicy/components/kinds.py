@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import FeatureExtractor
     from videopolicy.contracts.importer import Checkpoint, Imported
+    from videopolicy.contracts.latents import LatentWriter
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.policy import Policy
     from videopolicy.contracts.text import TextEncoder
@@ -118,6 +119,16 @@ class LearnerComponent(Component):
     def window(self) -> Window:
         """The frames and actions that training needs; the horizon is 0 where it needs no actions."""
         raise NotImplementedError
+
+    def picture_size(self) -> tuple[int, int] | None:
+        """Height and width to which it brings pictures of any size; None: it takes them as they come. Recordings of
+        several sizes are mixed at this one."""
+        return None
+
+    def frame_encoder(self) -> dict[str, Any] | None:
+        """What decides the latent of a frame, plain data, where training can do without the frames themselves and what
+        is built is an `EncodesFrames`; None: it needs the frames."""
+        return None
 
     def check(self, spaces: Spaces) -> list[str]:
         """Say what does not fit the spaces or inside the part, one sentence each."""
@@ -229,6 +240,11 @@ class DatasetComponent(Component):
             reporter: Where its progress goes.
         """
         return self.build(folder)
+
+    def latent_writer(self, folder: Path) -> LatentWriter:
+        """A writer of this dataset's layout, for latents of one camera of one split below ``folder``; see
+        `videopolicy.data.encoding`."""
+        raise PluginError(f"Dataset '{self.type}' holds no latents.", "Name a dataset type that does.")
 
     def writer(self, folder: Path, spaces: Spaces) -> EpisodeWriter:
         """A writer of this dataset's layout, for collecting demonstrations into ``folder``."""

@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from videopolicy.spaces import Spaces
 from videopolicy.types import Batch, Window
+
+if TYPE_CHECKING:
+    from videopolicy.seeds import StepOrder
 
 
 @dataclass
@@ -75,6 +78,20 @@ class Windows(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawnWindows(Windows, Protocol):
+    """Windows that are not all seen equally often, and say themselves in which order."""
+
+    def order(self, batch_size: int, seed: int) -> StepOrder:
+        """Which of them every step of a stage sees; a function of the seed and the step alone.
+
+        Args:
+            batch_size: Windows a step, over all devices.
+            seed: Of the stage.
+        """
+        ...
+
+
 class Dataset(ABC):
     """Recorded episodes that can be cut into windows. Knows nothing of models."""
 
@@ -92,6 +109,12 @@ class Dataset(ABC):
     def remarks(self) -> tuple[str, ...]:
         """What was guessed or changed when the data were read, one sentence each: it is said and recorded."""
         return ()
+
+    @property
+    def encoder(self) -> str | None:
+        """What has encoded the frames, where windows hold latents in place of them: the digest of what
+        `LearnerComponent.frame_encoder` says, empty where nobody knows; None for pictures."""
+        return None
 
     @abstractmethod
     def fingerprint(self, actions: bool = True) -> str:

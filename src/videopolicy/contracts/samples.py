@@ -61,11 +61,15 @@ def _type(kind: torch.dtype) -> str:
 def _fields(batch: Batch, window: Window, spaces: Spaces, rows: int) -> Iterator[_Field]:
     """What is expected, masks before what they mask."""
     seen, flags, numbers = batch.observation, torch.bool, torch.float32
+    every = len(window.observed) + len(window.future)
+    for name, latents in batch.latents.items():
+        size = (rows, every, *(latents.shape[2:] if isinstance(latents, Tensor) and latents.ndim == 5 else (0, 0, 0)))
+        yield _Field(f"latents['{name}']", latents, size, numbers, "rows, frames, channels, height, width")
     for frames, images, name in (
         (len(window.observed), seen.images, "images"),
         (len(window.future), batch.future, "future"),
     ):
-        for camera in spaces.cameras if frames else ():
+        for camera in spaces.cameras if frames and not batch.latents else ():
             size = (rows, frames, 3, camera.height, camera.width)
             held = images.get(camera.name) if isinstance(images, dict) else None
             yield _Field(f"{name}['{camera.name}']", held, size, torch.uint8, "rows, frames, colours, height, width")

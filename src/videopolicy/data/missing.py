@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from videopolicy.components.kinds import Component
+from videopolicy.components.kinds import Component, DatasetComponent
 from videopolicy.data.preparation import is_collected
 from videopolicy.errors import DataError, SimulationError, VpolicyError
 from videopolicy.recipes.recipe import Recipe
@@ -112,18 +112,19 @@ def _of_simulator(recipe: Recipe, store: Store, rendering: bool) -> Iterator[Mis
 
 
 def _of_data(recipe: Recipe) -> Iterator[Missing]:
-    if recipe.data is None:
-        return
-    path = getattr(recipe.data, "path", None)
-    if recipe.data.demonstrations() is None and isinstance(path, Path) and not path.exists():
-        hint = "Correct `path` in the recipe's data section, or put the data there."
-        yield Missing("data", DataError(f"The dataset {path} does not exist.", hint))
-    yield from _of_component("data", recipe.data)
+    for component in recipe.components():
+        if not isinstance(component, DatasetComponent):
+            continue
+        path = getattr(component, "path", None)
+        if component.demonstrations() is None and isinstance(path, Path) and not path.exists():
+            hint = "Correct `path` in the recipe's data section, or put the data there."
+            yield Missing("data", DataError(f"The dataset {path} does not exist.", hint))
+        yield from _of_component("data", component)
 
 
 def _of_weights(recipe: Recipe, hub: bool) -> Iterator[Missing]:
     for component in recipe.components():
-        if component not in (recipe.benchmark, recipe.data):
+        if component != recipe.benchmark and not isinstance(component, DatasetComponent):
             yield from _of_component("weights", component, hub)
     checks = [partial(ensure_weights_of, stage) for stage in recipe.train]
     for check in (*checks, partial(ensure_scaling, recipe)):

@@ -278,6 +278,7 @@ class StageUnit(Unit):
         """
         if self.processes > 1:
             self._in_a_process_of_its_own(reporter)
+        from videopolicy.data.own import open_own
         from videopolicy.data.preparation import open_data
         from videopolicy.training.inputs import ensure_inputs
         from videopolicy.training.planning import plan
@@ -287,8 +288,10 @@ class StageUnit(Unit):
         recipe, store = self.load_recipe(), Store(Path(self.workplace.store))
         ensure_inputs(recipe)
         dataset = open_data(recipe, store, reporter) if recipe.data else None
-        planned = next(one for one in plan(recipe, dataset, store) if one.stage.name == self.name)
-        if planned.key != self.key or (recipe.data is not None and dataset is None):
+        there = recipe.data is None or dataset is not None
+        own = open_own(recipe, dataset, store, reporter) if there else {}
+        planned = {one.stage.name: one for one in plan(recipe, dataset, store, own)}[self.name] if there else None
+        if planned is None or planned.key != self.key:
             raise StorageError(
                 f"The node {socket.gethostname()} has other data or other code than the driver.",
                 "Install the same code everywhere, and set VPOLICY_HOME to a folder that all nodes share.",

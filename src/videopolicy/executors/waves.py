@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videopolicy.console.progress import Reporter
+from videopolicy.data.own import open_own
 from videopolicy.data.preparation import prepare_data
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.sender import Sender
@@ -38,7 +39,8 @@ def train_all(recipes: Sequence[Recipe], store: Store, sender: Sender, reporter:
     for recipe in recipes:
         ensure_inputs(recipe)
         dataset = prepare_data(recipe, store, reporter).dataset if recipe.data else None
-        planned += [(recipe, one) for one in plan(recipe, dataset, store)]
+        own = open_own(recipe, dataset, store, reporter)
+        planned += [(recipe, one) for one in plan(recipe, dataset, store, own)]
     return train_planned(planned, store, sender, reporter)
 
 

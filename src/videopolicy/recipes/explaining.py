@@ -94,6 +94,8 @@ def _model_of(annotation: Any, node: Any, registry: Registry) -> type[BaseModel]
             models.append(candidate)
         elif get_origin(candidate) is not None:
             candidates += get_args(candidate)
+    if isinstance(node, list):  # of parts, where one component would do as well
+        models = [model for model in models if model not in KINDS.values()]
     name = node.get("type") if isinstance(node, dict) else None
     for model in models:
         if model in KINDS.values() and isinstance(name, str):

@@ -15,6 +15,7 @@ from videopolicy.errors import RecipeError, did_you_mean, listing
 from videopolicy.paths import input_paths
 from videopolicy.recipes.explaining import explained
 from videopolicy.recipes.source import Location, override, read_recipe
+from videopolicy.recipes.stage_data import StageData, components_of, data_problems, needs_numbers
 from videopolicy.recipes.trust import with_plugin_files
 from videopolicy.storage.plain_yaml import Place
 
@@ -61,6 +62,8 @@ class Stage(_Section):
     Args:
         name: Unique in the recipe.
         target: What is trained: ``policy``, or a part of it such as ``policy.extractor.backbone``.
+        data: What it trains on: a dataset, or a list of `videopolicy.recipes.stage_data.Part` with ratios that add up
+            to 1, which mixes the videos of several. None: the recipe's data.
         steps: Optimiser steps. 0: the weights in ``init_from``, and their scaling of vectors where the folder has it,
             are taken as they are.
         batch_size: Windows per optimiser step and device; must be given where there are steps.
@@ -77,10 +80,14 @@ class Stage(_Section):
         devices: Accelerators to train on (data parallel).
         data_workers: Processes that load data for every device; 0 loads in the training process. None: that on a
             processor, and up to four where an accelerator trains. Results do not depend on it.
+        validate_every: Before the first step and after every so many, the losses on the same held-out windows, with the
+            same noise, are added to the curves, of every part of a mixture by itself; where nothing is held out, on
+            training windows. None: never.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)
     target: str = "policy"
+    data: StageData | None = None
     steps: int = Field(ge=0)
     batch_size: int = Field(1, ge=1)
     optimizer: Optimizer = Optimizer()
@@ -94,6 +101,7 @@ class Stage(_Section):
     init_from: Path | None = None
     devices: int = Field(1, ge=1)
     data_workers: int | None = Field(None, ge=0)
+    validate_every: int | None = Field(None, ge=1)
 
 
 class Evaluation(_Section):
@@ -187,11 +195,14 @@ class Recipe(_Section):
             found += [(("train", index, name), text) for name, text in _step_problems(stage)]
             if problem := self._target_problem(stage):
                 found.append((("train", index, "target"), problem))
+            elif stage.data is not None:
+                wrong = data_problems(stage.data, self.data, self._learner(stage).window(), stage.steps)
+                found += [(("train", index, *where), text) for where, text in wrong]
             whole = [earlier for earlier in self.train[:index] if stage.target.startswith(f"{earlier.target}.")]
             if whole:
                 text = f"stage '{whole[0].name}' has already trained {whole[0].target}, of which this is a part"
                 found.append((("train", index, "target"), text))
-        training = [stage.name for stage in self.train if stage.steps]
+        training = [stage.name for stage in self.train if stage.steps and stage.data is None]
         if self.data is None and training:
             found.append((("data",), f"this field is required: stage '{training[0]}' trains on it"))
         spaces = self.benchmark.spaces()
@@ -206,6 +217,11 @@ class Recipe(_Section):
             found += [(("data", *part.split(".")), text) for part, text in misfits]
         found += [(("policy",), text) for text in self.policy.check(spaces)]
         horizon = self.policy.window().horizon
+        last = self.train[-1]
+        own = self.eval.episodes and last.data is not None and not self._target_problem(last)
+        if own and not needs_numbers(self._learner(last).window()):
+            text = f"the last stage, '{last.name}', sees videos alone: nothing says how actions are scaled. Set it to 0"
+            found.append((("eval", "episodes"), text))
         if self.eval.execute > horizon:
             text = f"{self.eval.execute} actions cannot be executed: the policy predicts {horizon}"
             found.append((("eval", "execute"), text))
@@ -249,6 +265,12 @@ class Recipe(_Section):
             found.append((("data", "episodes_per_task"), text))
         return found
 
+    def _learner(self, stage: Stage) -> LearnerComponent:
+        """What a stage trains, where its target is right."""
+        component = self.part(stage.target)
+        assert isinstance(component, LearnerComponent)
+        return component
+
     def _target_problem(self, stage: Stage) -> str:
         try:
             component = self.part(stage.target)
@@ -280,7 +302,8 @@ class Recipe(_Section):
     def components(self) -> list[Component]:
         """All components of the recipe, nested ones included."""
         found: list[Component] = []
-        queue: list[Component] = [self.benchmark, *([self.data] if self.data else []), self.policy]
+        own = [one for stage in self.train if stage.data for one in components_of(stage.data, None)]
+        queue: list[Component] = [self.benchmark, *([self.data] if self.data else []), *own, self.policy]
         while queue:
             component = queue.pop(0)
             found.append(component)

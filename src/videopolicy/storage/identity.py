@@ -44,6 +44,7 @@ TRAINING = (
     "training.features",
     "training.lightning_loop",
     "training.loading",
+    "training.mixture",
     "training.normalization",
     "training.optimization",
     "training.processes",

@@ -57,7 +57,7 @@ def ensure_scaling(recipe: Recipe) -> None:
         WeightsError: Weights come without it, and the recipe has no data.
     """
     last = recipe.train[-1]
-    if recipe.data is None and scaling_of(last) is None:
+    if recipe.data is None and last.data is None and scaling_of(last) is None:
         raise WeightsError(
             f"train.{last.name}.init_from: {last.init_from} has no {NORMALIZATION}, and the recipe has no data from "
             "which the scaling of actions could be computed.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from torch.utils.data import DataLoader
 from videopolicy import training
 from videopolicy.console.monitor import Clock
 from videopolicy.console.progress import Activity, Reporter
-from videopolicy.contracts.dataset import Windows
+from videopolicy.contracts.dataset import DrawnWindows, Windows
 from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError
 from videopolicy.recipes.recipe import Stage
-from videopolicy.seeds import Order, derived_seed
+from videopolicy.seeds import Order, StepOrder, derived_seed
 from videopolicy.storage.files import storage_errors
 from videopolicy.storage.integrity import CHECKPOINT
 from videopolicy.training.averaging import Averaging
@@ -40,15 +41,14 @@ from videopolicy.training.loading import Parcel, Steps, failure_of_loading, load
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import learning_rate_factor, make_optimizer
 from videopolicy.training.processes import environment, say_when_a_process_dies
-from videopolicy.training.remarks import Remarks
+from videopolicy.training.remarks import Remarks, note_what_differs
 from videopolicy.training.saving import WriteBehind
-from videopolicy.training.session import idle_accelerators
+from videopolicy.training.validation import Validation
 from videopolicy.types import Batch
 
 LOG_EVERY_STEPS = 10
 LOWEST_SCALE = 2.0**-20
 """Of gradients in 16-mixed, which begins at 2^16."""
-_NAMES = {"cpu": "processor"}
 
 
 @dataclass
@@ -94,9 +94,12 @@ class _Module(LightningModule):
     def train_dataloader(self) -> DataLoader:
         """Asked for when all processes are there: before that, none but the first knows which one it is."""
         stage, ranks = self._stage, self.trainer.world_size
-        order = Order(len(self._windows), stage.batch_size * ranks, self._seed)
+        batch, windows = stage.batch_size * ranks, self._windows
+        order: StepOrder = Order(len(windows), batch, self._seed)
+        if isinstance(windows, DrawnWindows):
+            order = windows.order(batch, self._seed)
         first, last = self._first * stage.accumulate, stage.steps * stage.accumulate
-        steps = Steps(self._windows, order, first, last, self.trainer.global_rank, ranks)
+        steps = Steps(windows, order, first, last, self.trainer.global_rank, ranks)
         here = len(self.trainer.device_ids)
         self.data_workers = workers_for(stage.data_workers, self.device, here)
         return loader(steps, self.data_workers, pinned=self.device.type == "cuda")
@@ -174,15 +177,19 @@ class _Module(LightningModule):
 
 
 class _Watch(Callback):
-    """Shows progress and saves checkpoints, each of them complete before it replaces the last one.
+    """Shows progress, validates, and saves checkpoints, each of them complete before it replaces the last one.
 
     A checkpoint is due the more rarely the longer training has waited for the last one: for it to be copied, and for
     the one before it to be written.
     """
 
-    def __init__(self, folder: Path, progress: Activity) -> None:
-        self.folder, self.progress = folder, progress
+    def __init__(self, folder: Path, progress: Activity, validation: Validation | None = None) -> None:
+        self.folder, self.progress, self.validation = folder, progress, validation
         self._saved_at, self._took = time.monotonic(), 0.0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.global_step:
+            self._validate(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         stepped = trainer.global_step - self.progress.done
@@ -196,8 +203,18 @@ class _Watch(Callback):
             self.progress.advance(stepped, text)
         if stepped and trainer.global_step % LOG_EVERY_STEPS == 0:
             self._ensure_it_moves(trainer)
+        if stepped:
+            self._validate(trainer)
         if stepped and self._is_time(trainer):
             self.save(trainer)
+
+    def _validate(self, trainer: Trainer) -> None:
+        """Add the losses on windows that stay the same to the curves, where that is due; the first process does."""
+        if self.validation and self.validation.is_due(trainer.global_step) and trainer.is_global_zero:
+            with trainer.precision_plugin.forward_context():
+                found = self.validation.losses(trainer.strategy.root_device)
+            for logger in trainer.loggers:
+                logger.log_metrics(found, trainer.global_step)
 
     def _ensure_it_moves(self, trainer: Trainer) -> None:
         """In 16-mixed, steps whose gradients overflow are left out, and the next one's are scaled by half.
@@ -241,6 +258,7 @@ def train_stage(
     reporter: Reporter,
     tracking: tuple[str, ...] = (),
     accelerator: str = "auto",
+    measured: Mapping[str, Windows] | None = None,
 ) -> Trained:
     """Train a learner in place, from its checkpoint in ``folder`` where there is one.
 
@@ -254,6 +272,7 @@ def train_stage(
         reporter: Shows progress.
         tracking: Further loggers, ``tensorboard`` or ``wandb``.
         accelerator: Lightning's name of the device.
+        measured: Windows of the validation, by what they are called in the curves.
 
     Raises:
         VpolicyError: A loss is not finite.
@@ -269,14 +288,17 @@ def train_stage(
     stage_seed = derived_seed(seed, stage.name)
     module = _Module(learner, normalizer, windows, stage, stage_seed, first, clock, remarks, precisions)
     with reporter.activity(f"train {stage.name}", stage.steps, first) as progress:
-        watch = _Watch(folder, progress)
+        every, rows = stage.validate_every, stage.batch_size
+        validation = Validation(learner, normalizer, measured or {}, rows, every, stage_seed) if every else None
+        watch = _Watch(folder, progress, validation)
         callbacks: list[Callback] = [watch]
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
             callbacks.insert(0, Averaging(learner, stage.ema_decay, stage.ema_warmup))
         loggers, unused = _loggers(folder, first, tracking), not learner.every_parameter_learns
         trainer = _trainer(stage, accelerator, callbacks, loggers, folder, unused)
-        _note_what_differs(trainer, stage, len(windows), remarks, precisions)
+        used, device = str(trainer.precision), trainer.strategy.root_device.type
+        note_what_differs(remarks, stage, len(windows), precisions, used, device)
         learner.train()
         try:
             trainer.fit(module, ckpt_path=folder / CHECKPOINT if checkpoint else None, weights_only=True)
@@ -302,23 +324,6 @@ def train_stage(
 def _runs_behind(device: torch.device) -> bool:
     """Whether what is asked of a device has to be waited for, so that it is asked about several steps at a time."""
     return device.type != "cpu"
-
-
-def _note_what_differs(trainer: Trainer, stage: Stage, windows: int, remarks: Remarks, precisions: list[str]) -> None:
-    """Say what is done otherwise than one would expect, and note the precision in which it is."""
-    used, device = str(trainer.precision), trainer.strategy.root_device.type
-    if used != stage.precision:
-        remarks.add(f"{stage.precision} is not possible on a {_NAMES.get(device, device)}; it trains in {used}")
-    if used not in precisions:
-        precisions.append(used)
-    if len(precisions) > 1:
-        remarks.add(f"began in {precisions[0]}, goes on in {used}")
-    if stage.devices > 1 and device == "cpu":
-        remarks.add(f"no accelerator was found; {stage.devices} processes train on processors")
-    if device == "cpu" and (reason := idle_accelerators()):
-        remarks.add(f"{reason}, but torch {torch.__version__} can use none; it trains on a processor")
-    if (wanted := stage.batch_size * stage.devices) > windows:
-        remarks.add(f"a batch of {wanted} has some of the {windows} windows several times")
 
 
 def _trainer(

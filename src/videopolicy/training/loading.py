@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from videopolicy.contracts.dataset import Windows
 from videopolicy.errors import VpolicyError
-from videopolicy.seeds import Order
+from videopolicy.seeds import StepOrder
 from videopolicy.types import Batch
 
 SHARED_MEMORY = "/dev/shm"
@@ -94,7 +94,7 @@ class Steps(IterableDataset):
         rank, ranks: Of the processes that train together, each of which gets its share of every batch.
     """
 
-    def __init__(self, windows: Windows, order: Order, first: int, last: int, rank: int, ranks: int) -> None:
+    def __init__(self, windows: Windows, order: StepOrder, first: int, last: int, rank: int, ranks: int) -> None:
         self.windows, self.order = windows, order
         self.first, self.last, self.rank, self.ranks = first, last, rank, ranks
 

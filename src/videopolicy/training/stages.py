@@ -17,8 +17,9 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.contracts.policy import Policy
 from videopolicy.contracts.samples import ensure_sound_sample
 from videopolicy.errors import RecipeError
-from videopolicy.recipes.recipe import Recipe
+from videopolicy.recipes.recipe import Recipe, Stage
 from videopolicy.seeds import derived_seed
+from videopolicy.spaces import Spaces
 from videopolicy.storage.files import locked, written_whole
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.store import Store
@@ -34,17 +35,25 @@ from videopolicy.training.distributed import rank, wait_for
 from videopolicy.training.features import CachedWindows, cache_features
 from videopolicy.training.inputs import scaling_of
 from videopolicy.training.normalization import Normalizer, statistics_for
-from videopolicy.training.planning import PlannedStage, features_key, trained_part
+from videopolicy.training.planning import PlannedStage, features_key, learns_numbers, spaces_of, trained_part
 from videopolicy.training.resuming import begun, can_be_joined, drop_checkpoint, drop_damaged_checkpoint
 from videopolicy.training.session import Session
+from videopolicy.training.validation import validation_windows
 from videopolicy.training.weight_files import NORMALIZATION
 
 
-def build_learner(recipe: Recipe, target: str, seed: int) -> Learner:
-    """Build what a stage trains, with initial weights that depend on the seed only."""
+def build_learner(recipe: Recipe, target: str, seed: int, spaces: Spaces | None = None) -> Learner:
+    """Build what a stage trains, with initial weights that depend on the seed only.
+
+    Args:
+        recipe: The recipe.
+        target: Where it stands in the recipe.
+        seed: Of the run.
+        spaces: What it will see; None: what the benchmark shows.
+    """
     component = trained_part(recipe, target)
     torch.manual_seed(derived_seed(seed, "build"))
-    return component.build(recipe.benchmark.spaces())
+    return component.build(spaces or recipe.benchmark.spaces())
 
 
 def load_sources(learner: Learner, planned: PlannedStage) -> None:
@@ -114,7 +123,7 @@ def train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
     Args:
         session: The recipe; frozen features are computed on its device.
         planned: The stage.
-        dataset: What it trains on; None where nothing has to be trained or measured.
+        dataset: What it trains on where it has no data to itself; None where nothing has to be trained or measured.
 
     Raises:
         RecipeError: ``cache_features`` is asked of a learner without frozen features.
@@ -158,28 +167,39 @@ def _join(session: Session, planned: PlannedStage, dataset: Dataset | None) -> S
 def _train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:
     """Train a stage, alone or together with other processes, from its checkpoint where it has one."""
     recipe, reporter, stage = session.recipe, session.reporter, planned.stage
+    dataset = dataset if planned.own is None else planned.own
     assert dataset is not None  # a recipe without data has no steps
     from videopolicy.training.lightning_loop import train_stage  # Lightning takes seconds to import
 
     with MemoryMonitor() as memory:
-        learner = build_learner(recipe, stage.target, recipe.seed)
+        learner = _build(recipe, planned)
         load_sources(learner, planned)
         if stage.init_from is not None:
             load_weights(learner, stage.init_from)
-        statistics = statistics_for(recipe, dataset.statistics())
+        statistics = dataset.statistics()
+        if planned.own is None or learns_numbers(recipe, stage):
+            statistics = statistics_for(recipe, statistics)
         normalizer = Normalizer(recipe.normalization, statistics)
         windows = dataset.windows(learner.window)
         if len(windows) == 0:
             raise RecipeError(
                 "The dataset holds no training windows.", "Collect or name episodes with at least one step."
             )
-        ensure_sound_sample(windows, learner.window, dataset.spaces, title(recipe.required_data()))
+        ensure_sound_sample(windows, learner.window, dataset.spaces, _title(recipe, stage))
         features = 0.0
         if stage.cache_features:
             windows = _cached(session, planned, learner, normalizer, windows, dataset)
             features = windows.processor_seconds
         trained = train_stage(
-            learner, normalizer, windows, stage, recipe.seed, planned.folder, reporter, recipe.tracking
+            learner,
+            normalizer,
+            windows,
+            stage,
+            recipe.seed,
+            planned.folder,
+            reporter,
+            recipe.tracking,
+            measured=validation_windows(dataset, learner.window) if stage.validate_every else {},
         )
         if rank() > 0:
             return wait_for(lambda: planned.facts)
@@ -205,6 +225,37 @@ def _train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> 
     losses = "".join(f", loss {name} {value:.3f}" for name, value in trained.final_losses.items())
     reporter.line(f"train {stage.name}: {stage.steps} steps in {duration(trained.spent['seconds'])}{losses}")
     return facts
+
+
+def _build(recipe: Recipe, planned: PlannedStage) -> Learner:
+    """The learner of a stage, for the cameras that it will see.
+
+    Raises:
+        RecipeError: It has other weights than for the benchmark's, where later stages need them.
+    """
+    target = planned.stage.target
+    learner = build_learner(recipe, target, recipe.seed, spaces_of(recipe, planned.stage, planned.own))
+    if planned.own is None:
+        return learner
+    with torch.device("meta"):
+        usual = build_learner(recipe, target, recipe.seed)
+    shapes = [{name: one.shape for name, one in each.state_dict().items()} for each in (learner, usual)]
+    if shapes[0] != shapes[1]:
+        both = planned.own.spaces, recipe.benchmark.spaces()
+        cameras = [", ".join(one.name for one in each.cameras) for each in both]
+        raise RecipeError(
+            f"train.{planned.stage.name}.data: {target} has other weights for the cameras of these data ({cameras[0]}) "
+            f"than for those of the benchmark ({cameras[1]}), so no later stage could go on with them.",
+            "Train it on data with the benchmark's cameras.",
+        )
+    return learner
+
+
+def _title(recipe: Recipe, stage: Stage) -> str:
+    """What the data of a stage are called in messages."""
+    if isinstance(stage.data, tuple):
+        return f"the mixture of stage '{stage.name}'"
+    return title(stage.data or recipe.required_data())
 
 
 def _take(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:

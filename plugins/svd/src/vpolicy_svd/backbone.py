@@ -208,23 +208,37 @@ class SvdBackbone(VideoBackbone):
         assert prediction is not None, "a backbone predicts unless asked not to"
         return self.error(prediction, clip, level)
 
-    def training_clip(self, batch: Batch) -> Clip:
-        """Clean latents, and what the network is conditioned on; a condition is dropped as the options say."""
+    def frame_latents(self, frames: Tensor) -> Tensor:
+        """Single frames ``(N, 3, height, width)`` uint8 as the latents ``(N, c, h, w)`` of `training_clip`."""
+        pixels = stack_views({"frame": frames.unsqueeze(1)}, self.options.image_size)[:, 0, 0]
+        return self.latent.encode(pixels.to(self.unet.conv_in.weight), sample=True)
+
+    def _training_frames(self, batch: Batch) -> Tensor:
+        """The frames of training windows ``(B, V, T, 3, H, W)`` in [-1, 1]."""
         options, present = self.options, {n: batch.observation.images[n][:, -1:] for n in self.cameras}
         if options.stride:
             views = {name: torch.cat([present[name], batch.future[name]], dim=1) for name in self.cameras}
         else:
             views = {name: image.expand(-1, options.frames, -1, -1, -1) for name, image in present.items()}
         frames = stack_views(views, options.image_size).to(self.unet.conv_in.weight)
-        if options.color_jitter is not None:
-            frames = jitter(frames, options.color_jitter)
-        clean = self._encode(frames, sample=True)
+        return frames if options.color_jitter is None else jitter(frames, options.color_jitter)
+
+    def training_clip(self, batch: Batch) -> Clip:
+        """Clean latents, and what the network is conditioned on; a condition is dropped as the options say."""
+        options, frames = self.options, None
+        if batch.latents:
+            views = torch.stack([batch.latents[name] for name in self.cameras], dim=1)
+            clean = self.clips.of_views(views.to(self.unet.conv_in.weight)).contiguous()
+        else:
+            frames = self._training_frames(batch)
+            # Noise like it is drawn in the order of its memory, which must not depend on how it was computed.
+            clean = self._encode(frames, sample=True).contiguous()
         text = self.text_tokens(batch.observation.instructions).repeat_interleave(self.clips.clips, dim=0)
         if options.drop_per == "frame":
             text = text.unsqueeze(1).expand(-1, self.clips.length, -1, -1)
         kept = torch.rand(self._dropped(text), device=clean.device) > options.text_drop
         text = text * kept.view(*kept.shape, 1, 1)
-        if options.image_noise or self._own_condition_encoder:
+        if frames is not None and (options.image_noise or self._own_condition_encoder):
             image = self._condition_images(frames[:, :, 0], None)
         else:
             image = self._first_latents(clean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from videopolicy import BackboneComponent, Component, Spaces, hookimpl
 from videopolicy.parts.requirements import missing_cameras
@@ -25,6 +25,18 @@ class Svd(SvdOptions, BackboneComponent):
     """
 
     type: Literal["svd"] = "svd"
+
+    def picture_size(self) -> tuple[int, int]:
+        return self.image_size
+
+    def frame_encoder(self) -> dict[str, Any] | None:
+        """None where training changes the frames, or looks at the first one with another encoder."""
+        vae = isinstance(self.latent, VaeLatent)
+        own = isinstance(self.latent, VaeLatent) and self.latent.condition_encoder == "own"
+        if own or self.color_jitter is not None or self.image_noise or not self.stride:
+            return None
+        latent = self.latent.model_dump(mode="json", exclude={"decode_frames", "condition_encoder", "precision"})
+        return {"latent": latent, "weights": self.weights if vae else None, "image_size": self.image_size}
 
     def check(self, spaces: Spaces) -> list[str]:
         return missing_cameras("the video model", spaces)

@@ -34,6 +34,9 @@ class UvaJoint(UvaJointOptions, LearnerComponent):
         if self.initial_weights is not None:
             initial_file(self.initial_weights)
 
+    def picture_size(self) -> tuple[int, int]:
+        return self.image_size
+
     def check(self, spaces: Spaces) -> list[str]:
         predicted = self.predict_proprioception
         found = missing_state(self.type, self.proprioception, spaces)

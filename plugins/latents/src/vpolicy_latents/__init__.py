@@ -1,0 +1,1 @@
+"""Clips that were encoded ahead of training."""

@@ -1,0 +1,1 @@
+"""Folders of videos with sentences: nobody has recorded what was done."""
