@@ -92,7 +92,7 @@ def run(
         store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
         record.update(data_remarks=tuple(text for one in (dataset, *own.values()) if one for text in remarks_on(one)))
         for facts in executor.train(session, planned, dataset):
-            if not (facts.reused and (own := record.provenance.stage(facts.name)) and own.key == facts.key):
+            if not (facts.reused and (before := record.provenance.stage(facts.name)) and before.key == facts.key):
                 record.provenance = record.provenance.with_stage(facts)  # what this run has trained stays its own
             _write_curves(folder, planned)
             record.update()
