@@ -30,7 +30,7 @@ WELL_KNOWN = (
     *("video-former", "video-policy", "vpp"),
 )
 
-ORDINARY = {"encoders", "image", "latents"}
+ORDINARY = {"encoders", "image"}
 """Names of packages and components that are words of everyday language."""
 
 

@@ -34,7 +34,7 @@ from videopolicy.training.stages import build_learner
 from videopolicy.types import Batch
 
 BLOCK = 256
-"""Windows of a block: at VPP's size about 64 MiB where no two share a frame."""
+"""Windows of a block: at 256 pixels and 16 frames about 64 MiB where no two share a frame."""
 READ = 16
 """Windows that are read at a time."""
 LONGEST = 32

@@ -17,9 +17,9 @@ from command import vpolicy
 from regression import KilledError
 from toy_recipes import video
 from video_samples import vpp_folder
-from vpolicy_latents.components import EncodedClips
-from vpolicy_latents.windows import ShardOrder
-from vpolicy_latents.writer import ShardWriter
+from vpolicy_encoded_clips.components import EncodedClips
+from vpolicy_encoded_clips.windows import ShardOrder
+from vpolicy_encoded_clips.writer import ShardWriter
 
 from videopolicy import DataError, Window
 from videopolicy.data import encoding

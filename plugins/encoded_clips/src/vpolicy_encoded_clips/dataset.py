@@ -9,8 +9,8 @@ from pathlib import Path
 from videopolicy import NO_ACTIONS, Camera, DataError, Dataset, FieldStatistics, Spaces, Statistics, Window, Windows
 from videopolicy.parts.files import ensure_data
 from videopolicy.parts.windows import TRAIN, require_split
-from vpolicy_latents.layout import AGAIN, Shards, read_shards
-from vpolicy_latents.windows import EncodedRuns, EncodedWindows, NearWindows
+from vpolicy_encoded_clips.layout import AGAIN, Shards, read_shards
+from vpolicy_encoded_clips.windows import EncodedRuns, EncodedWindows, NearWindows
 
 
 class EncodedDataset(Dataset):

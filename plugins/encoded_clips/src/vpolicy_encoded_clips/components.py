@@ -30,12 +30,12 @@ class EncodedClips(DatasetComponent):
         return DeclaredSpaces(actions=NO_ACTIONS)
 
     def build(self, folder: Path | None) -> Dataset:
-        from vpolicy_latents.dataset import EncodedDataset
+        from vpolicy_encoded_clips.dataset import EncodedDataset
 
         return EncodedDataset(self.path, self.shuffled_shards)
 
     def latent_writer(self, folder: Path) -> LatentWriter:
-        from vpolicy_latents.writer import ShardWriter
+        from vpolicy_encoded_clips.writer import ShardWriter
 
         return ShardWriter(folder)
 

@@ -11,7 +11,7 @@ from videopolicy import PluginError
 def _missing(error: ModuleNotFoundError) -> PluginError:
     return PluginError(
         f"Latents are kept in litdata's shards, and litdata is not installed ({error.name} is missing).",
-        "Install it: uv pip install 'vpolicy-latents[litdata]'.",
+        "Install it: uv pip install 'vpolicy-encoded-clips[litdata]'.",
     )
 
 

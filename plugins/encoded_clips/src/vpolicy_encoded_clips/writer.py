@@ -11,7 +11,7 @@ from typing import Any
 
 from videopolicy import DataError, EncodedRun
 from videopolicy.parts.files import storage_errors, written_whole
-from vpolicy_latents.layout import CLIPS, INDEX, packed
+from vpolicy_encoded_clips.layout import CLIPS, INDEX, packed
 
 _MOST = 2**31
 """Bytes of a shard, whose offsets litdata keeps in 32 bits."""
@@ -33,7 +33,7 @@ class ShardWriter:
 
     def add(self, block: int, runs: Sequence[EncodedRun]) -> None:
         """Write a block, which is there whole or not at all."""
-        from vpolicy_latents.library import litdata_writer
+        from vpolicy_encoded_clips.library import litdata_writer
 
         with storage_errors(self._folder), tempfile.TemporaryDirectory(dir=self._folder, prefix=".part-") as place:
             writer = litdata_writer(Path(place), _MOST, block)

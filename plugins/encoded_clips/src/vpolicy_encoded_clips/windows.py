@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from videopolicy import Batch, EncodedRun, Observation
-from vpolicy_latents.layout import Shards, unpacked
-from vpolicy_latents.library import litdata_items
+from vpolicy_encoded_clips.layout import Shards, unpacked
+from vpolicy_encoded_clips.library import litdata_items
 
 _KEPT = 4
 """Runs that were read last."""
