@@ -48,6 +48,7 @@ TRAINING = (
     "training.optimization",
     "training.processes",
     "training.saving",
+    "training.sharding",
     "training.stages",
     "types",
     "views",
