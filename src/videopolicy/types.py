@@ -237,18 +237,25 @@ class RowGenerator:
 
         # Also where networks are built or traced without memory.
         rows = [torch.randn(shape, generator=generator, device="cpu") for generator in self.generators]
-        return to_device(torch.stack(rows), like.device).to(like.dtype)
+        return to_device(torch.stack(rows), like.device, like.dtype)
 
 
-def to_device(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """The same values on another device, for whose work nothing waits.
 
     A copy from ordinary memory waits until the device has done all that was asked of it before; one from pinned memory
     queues up behind it.
+
+    Args:
+        values: On any device.
+        device: Where they are needed.
+        dtype: What they become there; converted on the way, a copy would wait after all. None: what they are.
     """
     if device.type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
+        moved = values.pin_memory().to(device, non_blocking=True)
+    else:
+        moved = values.to(device)
+    return moved if dtype is None else moved.to(dtype)
 
 
 def normal_noise(shape: tuple[int, ...], like: Tensor, generator: RowGenerator | None = None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from other_device import AWAY, Away, other_device
 from small_policies import POLICIES, small_policy
 
-from videopolicy import RowGenerator
+from videopolicy import RowGenerator, to_device
 from videopolicy.bench.settings import Settings
 from videopolicy.bench.subject import Subject
 from videopolicy.testing import toy_batch
@@ -114,3 +114,12 @@ def test_copies_from_ordinary_memory_are_waited_for():
         assert dict(waits) == {"to the device": 2}
         here.pin_memory().to(AWAY, non_blocking=True)
         assert dict(waits) == {"to the device": 2}
+
+
+def test_another_type_is_made_behind_the_copy():
+    here = torch.ones(3, dtype=torch.float64)
+    with other_device() as waits:
+        assert to_device(here, AWAY).dtype == torch.float64
+        found = to_device(here, AWAY, torch.float32)
+        assert (found.device, found.dtype, float(found.held.sum())) == (AWAY, torch.float32, 3) and not waits
+    assert to_device(here, torch.device("cpu")) is here

@@ -40,6 +40,7 @@ HARMLESS = {
     "importing.reading": "reads files whose content enters keys",
     "paths": "finds files",
     "parts.catalogue": "chooses tasks and reads published numbers; a stage sees the data",
+    "parts.collecting": "keeps parts of collections; what is in them plugins write",
     "parts.files": "writes what it is given",
     "parts.no_simulator": "says that there is none",
     "parts.options": "what a recipe says enters keys as it was read",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -93,6 +94,12 @@ def command_line(*arguments: str) -> None:
     main()
 
 
+def script(path: str, *arguments: str) -> None:
+    """What an interpreter does with a script, for a `Child`."""
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
+
+
 def _run(
     function: Callable[..., None],
     arguments: tuple[object, ...],
@@ -105,6 +112,7 @@ def _run(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:0] = [one for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one not in ("", *sys.path)]
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", 1)))  # torch has read its variable long ago
     with output.open("a") as file:
         for stream in (1, 2):

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from together import VPOLICY, Place, free_port
 
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import RecipeError
@@ -97,66 +93,23 @@ videopolicy.cli.main.main()
 """
 
 
-class Place:
-    """A folder with the recipe, and its artifacts."""
-
-    def __init__(self, folder: Path, home: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder, self.home = folder, home
-        (folder / "lines.py").write_text(LINES)
-        (folder / "lines_model.py").write_text(MODEL)
-        (folder / "small.yaml").write_text(RECIPE)
-        self.shares = folder / "shares"
-        self.shares.mkdir(exist_ok=True)
-
-    def start(self, *command: str, **more: str) -> subprocess.Popen:
-        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
-        variables = {name: value for name, value in os.environ.items() if name not in names}
-        variables |= {
-            "OMP_NUM_THREADS": "1",
-            "VPOLICY_HOME": str(self.home),
-            "PYTHONPATH": str(self.folder),
-            "SHARES": str(self.shares),
-            "CUDA_VISIBLE_DEVICES": "",
-            **more,
-        }
-        with (self.folder / "output.txt").open("a") as output:
-            return subprocess.Popen(
-                [sys.executable, *command], cwd=self.folder, env=variables, stdout=output, stderr=subprocess.STDOUT
-            )
-
-    def finish(self, *command: str) -> None:
-        assert self.start(*command).wait(500) == 0, self.output()
-
-    def output(self) -> str:
-        return (self.folder / "output.txt").read_text()
-
-    def stage(self, name: str) -> Path:
-        done = [(json.loads(path.read_text()), path.parent) for path in self.home.glob("stages/*/done.json")]
-        return next(folder for facts, folder in done if facts["name"] == name)
-
-    def weights(self, name: str) -> torch.Tensor:
-        return torch.cat(
-            [value.flatten() for _, value in sorted(load_file(self.stage(name) / "weights.safetensors").items())]
-        )
+def place_of(folder: Path, home: Path, model: str = MODEL) -> Place:
+    """A place with the recipe and a folder in which processes note what they see."""
+    place = Place(folder, home, lines__py=LINES, lines_model__py=model, small__yaml=RECIPE, slowly__py=SLOWLY)
+    (folder / "shares").mkdir()
+    return place
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-RUN = ("-m", "videopolicy", "run", "small.yaml")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "videopolicy")
+RUN = ("run", "small.yaml")
 ONLY_TRAIN = "eval.episodes=0"
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Place:
     """Started by torchrun."""
-    place = Place(tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("home"))
-    place.finish(*TORCHRUN, *RUN)
+    place = place_of(tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("home"))
+    assert place.start(*TORCHRUN, *RUN, SHARES="shares").wait(500) == 0, place.output()
     return place
 
 
@@ -165,7 +118,7 @@ def two(tmp_path_factory) -> Place:
 def test_two_processes_learn_what_one_learns_from_their_batches_together(two, tmp_path, monkeypatch):
     losses = [value for _, value in read_curves(two.stage("first"))["loss/action"]]
     assert losses[-1] < 0.7 * losses[0]
-    shares = [(two.shares / rank).read_text().split() for rank in ("0", "1")]
+    shares = [(two.folder / "shares" / rank).read_text().split() for rank in ("0", "1")]
     assert len(shares[0]) > len(shares[1]) == 2 * 60  # the second stage is trained by the first process alone
     assert all(a != b for a, b in zip(shares[0][::2], shares[1][::2], strict=False))
     assert set(shares[0][1::2]) == {"4"}
@@ -175,7 +128,7 @@ def test_two_processes_learn_what_one_learns_from_their_batches_together(two, tm
     assert records.count("\n") == 2
     assert two.output().count("evaluate trained: success") == 1
 
-    one = Place(tmp_path / "one", tmp_path / "one-home")
+    one = place_of(tmp_path / "one", tmp_path / "one-home")
     monkeypatch.syspath_prepend(one.folder)
     alone = ["train.first.devices=1", "train.first.batch_size=8", "eval.episodes=0"]
     recipe = load_recipe(one.folder / "small.yaml", alone)
@@ -185,32 +138,36 @@ def test_two_processes_learn_what_one_learns_from_their_batches_together(two, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_lightning_starts_the_second_process_itself_and_a_killed_stage_goes_on(two, tmp_path):
-    place = Place(tmp_path / "killed", tmp_path / "killed-home")
-    (place.folder / "slowly.py").write_text(SLOWLY)
-    process = place.start("slowly.py", "run", "small.yaml", ONLY_TRAIN)
+def test_lightning_starts_the_second_process_itself_and_a_killed_stage_goes_on_in_an_allocation(two, tmp_path):
+    """Killed; and begun again by a batch script in an allocation of 8 tasks, numbered 0: one process, which starts the
+    other, whatever stray numbers say."""
+    place = place_of(tmp_path / "killed", tmp_path / "killed-home")
+    process = place.fork(place.folder / "slowly.py", *RUN, ONLY_TRAIN)
     deadline = time.monotonic() + 400
     while not any(place.home.glob("stages/*/checkpoint.ckpt")):
         assert process.poll() is None and time.monotonic() < deadline, place.output()
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
+    assert children
     for one in (process, *children):
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             one.send_signal(signal.SIGKILL)
     process.wait()
-    place.finish(*RUN, ONLY_TRAIN)
+    allocation = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}
+    stray = {"SLURM_NODEID": "0", "RANK": "0", "LOCAL_RANK": "0", "NODE_RANK": "1"}
+    assert place.fork(VPOLICY, *RUN, ONLY_TRAIN, **allocation, **stray).wait(500) == 0, place.output()
     pieces = sorted(path.name for path in place.stage("first").glob("curves/*"))
     assert len(pieces) == 2 and pieces[0] == "from-000000000"
     assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
     assert torch.allclose(place.weights("second"), two.weights("second"), atol=1e-6)
+    assert "2 processes train on processors" in place.output()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_tasks_of_srun_train_together(two, tmp_path):
     """The variables of ``srun --ntasks 2``, which sets no number of tasks a node, within an allocation of 8."""
-    place = Place(tmp_path / "srun", tmp_path / "srun-home")
-    (place.folder / "lines_model.py").write_text(ALL_LEARN)
+    place = place_of(tmp_path / "srun", tmp_path / "srun-home", ALL_LEARN)
     step = {
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NAME": "train.sh",
@@ -223,23 +180,11 @@ def test_two_tasks_of_srun_train_together(two, tmp_path):
         "SLURM_NODEID": "0",
         "MASTER_PORT": str(free_port()),
     }
-    tasks = [place.start(*RUN, **step, SLURM_PROCID=number, SLURM_LOCALID=number) for number in ("0", "1")]
+    tasks = [place.fork(VPOLICY, *RUN, **step, SLURM_PROCID=number, SLURM_LOCALID=number) for number in ("0", "1")]
     assert [task.wait(500) for task in tasks] == [0, 0], place.output()
     # Of its layer; an optimiser moves unused weights a little where they have a gradient of 0.
     assert torch.allclose(place.weights("first")[:12], two.weights("first")[:12], atol=1e-6)
     assert place.output().count("evaluate trained: success") == 1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_an_allocation_and_stray_numbers_keep_lightning_from_nothing(two, tmp_path):
-    """A batch script in an allocation of 8 tasks, numbered 0: one process, which starts the other."""
-    place = Place(tmp_path / "allocation", tmp_path / "allocation-home")
-    allocation = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}
-    process = place.start(*RUN, ONLY_TRAIN, **allocation, SLURM_NODEID="0", RANK="0", LOCAL_RANK="0", NODE_RANK="1")
-    assert process.wait(500) == 0, place.output()
-    assert torch.allclose(place.weights("first"), two.weights("first"), atol=1e-6)
-    assert "2 processes train on processors" in place.output()
 
 
 @pytest.mark.parametrize(
@@ -251,7 +196,7 @@ def test_other_numbers_of_processes_are_refused(tmp_path, monkeypatch, first, st
         monkeypatch.delenv(name, raising=False)
     if started:
         monkeypatch.setenv("WORLD_SIZE", started)
-    place = Place(tmp_path / "place", tmp_path)
+    place = place_of(tmp_path / "place", tmp_path)
     second = 2 if first == 3 else 1
     recipe = load_recipe(
         place.folder / "small.yaml", [f"train.first.devices={first}", f"train.second.devices={second}"]

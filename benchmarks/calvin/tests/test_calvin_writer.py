@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -92,7 +97,7 @@ def test_the_layout_is_that_of_the_published_data(tmp_path):
     assert json.loads((tmp_path / "data" / MARKER).read_text())["provenance"]["human"] is False
 
 
-def test_a_kill_before_the_end_loses_nothing(tmp_path):
+def test_a_kill_before_the_end_loses_nothing(tmp_path, caplog):
     straight = CalvinNpz().build(collect(tmp_path / "straight")).fingerprint()
     writer = CalvinWriter(tmp_path / "killed", SPACES)
     for one in EPISODES:
@@ -103,6 +108,7 @@ def test_a_kill_before_the_end_loses_nothing(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-200])
     again = CalvinWriter(tmp_path / "killed", SPACES)
     assert again.present() == {"open_drawer": {0: True, 1: False}, "turn_on_led": {0: True}}
+    assert f"{damaged} is damaged" in caplog.text and "The attempt is made again." in caplog.text
     again.add(EPISODES[2])
     again.finish(CHOSEN)
     assert CalvinNpz().build(tmp_path / "killed").fingerprint() == straight
@@ -112,6 +118,56 @@ def test_a_kill_before_the_end_loses_nothing(tmp_path):
         again.finish({"open_drawer": [0]})
     with pytest.raises(DataError, match="is finished"):
         again.add(EPISODES[0])
+
+
+def _collect_slowly(folder: Path) -> None:
+    writer = CalvinWriter(folder, SPACES)
+    for one in EPISODES:
+        writer.add(one)
+        time.sleep(0.1)
+    time.sleep(60)
+
+
+def test_a_killed_collection_resumes_with_equal_content(tmp_path):
+    straight = CalvinNpz().build(collect(tmp_path / "straight")).fingerprint()
+    folder = tmp_path / "killed"
+    child = multiprocessing.get_context("fork").Process(target=_collect_slowly, args=(folder,))
+    child.start()
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("parts/*/0*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    again = CalvinWriter(folder, SPACES)
+    present = again.present()
+    assert 2 <= sum(map(len, present.values())) < len(EPISODES)
+    for one in EPISODES:
+        if one.attempt not in present.get(one.task, {}):
+            again.add(one)
+    again.finish(CHOSEN)
+    assert CalvinNpz().build(folder).fingerprint() == straight
+
+
+def test_a_damaged_list_is_made_again_or_named(tmp_path, monkeypatch, caplog):
+    straight = CalvinNpz().build(collect(tmp_path / "straight")).fingerprint()
+    with monkeypatch.context() as patched:
+        patched.setattr("videopolicy.parts.collecting.shutil.rmtree", Mock())  # killed in between
+        folder = collect(tmp_path / "killed")
+    for text in ("[", '{"chosen": {}, "attempts": {}}'):
+        (folder / MARKER).write_text(text)
+        with pytest.raises(DataError, match="is damaged"):
+            CalvinNpz().build(folder)
+        assert CalvinWriter(folder, SPACES).present()["open_drawer"] == {0: True, 1: False, 2: True}
+        assert f"{MARKER} is damaged" in caplog.text
+        caplog.clear()
+        (folder / MARKER).write_text(text)
+    CalvinWriter(folder, SPACES).finish(CHOSEN)
+    assert CalvinNpz().build(folder).fingerprint() == straight
+    assert sorted(path.name for path in folder.iterdir()) == [MARKER, "training"]
+    (folder / MARKER).write_text("[")
+    with pytest.raises(DataError, match="is damaged") as caught:
+        CalvinWriter(folder, SPACES).present()
+    assert caught.value.hint.startswith(f"Remove {folder}")
 
 
 def test_what_does_not_fit_is_said(tmp_path):

@@ -69,9 +69,11 @@ def test_a_kill_while_finishing_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
 def _finish_until_killed(writer: HDF5Writer, chosen: dict[str, list[int]], publications: int) -> None:
     def run() -> None:
-        import vpolicy_hdf5.writer as module
+        import vpolicy_hdf5.writer as layout
 
-        written_whole, done = module.written_whole, []
+        from videopolicy.parts import collecting
+
+        written_whole, done = collecting.written_whole, []
 
         @contextmanager
         def counted(path: Path, shared: bool = False) -> Iterator[Path]:
@@ -81,7 +83,7 @@ def _finish_until_killed(writer: HDF5Writer, chosen: dict[str, list[int]], publi
                     os.kill(os.getpid(), signal.SIGKILL)
             done.append(path)
 
-        module.written_whole = counted
+        layout.written_whole = collecting.written_whole = counted
         writer.finish(chosen)
 
     child = multiprocessing.get_context("fork").Process(target=run)
@@ -195,7 +197,7 @@ def test_a_damaged_list_of_a_collection_is_made_again_or_named(
     writer = HDF5Writer(tmp_path / "data", SPACES)
     writer.add(episode("close", 0))
     with monkeypatch.context() as patched:
-        patched.setattr("vpolicy_hdf5.writer.shutil.rmtree", Mock())  # killed in between
+        patched.setattr("videopolicy.parts.collecting.shutil.rmtree", Mock())  # killed in between
         writer.finish({"close": [0]})
     (tmp_path / "data" / "dataset.json").write_text("[")
     again = HDF5Writer(tmp_path / "data", SPACES)

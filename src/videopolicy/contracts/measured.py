@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MeasuredPart = Literal["text", "encode", "video forward", "decode", "former", "action loop", "other"]
 """What costs are summed up by."""
@@ -27,10 +30,19 @@ class RepeatedLayers(Protocol):
 
     Where it is compiled, these layers are, each kind once for every combination of sizes, in place of one region that
     holds them all: compiling takes less than half the time, and what remains between them is little.
+
+    Where it is trained by several processes that hold a share of it each, a layer is what they gather at a time. Layers
+    must be called as modules, and their weights read by nobody else.
     """
 
     repeated_layers: ClassVar[tuple[type, ...]]
     """Their classes; none holds another."""
+
+
+def repeated_layers(module: nn.Module) -> list[nn.Module]:
+    """The layers of which a module says that it consists, in their order; empty where it says nothing."""
+    kinds = module.repeated_layers if isinstance(module, RepeatedLayers) else ()
+    return [inner for inner in module.modules() if isinstance(inner, kinds)]
 
 
 @runtime_checkable

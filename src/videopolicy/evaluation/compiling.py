@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from videopolicy.contracts.measured import RepeatedLayers
+from videopolicy.contracts.measured import repeated_layers
 from videopolicy.errors import VpolicyError
 from videopolicy.evaluation.known_parts import is_part
 
@@ -44,8 +44,7 @@ def compile_modules(module: nn.Module, call: Callable[[], object]) -> list[str]:
         inside = {id(inner) for inner in at.modules() if inner is not at}
         whole = id(at) in completed and not is_part(at) and not inside & looked_at
         if whole and any(True for _ in at.parameters()):
-            kinds = at.repeated_layers if isinstance(at, RepeatedLayers) else ()
-            layers = [inner for inner in at.modules() if isinstance(inner, kinds) and id(inner) in completed]
+            layers = [inner for inner in repeated_layers(at) if id(inner) in completed]
             for one in layers or [at]:
                 one.forward = torch.compile(one.forward, dynamic=False)
             chosen.append(f"{path} ({len(layers)} layers)" if layers else path)

@@ -77,7 +77,9 @@ class Stage(_Section):
             None: the same decay from the first step on.
         cache_features: Compute the target's frozen features once and train on them from disk.
         init_from: Folder with weights for the target, such as another run's stage or what ``vpolicy import`` wrote.
-        devices: Accelerators to train on (data parallel).
+        devices: Accelerators to train on (data parallel), over all nodes.
+        strategy: How they divide the work. ``ddp``: each holds the whole model. ``fsdp``: each holds a share of the
+            weights, gradients and states of the optimiser, and gathers a layer when it is its turn, which takes longer.
         data_workers: Processes that load data for every device; 0 loads in the training process. None: that on a
             processor, and up to four where an accelerator trains. Results do not depend on it.
         validate_every: Before the first step and after every so many, the losses on the same held-out windows, with the
@@ -100,6 +102,7 @@ class Stage(_Section):
     cache_features: bool = False
     init_from: Path | None = None
     devices: int = Field(1, ge=1)
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     data_workers: int | None = Field(None, ge=0)
     validate_every: int | None = Field(None, ge=1)
 
@@ -319,6 +322,13 @@ def _step_problems(stage: Stage) -> list[tuple[str, str]]:
         return [("steps", "0 steps take weights as they are: init_from must name their folder")]
     if stage.ema_warmup is not None and stage.ema_decay is None:
         return [("ema_warmup", "it has no effect without ema_decay")]
+    if stage.strategy == "fsdp" and stage.devices == 1:
+        return [
+            ("strategy", "fsdp divides a model among devices, and this stage has one: set devices, or leave fsdp out")
+        ]
+    if stage.strategy == "fsdp" and stage.precision == "16-mixed":
+        text = "16-mixed scales gradients, which strategy fsdp does not support: set bf16-mixed or 32-true"
+        return [("precision", text)]
     if stage.schedule.type == "constant" and stage.schedule.final:
         return [("schedule", "final has no effect on a constant learning rate; set type: cosine")]
     return []

@@ -49,6 +49,7 @@ TRAINING = (
     "training.optimization",
     "training.processes",
     "training.saving",
+    "training.sharding",
     "training.stages",
     "types",
     "views",

@@ -1,7 +1,7 @@
 """How parts learn: the stages of a recipe with their keys, the loop, checkpoints, features, scaling.
 
 May import `recipes` and below. `evaluation` gets from it the trained policy; only `averaging`, `lightning_loop`,
-`processes` and `saving` import Lightning.
+`processes`, `saving` and `sharding` import Lightning.
 """
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from videopolicy.contracts.learner import Learner
+from videopolicy.training.sharding import gathered, like, local
 
 
 def decay_at(updates: int, decay: float, warmup: float | None) -> float:
@@ -29,6 +30,8 @@ def decay_at(updates: int, decay: float, warmup: float | None) -> float:
 
 class Averaging(Callback):
     """Averages what a learner trains and the buffers beside it, where they are; the average is what training leaves.
+
+    Of weights that are sharded each process averages its share.
 
     Weights that are frozen are their own average, and Lightning's `WeightAveraging` would copy them, the data set and
     every update.
@@ -59,7 +62,7 @@ class Averaging(Callback):
             update = get_ema_multi_avg_fn(decay_at(self._updates, self._decay, self._warmup))
             for dtype in {value.dtype for value in current.values()}:
                 names = [name for name, value in current.items() if value.dtype == dtype]
-                averages, values = [self._average[n] for n in names], [current[n].detach() for n in names]
+                averages, values = [local(self._average[n]) for n in names], [local(current[n].detach()) for n in names]
                 if dtype.is_floating_point:
                     update(averages, values, self._updates)
                 else:  # counters
@@ -75,11 +78,12 @@ class Averaging(Callback):
     @torch.no_grad()
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         for name, value in self._averaged():
-            value.copy_(self._average[name])
+            local(value).copy_(local(self._average[name]))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self._updates, "steps": self._steps, "average": self._average}
+        return {"updates": self._updates, "steps": self._steps, "average": gathered(self._average)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._updates, self._steps = state_dict["updates"], state_dict["steps"]
-        self._average = dict(state_dict["average"])
+        average = state_dict["average"]
+        self._average = {name: like(average[name], value) for name, value in self._averaged() if name in average}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.errors import WeightsError
@@ -27,7 +27,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def save_weights(
-    module: nn.Module, folder: Path, config: dict[str, Any], modes: Normalization, statistics: Statistics
+    module: nn.Module,
+    folder: Path,
+    config: dict[str, Any],
+    modes: Normalization,
+    statistics: Statistics,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write what was trained of a module, and what is needed to use it.
 
@@ -38,9 +43,11 @@ def save_weights(
         folder: Gets ``weights.safetensors``, ``config.json`` and ``normalization.json``.
         config: The component's options.
         modes, statistics: How vectors were scaled.
+        weights: Of the module, by name; None: those that it holds.
     """
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    state = module.state_dict() if weights is None else weights
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     kept = {name: value.clone() for name, value in state.items() if name not in frozen}
     with written_whole(folder / WEIGHTS) as part:
         save_file(kept, part)

@@ -1,4 +1,4 @@
-"""Trains one stage with Lightning, which only this module, ``averaging``, ``processes`` and ``saving`` import.
+"""Trains one stage with Lightning, which this module, ``averaging``, ``processes``, ``saving`` and ``sharding`` import.
 
 A stage can be killed at any moment. Its checkpoint holds weights, optimiser and step; the data order and all
 random draws are functions of the seed and the step, so a resumed stage ends with the weights of an
@@ -7,9 +7,7 @@ uninterrupted one.
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -40,9 +37,10 @@ from videopolicy.training.distributed import launch
 from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little, workers_for
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import learning_rate_factor, make_optimizer
-from videopolicy.training.processes import environment, say_when_a_process_dies
+from videopolicy.training.processes import environment, quieten
 from videopolicy.training.remarks import Remarks, note_what_differs
 from videopolicy.training.saving import WriteBehind
+from videopolicy.training.sharding import Sharded, gathered, local, shard, strategy_for
 from videopolicy.training.validation import Validation
 from videopolicy.types import Batch
 
@@ -61,6 +59,7 @@ class Trained:
         accelerator: Whether it ran on one.
         precision: The numerical precision, several if it was continued in another one.
         remarks: What was done otherwise than the recipe says, in sentences.
+        weights: What it ended with, by the learner's names, where processes hold shares of them; in the first one only.
     """
 
     spent: dict[str, float]
@@ -68,6 +67,7 @@ class Trained:
     accelerator: bool
     precision: str
     remarks: tuple[str, ...]
+    weights: dict[str, Tensor] | None = None
 
 
 class _Module(LightningModule):
@@ -90,6 +90,16 @@ class _Module(LightningModule):
         self.batches_seen, self.data_workers = 0, 0
         self._unchecked: list[tuple[int, dict[str, Tensor]]] = []
         """Steps whose losses may not be finite."""
+        self.whole: dict[str, Tensor] | None = None
+        """Weights after the last step, where processes hold shares of them."""
+
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, Sharded):
+            shard(self.learner, self.trainer.strategy.mesh)
+
+    def on_train_end(self) -> None:  # behind the callbacks': the average has taken the place of the weights
+        if isinstance(self.trainer.strategy, Sharded):
+            self.whole = gathered(self.learner.state_dict())
 
     def train_dataloader(self) -> DataLoader:
         """Asked for when all processes are there: before that, none but the first knows which one it is."""
@@ -140,8 +150,10 @@ class _Module(LightningModule):
         if self._unchecked:
             self._ensure_finite_losses()
         trained = [(name, one) for name, one in self.learner.named_parameters() if one.requires_grad]
-        finite = torch.stack([one.isfinite().all() for _, one in trained]).tolist() if trained else []
-        if bad := [name for (name, _), good in zip(trained, finite, strict=True) if not good]:
+        finite = torch.stack([local(one).isfinite().all() for _, one in trained]) if trained else torch.ones(0)
+        if isinstance(self.trainer.strategy, Sharded):  # of which all processes have a part
+            finite = self.trainer.strategy.reduce(finite.int(), reduce_op="min")
+        if bad := [name for (name, _), good in zip(trained, finite.tolist(), strict=True) if not good]:
             raise self.diverged(f"{len(bad)} of {len(trained)} weights are not finite, the first is {bad[0]}")
 
     def diverged(self, what: str, step: int | None = None) -> VpolicyError:
@@ -209,8 +221,11 @@ class _Watch(Callback):
             self.save(trainer)
 
     def _validate(self, trainer: Trainer) -> None:
-        """Add the losses on windows that stay the same to the curves, where that is due; the first process does."""
-        if self.validation and self.validation.is_due(trainer.global_step) and trainer.is_global_zero:
+        """Add the losses on windows that stay the same to the curves, where that is due.
+
+        All processes compute them, since each may hold a share of the weights; the first one writes.
+        """
+        if self.validation and self.validation.is_due(trainer.global_step):
             with trainer.precision_plugin.forward_context():
                 found = self.validation.losses(trainer.strategy.root_device)
             for logger in trainer.loggers:
@@ -278,7 +293,7 @@ def train_stage(
         VpolicyError: A loss is not finite.
         StorageError: The folder cannot be written.
     """
-    _quieten()
+    quieten()
     checkpoint = _newest(folder)
     before = checkpoint or {}
     first = before.get("global_step", 0)
@@ -295,8 +310,7 @@ def train_stage(
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
             callbacks.insert(0, Averaging(learner, stage.ema_decay, stage.ema_warmup))
-        loggers, unused = _loggers(folder, first, tracking), not learner.every_parameter_learns
-        trainer = _trainer(stage, accelerator, callbacks, loggers, folder, unused)
+        trainer = _trainer(stage, learner, accelerator, callbacks, _loggers(folder, first, tracking), folder)
         used, device = str(trainer.precision), trainer.strategy.root_device.type
         note_what_differs(remarks, stage, len(windows), precisions, used, device)
         learner.train()
@@ -318,6 +332,7 @@ def train_stage(
         trainer.strategy.root_device.type != "cpu",
         ", ".join(precisions),
         tuple(remarks.all),
+        module.whole,
     )
 
 
@@ -327,13 +342,12 @@ def _runs_behind(device: torch.device) -> bool:
 
 
 def _trainer(
-    stage: Stage, accelerator: str, callbacks: list[Callback], loggers: list[Logger], folder: Path, unused: bool
+    stage: Stage, learner: Learner, accelerator: str, callbacks: list[Callback], loggers: list[Logger], folder: Path
 ) -> Trainer:
-    """Lightning for a stage; ``unused``: several processes look for parameters that have no gradient at a step."""
     started = launch()
     rank_zero_only.rank = started.rank
     here = min(stage.devices, started.per_node) if started.processes > 1 else stage.devices
-    strategy = DDPStrategy(find_unused_parameters=unused) if stage.devices > 1 else "auto"
+    strategy = strategy_for(stage, learner)
     try:
         return Trainer(
             accelerator=accelerator,
@@ -341,7 +355,7 @@ def _trainer(
             num_nodes=stage.devices // here,
             strategy=strategy,
             precision=stage.precision,
-            plugins=[environment(stage), WriteBehind()],
+            plugins=[environment(stage), WriteBehind(copies=not isinstance(strategy, Sharded))],
             default_root_dir=folder,
             max_steps=stage.steps,
             max_epochs=-1,
@@ -384,12 +398,3 @@ def _loggers(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Logger
                     "Install videopolicy[wandb], or take wandb out of `tracking`.",
                 ) from None
     return loggers
-
-
-def _quieten() -> None:
-    """Keep what Lightning says about itself out of our output; its real errors still come through."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    say_when_a_process_dies()
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
-    warnings.filterwarnings("ignore", message=r".*num_workers.*|.*does not have many workers.*")

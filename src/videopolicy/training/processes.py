@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import warnings
 
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
@@ -20,6 +21,15 @@ from videopolicy.training.distributed import launch
 _NUMBERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
 _OBSERVER = "lightning.fabric.strategies.launchers.subprocess_script"
 """Logs that one of the processes that Lightning has started is dead, before it kills all others, this one included."""
+
+
+def quieten() -> None:
+    """Keep what Lightning says about itself out of our output; its real errors still come through."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    say_when_a_process_dies()
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*num_workers.*|.*does not have many workers.*")
 
 
 def say_when_a_process_dies() -> None:

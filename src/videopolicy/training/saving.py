@@ -23,10 +23,14 @@ class WriteBehind(TorchCheckpointIO):
 
     Lightning's own `AsyncCheckpointIO` keeps its copy on the device, where large models leave no room for it, and holds
     the whole file in memory once more.
+
+    Args:
+        copies: Whether a checkpoint is copied; without, it is a copy already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, copies: bool = True) -> None:
         super().__init__()
+        self._copies = copies
         self._thread: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
@@ -38,7 +42,7 @@ class WriteBehind(TorchCheckpointIO):
         """
         if self._writing is not None:
             self._writing.result()
-        copy = tree_map_only(Tensor, _on_the_processor, checkpoint)
+        copy = tree_map_only(Tensor, _on_the_processor if self._copies else Tensor.detach, checkpoint)
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = self._thread.submit(_write, copy, Path(path))
 

@@ -209,6 +209,7 @@ def _train(session: Session, planned: PlannedStage, dataset: Dataset | None) -> 
             recipe.part(stage.target).model_dump(mode="json"),
             recipe.normalization,
             statistics,
+            trained.weights,
         )
     facts = _facts(planned, learner, trained.accelerator).model_copy(
         update={

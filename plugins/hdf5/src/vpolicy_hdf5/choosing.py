@@ -9,9 +9,10 @@ from pathlib import Path
 import h5py
 
 from videopolicy import DataError, did_you_mean, listing
+from videopolicy.parts.collecting import PARTS
 from videopolicy.parts.files import ensure_data
 from vpolicy_hdf5.attributes import data_group, masked, task_of
-from vpolicy_hdf5.layout import MARKER, PARTS
+from vpolicy_hdf5.layout import MARKER
 from vpolicy_hdf5.options import RobomimicHDF5Options
 from vpolicy_hdf5.whole import follow
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from urllib.parse import quote
 
 MARKER = "dataset.json"
-PARTS = "parts"
 STATE_KEY = "state"
 IMAGE_ENDINGS = ("_image", "_rgb")
 LIBERO = "bddl_file_name"
@@ -28,11 +27,6 @@ def image_key(camera: str, libero: bool = False) -> str:
     return f"{camera.removeprefix('robot0_')}{IMAGE_ENDINGS[1]}" if libero else f"{camera}{IMAGE_ENDINGS[0]}"
 
 
-def file_name(task: str) -> str:
-    """A file name for any task name, reversible and without path separators."""
-    return quote(task, safe=" ")
-
-
 def task_file(task: str, libero: bool = False) -> str:
-    """Name of the file that holds a task's episodes."""
-    return f"{file_name(task)}{'_demo' if libero else ''}.hdf5"
+    """Name of the file that holds a task's episodes: any name of a task will do."""
+    return f"{quote(task, safe=' ')}{'_demo' if libero else ''}.hdf5"

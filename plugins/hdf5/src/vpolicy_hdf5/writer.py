@@ -2,131 +2,48 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import logging
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 
-from videopolicy import DataError, Episode, Spaces, StorageError
+from videopolicy import DataError, Episode
+from videopolicy.parts.collecting import CollectionWriter, attempt_name, ensure_arrays
 from videopolicy.parts.files import written_whole
 from vpolicy_hdf5.attributes import mapping
 from vpolicy_hdf5.collected import described, verify_part
 from vpolicy_hdf5.faults import error_number, readable
-from vpolicy_hdf5.layout import MARKER, PARTS, STATE_KEY, file_name, image_key, task_file
+from vpolicy_hdf5.layout import MARKER, STATE_KEY, image_key, task_file
 from vpolicy_hdf5.libero import attributes, is_libero
 
-_FAILED = ".failed"
-_LOG = logging.getLogger(__name__)
 _OVERHEAD = 2**20
 """Bytes that a file takes besides its parts, and a bit."""
 
 
-class HDF5Writer:
-    """Killed at any moment, it leaves whole part files, or the finished folder, or both.
+class HDF5Writer(CollectionWriter):
+    """See `CollectionWriter`."""
 
-    Several processes may add episodes to one folder, each with a writer of its own.
+    marker: ClassVar[str] = MARKER
+    suffix: ClassVar[str] = ".hdf5"
 
-    Args:
-        folder: Where the dataset is to lie.
-        spaces: Cameras, state and actions of the episodes.
-    """
+    def _verify(self, path: Path) -> None:
+        verify_part(path, self.spaces)
 
-    def __init__(self, folder: Path, spaces: Spaces) -> None:
-        self.folder = folder
-        self.spaces = spaces
-        self.parts = folder / PARTS
-        self._believed: set[Path] = set()
-
-    def present(self) -> dict[str, dict[int, bool]]:
-        """Attempts whose file a crash has damaged are dropped, and said: they are made again."""
-        if (finished := self._finished()) is not None:
-            return {task: {int(n): bool(ok) for n, ok in tries.items()} for task, tries in finished["attempts"].items()}
-        found: dict[str, dict[int, bool]] = {}
-        for path in sorted(self.parts.glob("*/*")):
-            if path.suffix in (".hdf5", _FAILED) and path.stem.isdigit() and self._is_whole(path):
-                found.setdefault(unquote(path.parent.name), {})[int(path.stem)] = path.suffix == ".hdf5"
-        return found
-
-    def _finished(self) -> dict[str, Any] | None:
-        """What was recorded when the folder was finished; None before.
-
-        Raises:
-            DataError: It cannot be read, and the parts from which it could be finished again are gone.
-        """
-        marker = self.folder / MARKER
-        if not marker.is_file():
-            return None
-        try:
-            found = json.loads(marker.read_text(encoding="utf-8"))
-            if not all(isinstance(found[name], dict) for name in ("attempts", "chosen")):
-                raise ValueError("it lists no attempts")
-            return found
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if not any(self.parts.glob("*/*.hdf5")):
-                raise DataError(
-                    f"{marker} is damaged: {error}.", f"Remove {self.folder} and run the same command again."
-                ) from error
-            _LOG.warning("%s is damaged: %s; the folder is finished again", marker, error)
-            marker.unlink()
-            return None
-
-    def _is_whole(self, path: Path) -> bool:
-        """Whether a part holds what was written; one that does not is removed. What this process wrote is believed."""
-        if path.suffix == _FAILED or path in self._believed:
-            return True
-        try:
-            verify_part(path, self.spaces)
-        except DataError as error:
-            _LOG.warning("%s The attempt is made again.", error.message)
-            path.unlink()
-            return False
-        self._believed.add(path)
-        return True
-
-    def add(self, episode: Episode) -> None:
-        if self._finished() is not None:
-            raise DataError(f"The dataset in {self.folder} is finished.", "Collect into another folder.")
-        if episode.success:
-            self._check(episode)
-        folder = self.parts / file_name(episode.task)
-        final = folder / f"{episode.attempt:06d}{'.hdf5' if episode.success else _FAILED}"
-        with _storage(self.folder), written_whole(final, shared=True) as file:
-            if episode.success:
-                self._write(episode, file)
-        self._believed.add(final)
-
-    def finish(self, chosen: dict[str, list[int]]) -> Path:
-        with _storage(self.folder):
-            if (finished := self._finished()) is not None:
-                if finished["chosen"] != chosen:
-                    raise DataError(
-                        f"The dataset in {self.folder} is finished with other episodes.", "Collect into another folder."
-                    )
-            else:
-                attempts = self.present()
-                made = {task: self._assemble(task, numbers) for task, numbers in chosen.items()}
-                files = {task: name for task, (name, _) in made.items()}
-                digests = {task: ones for task, (_, ones) in made.items()}
-                facts = {"chosen": chosen, "attempts": attempts, "files": files, "digests": digests}
-                text = json.dumps(facts, indent=1)
-                with written_whole(self.folder / MARKER) as file:
-                    file.write_text(text, encoding="utf-8")
-            shutil.rmtree(self.parts, ignore_errors=True)
-        return self.folder
+    def _assemble(self, chosen: Mapping[str, list[int]]) -> dict[str, Any]:
+        made = {task: self._write_task(task, parts) for task, parts in self._successes(chosen).items()}
+        return {
+            "files": {task: name for task, (name, _) in made.items()},
+            "digests": {task: ones for task, (_, ones) in made.items()},
+        }
 
     def _check(self, episode: Episode) -> None:
-        where = f"Attempt {episode.attempt} of task '{episode.task}'"
         steps = len(episode.actions)
         expected: dict[str, tuple[np.ndarray | None, tuple[int, ...]]] = {
             "actions": (episode.actions, (steps, self.spaces.actions.dim))
@@ -136,15 +53,11 @@ class HDF5Writer:
         for camera in self.spaces.cameras:
             image = (steps, camera.height, camera.width, 3)
             expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), image)
-        for name, (values, shape) in expected.items():
-            found = None if values is None else values.shape
-            if found != shape or not steps:
-                raise DataError(f"{where} has {name} of shape {found}, not {shape}.", "Correct the benchmark.")
-            if values is not None and values.dtype != np.uint8 and not np.isfinite(values).all():
-                raise DataError(f"{where} has {name} that are not finite.", "Correct the benchmark's expert.")
+        ensure_arrays(episode, expected, "Correct the benchmark.")
         for name, values in _further(episode).items():
             if len(values) != steps:
-                raise DataError(f"{where} has {len(values)} {name} for {steps} actions.", "Correct the benchmark.")
+                text = f"{attempt_name(episode)} has {len(values)} {name} for {steps} actions."
+                raise DataError(text, "Correct the benchmark.")
 
     def _write(self, episode: Episode, path: Path) -> None:
         steps, libero = len(episode.actions), is_libero(episode.facts)
@@ -192,14 +105,9 @@ class HDF5Writer:
             image = file.id.get_file_image()
         path.write_bytes(image)
 
-    def _assemble(self, task: str, attempts: list[int]) -> tuple[str, list[str]]:
+    def _write_task(self, task: str, parts: list[Path]) -> tuple[str, list[str]]:
         """Copy parts into the task's file; returns its name and the digests of its episodes."""
-        if not attempts:
-            raise DataError(f"There is no episode of task '{task}' to keep.", "Collect at least one.")
-        parts = [self.parts / file_name(task) / f"{attempt:06d}.hdf5" for attempt in attempts]
-        for attempt, part in zip(attempts, parts, strict=True):
-            if not part.is_file():
-                raise DataError(f"Attempt {attempt} of task '{task}' was not recorded as a success.")
+        for part in parts:
             _ensure_sound(part)
         sentence, facts = _described_in(parts[0])
         final = self.folder / task_file(task, is_libero(facts))
@@ -262,18 +170,3 @@ def _numbered(path: Path) -> Iterator[None]:
         if number is None:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
-
-
-@contextmanager
-def _storage(folder: Path) -> Iterator[None]:
-    """Say plainly when the disk refuses."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno == errno.ENOSPC or "No space left" in str(error)
-        raise StorageError(
-            f"Cannot write demonstrations to {folder}: {'the disk is full' if full else error}.",
-            "Free some space, then run the same command again: finished episodes are kept."
-            if full
-            else "Choose a folder that can be written, then run the same command again.",
-        ) from error

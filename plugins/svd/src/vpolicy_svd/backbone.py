@@ -312,7 +312,7 @@ class SvdBackbone(VideoBackbone):
         copies = 1 if guidance == 1 else 2
         # The network's levels are brought to the device once; the scheduler's own stay single numbers on the processor,
         # which go along with the kernels that use them.
-        levels = to_device(scheduler.sigmas[:-1], sample.device).to(sample.dtype)
+        levels = to_device(scheduler.sigmas[:-1], sample.device, sample.dtype)
         for timestep, level in zip(scheduler.timesteps, levels, strict=True):
             scaled = scheduler.scale_model_input(sample, timestep)
             of_rows = level.expand(copies * len(sample))

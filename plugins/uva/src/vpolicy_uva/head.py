@@ -224,4 +224,4 @@ def _scaled(noise: Tensor, weight: float | Tensor) -> Tensor:
     """Noise ``(N, C)`` times a weight, or times the weights ``(n,)`` of every n of its vectors."""
     if not isinstance(weight, Tensor):
         return weight * noise
-    return to_device(weight, noise.device).to(noise.dtype).repeat(len(noise) // len(weight))[:, None] * noise
+    return to_device(weight, noise.device, noise.dtype).repeat(len(noise) // len(weight))[:, None] * noise

@@ -152,7 +152,7 @@ class DenoisingStream(FeatureStream):
         latents = normal_noise((rows, *self.backbone.latent_shape), next(self.backbone.parameters()), self.generator)
         latents = latents * (video_levels[0] ** 2 + 1).sqrt().to(latents.dtype)
         moved, video_moved = (to_device(one, latents.device) for one in (levels, video_levels))
-        scales = [to_device(self._by_frame(first, last), latents.device).to(latents.dtype) for first, last in weights]
+        scales = [to_device(self._by_frame(first, last), latents.device, latents.dtype) for first, last in weights]
         tokens: tuple[Tensor, ...] = ()
         for step, (level, following) in enumerate(pairwise(levels)):
             if step == 0 or values[step] < values[step - 1]:

@@ -42,7 +42,7 @@ class DiffusionDecoder(ActionDecoder):
         """Mean squared error of F against its EDM target over the actions that are there."""
         actions = without_masked(actions, mask)
         draws, rows = self.options.noise_samples, len(actions)
-        level = to_device(sample_levels(self.options.training_levels, (draws, rows)), actions.device).to(actions.dtype)
+        level = to_device(sample_levels(self.options.training_levels, (draws, rows)), actions.device, actions.dtype)
         noise = torch.randn((draws, *actions.shape), device=actions.device, dtype=actions.dtype)
         contexts = _Contexts(self, stream)
         branches = [stream.at(level[draw]) for draw in range(draws)]
@@ -64,7 +64,7 @@ class DiffusionDecoder(ActionDecoder):
         levels = sampling_levels(self.options.sampling_levels)
         actions = normal_noise((rows, *self.shape), like, generator) * levels[0]
         contexts = _Contexts(self, stream)
-        moved = to_device(levels[:-1], actions.device).to(actions.dtype)
+        moved = to_device(levels[:-1], actions.device, actions.dtype)
         modulations = zip(*(of_layer.split(1) for of_layer in self.network.modulations(moved)), strict=True)
         for at, modulation, (level, following, branches) in zip(
             moved, modulations, stream.descend(levels), strict=True

@@ -90,7 +90,7 @@ class OneStepExtractor(FeatureExtractor):
         like = next(backbone.parameters())
         noise = like.new_zeros(shape) if options.noise == "zero" else normal_noise(shape, like, generator)
         levels = karras(options.schedule_steps, options.lowest_level, backbone.highest_level)
-        levels = to_device(levels, like.device).to(like.dtype)
+        levels = to_device(levels, like.device, like.dtype)
         noisy = levels[0] * noise
         for level, following in pairwise(levels[: options.denoising_steps]):
             clean = backbone.denoise(noisy, level.expand(shape[0]), condition).prediction

@@ -7,118 +7,77 @@ import shutil
 import zipfile
 import zlib
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote
+from typing import Any, ClassVar
 
 import numpy as np
 
-from videopolicy import DataError, Episode, Spaces
-from videopolicy.parts.files import storage_errors, written_whole
+from videopolicy import DataError, Episode
+from videopolicy.parts.collecting import Attempts, CollectionWriter, ensure_arrays
 from vpolicy_calvin.frames.annotations import FILE
 from vpolicy_calvin.frames.collected import MARKER, read_collection
 from vpolicy_calvin.frames.files import frame_file
 
-_PARTS, _FAILED = "parts", ".failed"
 _STATES = 39
 """Numbers of ``robot_obs`` (15) and ``scene_obs`` (24), which are a state of the simulator."""
 _ROBOT = 15
 _EMBEDDING = (1, 384)
 """Shape of a sentence's embedding in CALVIN's annotations; nothing here reads or makes one, so they are zeros."""
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged file raises."""
 
 
-class CalvinWriter:
-    """Killed at any moment, it leaves whole attempts, or the finished folder, or both.
+class CalvinWriter(CollectionWriter):
+    """See `CollectionWriter`. A part holds what every frame has as columns, and what is said of the episode."""
 
-    Several processes may add episodes to one folder, each with a writer of its own.
+    marker: ClassVar[str] = MARKER
+    suffix: ClassVar[str] = ".npz"
 
-    Args:
-        folder: Where the dataset is to lie.
-        spaces: Cameras, state and actions of the episodes.
-    """
+    def _read_marker(self) -> Attempts | None:
+        return read_collection(self.folder)
 
-    def __init__(self, folder: Path, spaces: Spaces) -> None:
-        self.folder = folder
-        self.spaces = spaces
-        self.parts = folder / _PARTS
-
-    def present(self) -> dict[str, dict[int, bool]]:
-        """Attempts whose file is damaged are dropped: they are made again."""
-        if (finished := read_collection(self.folder)) is not None:
-            return finished.attempts
-        found: dict[str, dict[int, bool]] = {}
-        for path in sorted(self.parts.glob("*/*")):
-            if path.suffix in (".npz", _FAILED) and path.stem.isdigit() and _is_whole(path):
-                found.setdefault(unquote(path.parent.name), {})[int(path.stem)] = path.suffix == ".npz"
-        return found
-
-    def add(self, episode: Episode) -> None:
-        if read_collection(self.folder) is not None:
-            raise DataError(f"The dataset in {self.folder} is finished.", "Collect into another folder.")
-        arrays = self._arrays(episode) if episode.success else {}
-        final = self._part(episode.task, episode.attempt, ".npz" if episode.success else _FAILED)
-        with written_whole(final, shared=True) as file, file.open("wb") as handle:
-            if episode.success:
-                np.savez_compressed(handle, allow_pickle=False, **arrays)
-
-    def finish(self, chosen: dict[str, list[int]]) -> Path:
-        finished = read_collection(self.folder)
-        if finished is not None:
-            if finished.chosen != chosen:
-                raise DataError(
-                    f"The dataset in {self.folder} is finished with other episodes.", "Collect into another folder."
-                )
-            return self.folder
-        with storage_errors(self.folder):
-            facts = {"chosen": chosen, "attempts": self.present(), **self._assemble(chosen)}
-            with written_whole(self.folder / MARKER) as file:
-                file.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            shutil.rmtree(self.parts, ignore_errors=True)
-        return self.folder
-
-    def _part(self, task: str, attempt: int, suffix: str) -> Path:
-        return self.parts / quote(task, safe="") / f"{attempt:06d}{suffix}"
-
-    def _arrays(self, episode: Episode) -> dict[str, np.ndarray]:
-        """What the part of an attempt holds: columns by name of what every frame has, and texts.
-
-        Raises:
-            DataError: The episode is none of CALVIN's.
-        """
-        where = f"Attempt {episode.attempt} of task '{episode.task}'"
+    def _check(self, episode: Episode) -> None:
         steps = len(episode.actions)
-        columns: dict[str, tuple[Any, tuple[int, ...]]] = {
+        expected: dict[str, tuple[np.ndarray | None, tuple[int, ...]]] = {
             "rel_actions": (episode.actions, (steps, self.spaces.actions.dim)),
             "actions": (episode.arrays.get("absolute_actions"), (steps, self.spaces.actions.dim)),
             "states": (episode.states, (steps, _STATES)),
         }
         for camera in self.spaces.cameras:
-            columns[camera.name] = (episode.images.get(camera.name), (steps, camera.height, camera.width, 3))
-        for name, (values, shape) in columns.items():
-            found = None if values is None else values.shape
-            if found != shape or not steps:
-                raise DataError(
-                    f"{where} has {name} of shape {found}, not {shape}.",
-                    "Only benchmark 'calvin' is recorded in this layout; use another dataset type.",
-                )
-            if values.dtype != np.uint8 and not np.isfinite(values).all():
-                raise DataError(f"{where} has {name} that are not finite.", "Correct the benchmark's expert.")
+            expected[camera.name] = (episode.images.get(camera.name), (steps, camera.height, camera.width, 3))
+        ensure_arrays(
+            episode, expected, "Only benchmark 'calvin' is recorded in this layout; use another dataset type."
+        )
+
+    def _write(self, episode: Episode, path: Path) -> None:
+        assert episode.states is not None  # it was checked
         said = {
             "instruction": episode.instruction,
             "initial_state": episode.initial_state,
             "facts": dict(episode.facts),
         }
-        return {
-            **{name: np.asarray(values) for name, (values, _) in columns.items()},
-            "said": np.array(json.dumps(said)),
+        columns = {
+            "rel_actions": episode.actions,
+            "actions": episode.arrays["absolute_actions"],
+            "states": episode.states,
+            **{camera.name: episode.images[camera.name] for camera in self.spaces.cameras},
         }
+        with path.open("wb") as handle:
+            np.savez_compressed(handle, allow_pickle=False, **columns, said=np.array(json.dumps(said)))
 
-    def _assemble(self, chosen: dict[str, list[int]]) -> dict[str, Any]:
-        """Write the folder ``training``, tables and tasks one after the other; returns what is said of its episodes."""
-        parts = [(task, self._part(task, attempt, ".npz")) for task, ones in chosen.items() for attempt in ones]
-        if not parts:
-            raise DataError("There is no episode to keep.", "Collect at least one.")
+    def _verify(self, path: Path) -> None:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()  # compares checksums
+        except _DAMAGE as error:
+            raise DataError(f"{path} is damaged: {error}.") from error
+        if bad is not None:
+            raise DataError(f"{path} is damaged: the checksum of '{bad}' is another.")
+
+    def _assemble(self, chosen: Mapping[str, list[int]]) -> dict[str, Any]:
+        """Write the folder ``training``, tables and tasks one after the other."""
+        parts = [(task, part) for task, ones in self._successes(chosen).items() for part in ones]
         ordered = sorted(
             ((_said(path)["facts"].get("table", ""), task, path) for task, path in parts), key=lambda one: one[0]
         )
@@ -177,18 +136,7 @@ def _said(part: Path) -> dict[str, Any]:
     try:
         with np.load(part, allow_pickle=False) as content:
             return dict(json.loads(str(content["said"])))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"{part} holds no recorded attempt: {error}.", f"Delete {part} and run the same command again."
         ) from error
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a part holds what was written; one that does not is removed."""
-    if path.suffix == _FAILED:
-        return True
-    with suppress(OSError, EOFError, zipfile.BadZipFile, zlib.error), zipfile.ZipFile(path) as archive:
-        if archive.testzip() is None:  # compares checksums
-            return True
-    path.unlink()
-    return False
