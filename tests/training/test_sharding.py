@@ -80,7 +80,7 @@ def test_two_halves_learn_what_two_whole_ones_learn_and_go_on_after_a_kill(tmp_p
 
     for name in ("loss/video", "validation/video"):
         losses = [[value for _, value in read_curves(folder)[name]] for folder in (whole, halves)]
-        assert len(losses[0]) == 2 and losses[1] == pytest.approx(losses[0], rel=1e-4), name
+        assert len(losses[0]) > 1 and losses[1] == pytest.approx(losses[0], rel=1e-4), name
     weights = [load_file(folder / "weights.safetensors") for folder in (whole, halves)]
     shapes = [{name: one.shape for name, one in found.items()} for found in weights]
     assert shapes[0] == shapes[1]

@@ -40,7 +40,7 @@ from videopolicy.training.optimization import learning_rate_factor, make_optimiz
 from videopolicy.training.processes import environment, quieten
 from videopolicy.training.remarks import Remarks, note_what_differs
 from videopolicy.training.saving import WriteBehind
-from videopolicy.training.sharding import Sharded, gathered, local, shard, strategy_for
+from videopolicy.training.sharding import Sharded, gathered, give_back, local, shard, strategy_for
 from videopolicy.training.validation import Validation
 from videopolicy.types import Batch
 
@@ -221,13 +221,12 @@ class _Watch(Callback):
             self.save(trainer)
 
     def _validate(self, trainer: Trainer) -> None:
-        """Add the losses on windows that stay the same to the curves, where that is due.
-
-        All processes compute them, since each may hold a share of the weights; the first one writes.
-        """
+        """Add the losses on windows that stay the same to the curves, where that is due. The first process writes, but
+        all of them take part: each may hold a share of the weights."""
         if self.validation and self.validation.is_due(trainer.global_step):
             with trainer.precision_plugin.forward_context():
                 found = self.validation.losses(trainer.strategy.root_device)
+            give_back(trainer.lightning_module.learner)
             for logger in trainer.loggers:
                 logger.log_metrics(found, trainer.global_step)
 

@@ -77,6 +77,13 @@ def shard(learner: Learner, mesh: DeviceMesh) -> None:
     register_fsdp_forward_method(learner, "loss")
 
 
+def give_back(learner: Learner) -> None:
+    """Give back what was gathered for a forward pass that no backward pass follows, where anything is sharded."""
+    for module in learner.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def local(values: Tensor) -> Tensor:
     """What this process holds of a tensor, in the same memory: all of it unless it is sharded."""
     return values.to_local() if isinstance(values, DTensor) else values
