@@ -155,6 +155,22 @@ def explain_loading(folder: Path, what: str, files: Sequence[str]) -> Iterator[N
         ) from error
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from showing progress of its own, and from reporting as surplus what is left out on purpose."""
+    from transformers.utils import logging
+
+    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
 def ensure_no_differences(source: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
     """Ensure that the names of weights match the model.
 

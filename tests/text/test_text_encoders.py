@@ -121,6 +121,11 @@ def test_clip_tokens_and_vector_are_those_of_transformers(clip_folder: Path) -> 
     assert encoded.pooled.norm() != pytest.approx(1, abs=0.01)
 
 
+def test_loading_clip_says_nothing(clip_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    clip(clip_folder)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_padding_never_reaches_the_clip_vector(clip_folder: Path) -> None:
     short, long = (clip(clip_folder, max_length=length)(["op"]).pooled for length in (8, 77))
     torch.testing.assert_close(short, long)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 from zlib import crc32
@@ -17,7 +15,13 @@ from videopolicy.components.clip_files import CLIP, CLIP_FILES
 from videopolicy.contracts.text import EncodedText, TextEncoder
 from videopolicy.errors import WeightsError
 from videopolicy.types import to_device
-from videopolicy.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
+from videopolicy.weights import (
+    ensure_no_differences,
+    explain_loading,
+    pretrained_folder,
+    quiet_transformers,
+    without_loading,
+)
 
 REMEMBERED_SENTENCES = 4096
 PIECES_PER_WORD = 24
@@ -91,7 +95,7 @@ def _load_clip(weights: str, width: int, pooled_width: int) -> tuple[Any, Any]:
         )
         return CLIPTextModelWithProjection(config), _arbitrary_ids
     folder = pretrained_folder(weights, CLIP, CLIP_FILES)
-    with explain_loading(folder, CLIP, CLIP_FILES), _only_errors():
+    with explain_loading(folder, CLIP, CLIP_FILES), quiet_transformers():
         tokenizer = CLIPTokenizer.from_pretrained(folder)
         model, info = CLIPTextModelWithProjection.from_pretrained(folder, output_loading_info=True)
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith(_NOT_TEXT)]
@@ -114,19 +118,6 @@ def _arbitrary_ids(sentences: list[str], max_length: int, **_: Any) -> dict[str,
     ids = [[begin, *row, *[end] * (max_length - 1 - len(row))] for row in rows]
     mask = [[1] * (len(row) + 2) + [0] * (max_length - 2 - len(row)) for row in rows]
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-
-
-@contextmanager
-def _only_errors() -> Iterator[None]:
-    """Keep transformers from reporting CLIP's image tower, which is left out on purpose, as surplus."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 @lru_cache(maxsize=65536)

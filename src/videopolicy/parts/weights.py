@@ -7,6 +7,7 @@ from videopolicy.weights import (
     explain_loading,
     only_looking,
     pretrained_folder,
+    quiet_transformers,
     without_loading,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "explain_loading",
     "only_looking",
     "pretrained_folder",
+    "quiet_transformers",
     "without_loading",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -11,7 +9,13 @@ import torch
 from torch import Tensor
 
 from videopolicy import EncodedText, TextEncoder, WeightsError, to_device
-from videopolicy.parts.weights import ensure_no_differences, explain_loading, pretrained_folder, without_loading
+from videopolicy.parts.weights import (
+    ensure_no_differences,
+    explain_loading,
+    pretrained_folder,
+    quiet_transformers,
+    without_loading,
+)
 from vpolicy_encoders.options import DISTILBERT, DISTILBERT_FILES
 
 REMEMBERED_SENTENCES = 4096
@@ -78,7 +82,7 @@ def _loaded(weights: str, width: int) -> tuple[Any, Any]:
         heads = width // 64 if width % 64 == 0 else 1
         return DistilBertModel(DistilBertConfig(dim=width, hidden_dim=4 * width, n_heads=heads)), None
     folder = pretrained_folder(weights, DISTILBERT, DISTILBERT_FILES)
-    with explain_loading(folder, DISTILBERT, DISTILBERT_FILES), _only_errors():
+    with explain_loading(folder, DISTILBERT, DISTILBERT_FILES), quiet_transformers():
         tokenizer = DistilBertTokenizer.from_pretrained(folder)
         model, info = DistilBertModel.from_pretrained(folder, output_loading_info=True)
     unexpected = [name for name in info["unexpected_keys"] if not name.startswith(_MASKED_WORDS)]
@@ -89,19 +93,6 @@ def _loaded(weights: str, width: int) -> tuple[Any, Any]:
             f"Set width: {model.config.dim} for distilbert-text.",
         )
     return model, tokenizer
-
-
-@contextmanager
-def _only_errors() -> Iterator[None]:
-    """Keep transformers from reporting the head of the pretraining, which is left out on purpose, as surplus."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _arbitrary_ids(sentence: str, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:
