@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
-    from videopolicy.contracts.text import EncodedText, TextEncoder
+    from videopolicy.contracts.text import EncodedText, FrozenTextEncoder, TextEncoder
     from videopolicy.deployment import DeployedPolicy, evaluate, load
     from videopolicy.importing.reading import read_checkpoint
     from videopolicy.views import stack_views, to_bytes
@@ -91,6 +91,7 @@ _LAZY = {
     "FeatureExtractor": "contracts.extractor",
     "FeatureStream": "contracts.extractor",
     "FieldStatistics": "contracts.dataset",
+    "FrozenTextEncoder": "contracts.text",
     "InfersActions": "contracts.policy",
     "LatentWriter": "contracts.latents",
     "Learner": "contracts.learner",
@@ -161,6 +162,7 @@ __all__ = [
     "FeatureLayout",
     "FeatureStream",
     "FieldStatistics",
+    "FrozenTextEncoder",
     "Imported",
     "ImporterComponent",
     "InfersActions",

@@ -139,6 +139,8 @@ def test_an_exported_policy_needs_neither_store_nor_data(
     assert vpolicy(tmp_path, *arguments, "--force", VPOLICY_HOME=home).returncode == 0
     shutil.move(tmp_path / "given", tmp_path / "elsewhere")
     monkeypatch.setenv("VPOLICY_HOME", str(tmp_path / "nothing"))
+    modes = {path.stat().st_mode for path in (tmp_path / "elsewhere").iterdir()}
+    assert len(modes) == 1, "whoever may read one file of it may read all"
     loaded = videopolicy.load(tmp_path / "elsewhere", "cpu")
     policy.reset()
     assert np.array_equal(loaded.act(**seen()), policy.act(**seen()))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from videopolicy.components.clip_files import CLIP, CLIP_FILES
-from videopolicy.contracts.text import EncodedText, TextEncoder
+from videopolicy.contracts.text import REMEMBERED_SENTENCES, EncodedText, FrozenTextEncoder, TextEncoder
 from videopolicy.errors import WeightsError
 from videopolicy.types import to_device
 from videopolicy.weights import (
@@ -23,7 +23,6 @@ from videopolicy.weights import (
     without_loading,
 )
 
-REMEMBERED_SENTENCES = 4096
 PIECES_PER_WORD = 24
 
 _LAYERS = {512: 12, 768: 12, 1024: 24, 1280: 32}
@@ -32,11 +31,8 @@ _LAYERS = {512: 12, 768: 12, 1024: 24, 1280: 32}
 _NOT_TEXT = ("vision_model.", "visual_projection.", "logit_scale", "text_model.embeddings.position_ids")
 
 
-class ClipTextEncoder(TextEncoder):
-    """Frozen CLIP text transformer.
-
-    Every sentence is encoded by itself and remembered: a frozen encoder gives the same every time, and a
-    row then never depends on what shares its batch.
+class ClipTextEncoder(FrozenTextEncoder):
+    """CLIP's text transformer.
 
     Raises:
         WeightsError: The checkpoint is unreachable, incomplete, or of other sizes.
@@ -47,31 +43,12 @@ class ClipTextEncoder(TextEncoder):
         self.max_length = max_length
         self.model, self.tokenizer = _load_clip(weights, width, pooled_width)
         self.model.requires_grad_(False).eval()
-        self._remembered: dict[str, tuple[Tensor, Tensor]] = {}
-        self.register_load_state_dict_post_hook(lambda module, keys: self._remembered.clear())
 
-    def train(self, mode: bool = True) -> ClipTextEncoder:
-        return super().train(False)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> ClipTextEncoder:
-        self._remembered.clear()
-        return super()._apply(*args, **kwargs)
-
-    def forward(self, sentences: list[str]) -> EncodedText:
-        encoded = [self._encode(sentence) for sentence in sentences]
-        return EncodedText(torch.cat([tokens for tokens, _ in encoded]), torch.cat([pooled for _, pooled in encoded]))
-
-    def _encode(self, sentence: str) -> tuple[Tensor, Tensor]:
-        if sentence not in self._remembered:
-            if len(self._remembered) >= REMEMBERED_SENTENCES:
-                self._remembered.clear()
-            ids = self.tokenizer(
-                [sentence], padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
-            )
-            # What is remembered while acting must serve training as well, which refuses inference tensors.
-            with torch.inference_mode(False), torch.no_grad():
-                self._remembered[sentence] = self.encode_ids(ids["input_ids"], ids["attention_mask"])
-        return self._remembered[sentence]
+    def encode(self, sentence: str) -> EncodedText:
+        ids = self.tokenizer(
+            [sentence], padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        return EncodedText(*self.encode_ids(ids["input_ids"], ids["attention_mask"]))
 
     def encode_ids(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids ``(B, L)`` and their mask to tokens ``(B, L, D)`` and projected vectors ``(B, P)``."""

@@ -58,6 +58,7 @@ def export(run: Path, folder: Path, trust: bool = False, store: Store | None = N
     write_json(folder / CONFIG, {"component": recipe.policy.model_dump(mode="json"), "frozen": sorted(frozen)})
     with written_whole(folder / WEIGHTS) as part:  # last: a folder with it is whole
         save_file(weights, part)
+        part.chmod((folder / CONFIG).stat().st_mode)  # safetensors keeps others from reading it
     return folder
 
 

@@ -8,7 +8,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from videopolicy import EncodedText, TextEncoder, WeightsError, to_device
+from videopolicy import EncodedText, FrozenTextEncoder, WeightsError, to_device
 from videopolicy.parts.weights import (
     ensure_no_differences,
     explain_loading,
@@ -18,13 +18,12 @@ from videopolicy.parts.weights import (
 )
 from vpolicy_encoders.options import DISTILBERT, DISTILBERT_FILES
 
-REMEMBERED_SENTENCES = 4096
 _MASKED_WORDS = ("vocab_layer_norm.", "vocab_projector.", "vocab_transform.")
 """The head that the published model was trained with."""
 
 
-class DistilBertTextEncoder(TextEncoder):
-    """Frozen DistilBERT. Every sentence is encoded by itself and remembered, so that a row depends on no other.
+class DistilBertTextEncoder(FrozenTextEncoder):
+    """DistilBERT.
 
     Raises:
         WeightsError: The checkpoint is unreachable, incomplete, or of another width.
@@ -35,31 +34,11 @@ class DistilBertTextEncoder(TextEncoder):
         self.max_length = max_length
         self.model, self.tokenizer = _loaded(weights, width)
         self.model.requires_grad_(False).eval()
-        self._remembered: dict[str, tuple[Tensor, Tensor]] = {}
-        self.register_load_state_dict_post_hook(lambda module, keys: self._remembered.clear())
 
-    def train(self, mode: bool = True) -> DistilBertTextEncoder:
-        return super().train(False)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> DistilBertTextEncoder:
-        self._remembered.clear()
-        return super()._apply(*args, **kwargs)
-
-    def forward(self, sentences: list[str]) -> EncodedText:
-        encoded = [self._encoded(sentence) for sentence in sentences]
-        tokens = torch.cat([one for one, _ in encoded])
-        return EncodedText(tokens, tokens[:, 0], torch.cat([mask for _, mask in encoded]))
-
-    def _encoded(self, sentence: str) -> tuple[Tensor, Tensor]:
-        if sentence not in self._remembered:
-            if len(self._remembered) >= REMEMBERED_SENTENCES:
-                self._remembered.clear()
-            ids, mask = self._ids(sentence)
-            # What is remembered while acting must serve training as well, which refuses inference tensors.
-            with torch.inference_mode(False), torch.no_grad():
-                tokens = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-            self._remembered[sentence] = tokens, mask.bool()
-        return self._remembered[sentence]
+    def encode(self, sentence: str) -> EncodedText:
+        ids, mask = self._ids(sentence)
+        tokens = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return EncodedText(tokens, tokens[:, 0], mask.bool())
 
     def _ids(self, sentence: str) -> tuple[Tensor, Tensor]:
         """Ids and mask ``(1, L)``."""
