@@ -160,10 +160,14 @@ def test_recipes_say_what_is_missing_for_their_steps(tmp_path: Path) -> None:
 
 def test_imported_weights_are_evaluated_without_data(tmp_path: Path, weights: Path) -> None:
     recipe = recipe_of(tmp_path, TAKEN.format(weights=weights))
+    stages = tmp_path / "home" / "stages"
+    made = []
     for _ in range(2):  # the second time nothing is left to do
         folder = run(recipe, tmp_path / "runs", Reporter(quiet=True), Store(tmp_path / "home"))
+        made.append([path.stat().st_mtime_ns for path in sorted(stages.rglob("normalization.json"))])
     records = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
     assert [record["policy"] for record in records] == ["trained"] and records[0]["error"] is None
     stage = json.loads((folder / "provenance.json").read_text())["stages"][0]
-    assert (stage["steps"], stage["reused"]) == (0, True)
+    assert (stage["steps"], stage["reused"]) == (0, False)
+    assert made[0] == made[1] and len(made[0]) == 1
     assert (folder / "report.html").is_file()

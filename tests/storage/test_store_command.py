@@ -278,10 +278,16 @@ def test_a_store_and_a_run_folder_work_where_they_were_moved(tmp_path: Path, mon
     # The copied recipe runs to the same end, and nothing is made again.
     copied = tmp_path / "copied" / "small"
     before = (copied / "episodes.jsonl").read_text()
+
+    def made() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "b").rglob("*.safetensors")}
+
+    weights = made()
     run(load_recipe(copied / "recipe.yaml"), tmp_path / "copied", Reporter(quiet=True))
     assert (copied / "episodes.jsonl").read_text() == before
+    assert made() == weights and len(weights) == 1
     facts = json.loads((copied / "provenance.json").read_text())
-    assert [one["reused"] for one in facts["stages"]] == [True]
+    assert [one["reused"] for one in facts["stages"]] == [False], "the run has trained it itself, not an earlier one"
     assert kept(Store()) == keys
     for verb in ("show", "report"):
         result = CliRunner().invoke(app, [verb, str(copied)], catch_exceptions=False)
