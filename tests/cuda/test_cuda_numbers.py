@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import save_after_every_step
 from regression import KilledError, Lines, statistics
 from small_policies import POLICIES, small_policy
 from torch import nn
@@ -144,7 +145,7 @@ class Regression(Learner):
 
 
 def test_checkpoints_and_averages(tmp_path, monkeypatch):
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_after_every_step(monkeypatch)
     with tensor_float_32(False):
         on_cpu = _trained(tmp_path / "cpu", "cpu")
         whole = _trained(tmp_path / "whole", "gpu")

@@ -34,7 +34,7 @@ def program(*arguments: str) -> None:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    training.SECONDS_BETWEEN_CHECKPOINTS = 0.3
+    training.SECONDS_BETWEEN_CHECKPOINTS, training.SHARE_OF_SAVING = 0.3, float("inf")
     command_line(*arguments)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoints import save_after_every_step
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
@@ -96,7 +97,7 @@ def killed(collected, tmp_path, monkeypatch) -> Place:
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        save_after_every_step(patch)
         patch.setattr(lightning_loop._Watch, "save", save_and_die)
         with pytest.raises(KilledError):
             place.train()
@@ -154,7 +155,7 @@ def test_a_checkpoint_is_on_disk_before_it_takes_its_place(collected, tmp_path, 
         order.append(("replace", str(self)))
         return replace(self, target)
 
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_after_every_step(monkeypatch)
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
     place.train()

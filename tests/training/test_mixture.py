@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoints import save_after_every_step
 from regression import KilledError
 from torch import Tensor, nn
 
@@ -201,7 +202,7 @@ def train(folder: Path, killed_after: int | None = None, **options) -> Guess:
 
 
 def test_a_killed_stage_ends_with_the_same_weights_and_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_after_every_step(monkeypatch)
     whole = train(tmp_path / "whole")
     for killed_after in (13, 9):
         with pytest.raises(KilledError):

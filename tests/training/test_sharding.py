@@ -40,6 +40,7 @@ import json, os, time
 import videopolicy.training, videopolicy.training.lightning_loop as training, videopolicy.cli.main
 from videopolicy.training.sharding import local
 videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+videopolicy.training.SHARE_OF_SAVING = float("inf")
 end = training._Watch.on_train_batch_end
 
 def watched(self, trainer, module, *rest):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from checkpoints import save_after_every_step
 from regression import KilledError, Lines, Regression, statistics
 
 from videopolicy import Batch, VpolicyError
@@ -50,7 +51,7 @@ def weights(learner: Regression) -> torch.Tensor:
 
 @pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}, {"accumulate": 2}], ids=["plain", "ema", "accumulate"])
 def test_killed_stage_ends_with_the_same_weights(tmp_path, monkeypatch, options):
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_after_every_step(monkeypatch)
     whole = train(tmp_path / "whole", **options)
     for killed_after in (17, 23):
         with pytest.raises(KilledError):
@@ -87,7 +88,7 @@ def test_where_losses_are_looked_at_later_the_step_is_named_all_the_same(tmp_pat
 
 
 def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_after_every_step(monkeypatch)
     with pytest.raises(KilledError):
         train(tmp_path, killed_after=3)
     state = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)["state_dict"]
@@ -96,7 +97,7 @@ def test_checkpoints_leave_frozen_weights_out(tmp_path, monkeypatch):
 
 
 def test_time_spent_before_a_kill_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_after_every_step(monkeypatch)
     with pytest.raises(KilledError):
         train(tmp_path, killed_after=3)
     saved = torch.load(tmp_path / training.CHECKPOINT, weights_only=True)

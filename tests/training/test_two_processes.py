@@ -87,6 +87,7 @@ ALL_LEARN = MODEL.replace("class Lines(Policy):", "class Lines(Policy):\n    eve
 SLOWLY = """
 import time, videopolicy.training.lightning_loop as training, videopolicy.cli.main
 videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+videopolicy.training.SHARE_OF_SAVING = float("inf")
 end = training._Watch.on_train_batch_end
 training._Watch.on_train_batch_end = lambda *given: (end(*given), time.sleep(0.05))[0]
 videopolicy.cli.main.main()

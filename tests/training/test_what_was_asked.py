@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import toy_recipes
+from checkpoints import save_after_every_step
 from command import vpolicy
 from lightning.pytorch.plugins.precision import MixedPrecision
 from regression import KilledError, Lines, Regression, statistics
@@ -63,7 +64,7 @@ class Killed(Regression):
 
 
 def test_a_stage_that_goes_on_in_another_precision_says_both(tmp_path, monkeypatch):
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_after_every_step(monkeypatch)
     with pytest.raises(KilledError):
         train(tmp_path, Killed())
     trained, _ = train(tmp_path, precision="16-mixed")  # as on a machine whose device has what was asked
@@ -88,8 +89,7 @@ class Overflowing(Regression):
 @pytest.mark.parametrize("at", [3, 6])
 def test_weights_that_are_no_numbers_take_no_checkpoints_place(tmp_path, monkeypatch, at):
     """At the last step too, which no further loss would show."""
-    monkeypatch.setattr("videopolicy.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr("videopolicy.training.SHARE_OF_SAVING", float("inf"))
+    save_after_every_step(monkeypatch)
     with pytest.raises(VpolicyError, match=rf"'lines' diverged at step {at}: 1 of 5 weights .* root") as error:
         train(tmp_path, Overflowing(at))
     assert "train.lines.optimizer.learning_rate" in error.value.hint
