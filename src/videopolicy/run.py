@@ -88,7 +88,7 @@ def run(
         own = open_own(recipe, dataset, store, reporter)
         planned = plan(recipe, dataset, store, own)
         _claim(folder, recipe, [one.key for one in planned])
-        artifacts = [*needed(planned), *([store.folder("datasets", collected.key)] if collected else [])]
+        artifacts = [*needed(planned), *([store.place("datasets", collected.key)] if collected else [])]
         store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
         record.update(data_remarks=tuple(text for one in (dataset, *own.values()) if one for text in remarks_on(one)))
         for facts in executor.train(session, planned, dataset):

@@ -87,8 +87,8 @@ def test_what_nohup_ignores_stays_ignored():
 
 
 PROGRAM = """
-import sys, time
-from videopolicy.cli import main
+import atexit, sys, time
+from videopolicy.cli import interrupts, main
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.console.text import say
 
@@ -97,6 +97,16 @@ def stubborn():
         say("ready"); sys.stdout.flush(); time.sleep(60)
     finally:
         say("unwinding"); sys.stdout.flush(); time.sleep(60)
+
+def waiting():
+    try:
+        say("ready"); sys.stdout.flush(); time.sleep(60)
+    finally:
+        time.sleep(60)
+
+def waiting_at_the_end():
+    atexit.register(time.sleep, 60)
+    say("ready"); sys.stdout.flush(); time.sleep(60)
 
 def talkative():
     for number in range(100_000):
@@ -122,3 +132,15 @@ def test_the_second_signal_ends_at_once_and_a_closed_output_ends_quietly(tmp_pat
     assert twice.stdout.readline() == "unwinding\n"
     twice.send_signal(signal.SIGTERM)
     assert twice.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("command", ["waiting", "waiting_at_the_end"])
+def test_what_cannot_end_is_ended_and_shows_where_it_was(command: str):
+    program = PROGRAM.replace("COMMAND", command).replace("main.main()", "interrupts.SECONDS_TO_END = 0.5\nmain.main()")
+    one = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert one.stdout is not None and one.stderr is not None
+    assert one.stdout.readline() == "ready\n"
+    one.send_signal(signal.SIGTERM)
+    said = one.stderr.read()
+    assert one.wait(30) == 1 and "Timeout" in said
+    assert f" in {command}" in said if command == "waiting" else "Ended by SIGTERM" in said

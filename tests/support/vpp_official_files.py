@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from vpp_official_names import Clip, Shapes, Sizes
 
+from videopolicy.testing import toy_benchmark
+
 TINY = Sizes(
     channels=96,
     dim=16,
@@ -27,6 +29,23 @@ TINY = Sizes(
     clip=Clip(16, 40, 9, 8, 1, 8, 1, 4, 2, 40, 16, 32, 1),
 )
 """Reads the two maps of `UNET`, 64 and 32 channels, and acts on the toy benchmark."""
+BACKBONE = f"""\
+plugins: [{toy_benchmark.__file__}]
+benchmark: {{type: toy, task_names: [red], max_steps: 3}}
+policy:
+  type: modular
+  extractor:
+    type: one-step
+    backbone:
+      type: svd
+      weights: video
+      image_size: [16, 16]
+      frames: 2
+      latent: {{type: vae, channels: [32, 32], layers: 1}}
+      text: {{type: clip-text, weights: clip, width: 16, pooled_width: 16}}
+      unet: {{channels: [32, 64], heads: [2, 2], attention: [true, false], layers: 1, time_ids_width: 8}}
+"""
+"""A recipe's beginning, up to the video model of these sizes."""
 
 UNET: dict[str, Any] = {
     "in_channels": 8,

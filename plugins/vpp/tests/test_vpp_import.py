@@ -15,7 +15,7 @@ from recordings import recorded
 from small_clip import write_clip
 from torch import Tensor, nn
 from vpolicy_vpp.importing import VppImporter
-from vpp_official_files import TINY, hollow, random, write_action_model, write_pipeline
+from vpp_official_files import BACKBONE, TINY, hollow, random, write_action_model, write_pipeline
 from vpp_official_names import Clip, Shapes, Sizes, calvin, former, hub_text, network, openai_image, openai_text, robot
 
 from videopolicy import Checkpoint, RowGenerator, WeightsError
@@ -24,7 +24,7 @@ from videopolicy.importing.folder import ensure_complete, ensure_same_policy
 from videopolicy.importing.reading import read_published
 from videopolicy.recipes.recipe import load_recipe
 from videopolicy.storage.store import Store
-from videopolicy.testing import ImporterContract, toy_benchmark, toy_observation
+from videopolicy.testing import ImporterContract, toy_observation
 from videopolicy.training.planning import plan
 from videopolicy.training.session import Session
 from videopolicy.training.stages import load_policy, train
@@ -32,35 +32,24 @@ from videopolicy.training.stages import load_policy, train
 ROOT = Path(__file__).resolve().parents[3]
 Vpolicy = Callable[..., tuple[int, str]]
 
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}]
-benchmark: {{type: toy, task_names: [red], max_steps: 3}}
-policy:
-  type: modular
-  extractor:
-    type: one-step
-    backbone:
-      type: svd
-      weights: video
-      image_size: [16, 16]
-      frames: 2
-      latent: {{type: vae, channels: [32, 32], layers: 1}}
-      text: {{type: clip-text, weights: clip, width: 16, pooled_width: 16}}
-      unet: {{channels: [32, 64], heads: [2, 2], attention: [true, false], layers: 1, time_ids_width: 8}}
+RECIPE = (
+    BACKBONE
+    + """\
     taps: [up0, up1]
-    former: {{type: video-former, dim: 16, depth: 2, heads: 2, dim_head: 64, latents_per_frame: 3}}
+    former: {type: video-former, dim: 16, depth: 2, heads: 2, dim_head: 64, latents_per_frame: 3}
   decoder:
     type: dit-diffusion
     horizon: 4
     width: 16
     encoder_layers: 1
     decoder_layers: 2
-    text: {{type: clip-text, weights: clip, max_length: 77, width: 16, pooled_width: 16}}
-    sampling_levels: {{steps: 10, lowest: 1.0}}
-train: [{{name: imported, init_from: weights, steps: 0}}]
-eval: {{episodes: 1, workers: 1, batch_size: 1}}
+    text: {type: clip-text, weights: clip, max_length: 77, width: 16, pooled_width: 16}
+    sampling_levels: {steps: 10, lowest: 1.0}
+train: [{name: imported, init_from: weights, steps: 0}]
+eval: {episodes: 1, workers: 1, batch_size: 1}
 tracking: []
 """
+)
 IMPORT = ("import", "vpp", "dp-calvin", "taps=[up0,up1]", "-o", "weights", "--quiet")
 
 

@@ -14,35 +14,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_clip import write_clip
 from vpolicy_vpp.importing import VppImporter
-from vpp_official_files import UNET, hollow, write_pipeline
+from vpp_official_files import BACKBONE, UNET, hollow, write_pipeline
 
 from videopolicy import Checkpoint, WeightsError
 from videopolicy.importing.folder import ensure_complete, ensure_same_policy
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.testing import toy_benchmark
 from videopolicy.training.inputs import ensure_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
 Vpolicy = Callable[..., tuple[int, str]]
 
-RECIPE = f"""\
-plugins: [{toy_benchmark.__file__}]
-benchmark: {{type: toy, task_names: [red], max_steps: 3}}
-policy:
-  type: modular
-  extractor:
-    type: one-step
-    backbone:
-      type: svd
-      weights: video
-      image_size: [16, 16]
-      frames: 2
-      latent: {{type: vae, channels: [32, 32], layers: 1}}
-      text: {{type: clip-text, weights: clip, width: 16, pooled_width: 16}}
-      unet: {{channels: [32, 64], heads: [2, 2], attention: [true, false], layers: 1, time_ids_width: 8}}
-  decoder: {{type: dit-diffusion, text: {{type: word-text}}}}
-train: [{{name: imported, init_from: weights, steps: 0}}]
+RECIPE = (
+    BACKBONE
+    + """\
+  decoder: {type: dit-diffusion, text: {type: word-text}}
+train: [{name: imported, init_from: weights, steps: 0}]
 """
+)
 IMPORT = ("import", "vpp", "svd-robot", "-o", "video", "--quiet")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

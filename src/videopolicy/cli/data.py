@@ -46,7 +46,7 @@ def collect(
     dataset, facts = prepare_data(loaded, Store(), Reporter(quiet))
     assert facts is not None  # of demonstrations
     splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
-    say(f"{sum(facts.episodes.values())} episodes ({splits}) in {Store().folder('datasets', facts.key)}")
+    say(f"{sum(facts.episodes.values())} episodes ({splits}) in {Store().place('datasets', facts.key)}")
 
 
 @app.command()

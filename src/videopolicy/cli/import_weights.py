@@ -58,26 +58,14 @@ def import_weights(
 
 
 def _importer(name: str, options: list[str], registry: Registry) -> ImporterComponent:
-    from pydantic import ValidationError
-
     from videopolicy.components.kinds import ImporterComponent
-    from videopolicy.errors import RecipeError
-    from videopolicy.recipes.explaining import explained
+    from videopolicy.recipes.single import component_from
     from videopolicy.recipes.source import Source, override
 
-    cls = registry.get("importer", name)
     source = Source({"type": name})
     for text in options:
         override(source, text)
-    try:
-        importer = cls.model_validate(source.data, context={"registry": registry})
-    except ValidationError as error:
-        problems = "; ".join(explained(error, source, registry, cls))
-        raise RecipeError(
-            f"These options do not fit importer '{name}': {problems}", "Correct them; write them as name=value."
-        ) from None
-    assert isinstance(importer, ImporterComponent)
-    return importer
+    return component_from(source, ImporterComponent, registry)
 
 
 def _scaling(imported: Imported, recipe: Recipe | None, reporter: Reporter) -> tuple[Normalization, Statistics] | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,18 +17,27 @@ from videopolicy.errors import VpolicyError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KEPT, _GO_ON = "What was finished is kept.", "Run the same command again to go on."
+SECONDS_TO_END = 120.0
+"""For unwinding and for the interpreter's own end. Longer than writing a checkpoint takes, shorter than a night: two
+processes that train together may each wait for what the other was to send."""
 
 
 class SignalError(VpolicyError):
     """A signal has ended the command.
 
     Args:
-        number: Of the signal; the exit code is 128 more, as a shell reports it.
+        number: Of the signal; the exit code is 128 more, as a shell reports it, but 2 for Ctrl-C.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"Ended by {signal.Signals(number).name}. {_KEPT}", _GO_ON)
-        self.exit_code = 128 + number
+        pressed = number == signal.SIGINT
+        super().__init__(f"{'Interrupted' if pressed else f'Ended by {signal.Signals(number).name}'}. {_KEPT}", _GO_ON)
+        self.exit_code = 2 if pressed else 128 + number
+
+
+def end_within_a_while() -> None:
+    """End this process after `SECONDS_TO_END` with a trace of where it was, whatever it is waiting for by then."""
+    faulthandler.dump_traceback_later(SECONDS_TO_END, exit=True, file=sys.__stderr__ or sys.stderr)
 
 
 class _Signalled(BaseException):
@@ -45,6 +56,7 @@ class _Signals:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.first = number
+        end_within_a_while()
         raise _Signalled
 
     @contextmanager
@@ -60,6 +72,7 @@ class _Signals:
         try:
             yield
         finally:
+            faulthandler.cancel_dump_traceback_later()
             for number in ours:
                 signal.signal(number, before[number])
 
@@ -67,7 +80,8 @@ class _Signals:
 def interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
     """Turn signals inside a command into a message; the command line's own answer would be a bare "Aborted".
 
-    SIGTERM and SIGHUP end it with 143 and 129, Ctrl-C with 2. A second signal ends the process at once.
+    SIGTERM and SIGHUP end it with 143 and 129, Ctrl-C with 2. A second signal ends the process at once, and so does
+    unwinding that does not come to an end.
     """
 
     @functools.wraps(command)
@@ -78,10 +92,8 @@ def interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
                 return command(*arguments, **options)
         except BaseException as error:
             # Whatever unwinding has made of it: a terminal that has gone cannot be written, a library exits.
-            if signals.first not in (None, signal.SIGINT):
-                raise SignalError(signals.first) from None
             if signals.first is not None or isinstance(error, KeyboardInterrupt):
-                raise VpolicyError(f"Interrupted. {_KEPT}", _GO_ON) from None
+                raise SignalError(signals.first or signal.SIGINT) from None
             if isinstance(error, BrokenPipeError):  # not of our output; the command line would end without a word
                 raise RuntimeError("Another process has closed its connection.") from error
             raise

@@ -22,7 +22,7 @@ from videopolicy.cli import (
     show,
     store,
 )
-from videopolicy.cli.interrupts import interruptible
+from videopolicy.cli.interrupts import SignalError, end_within_a_while, interruptible
 from videopolicy.cli.machine_errors import hint_for
 from videopolicy.cli.verbs import Verbs
 from videopolicy.components.registry import troubles
@@ -64,6 +64,8 @@ def main() -> None:
     except VpolicyError as error:
         told = error.message
         _say(error.message, error.hint)
+        if isinstance(error, SignalError):
+            end_within_a_while()  # libraries' own ends may wait for processes that have ended too
         sys.exit(error.exit_code)
     except OSError as error:
         hint = hint_for(error)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import ValidationError
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.components.registry import current_registry
@@ -19,8 +18,8 @@ from videopolicy.errors import PluginError, RecipeError
 from videopolicy.evaluation.acting import Actor
 from videopolicy.evaluation.identity import fingerprint
 from videopolicy.evaluation.rollout import Rollout
-from videopolicy.recipes.explaining import explained
 from videopolicy.recipes.recipe import Evaluation
+from videopolicy.recipes.single import component_from
 from videopolicy.recipes.source import Source
 from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.simulators.environments import interpreter
@@ -81,9 +80,9 @@ def evaluate(
         quiet: Show no progress.
 
     Raises:
-        RecipeError: There is no such benchmark, or its options are wrong, or its spaces are not the policy's.
+        PluginError: There is no such benchmark, or the policy returns something else than actions.
+        RecipeError: Its options are wrong, or its spaces are not the policy's.
         SimulationError: The simulator cannot be started.
-        PluginError: The policy returns something else than actions.
     """
     component = _component(benchmark)
     spaces = component.spaces()
@@ -114,15 +113,7 @@ def _component(benchmark: BenchmarkComponent | Mapping[str, Any] | str) -> Bench
     if isinstance(benchmark, BenchmarkComponent):
         return benchmark
     options = {"type": benchmark} if isinstance(benchmark, str) else dict(benchmark)
-    registry = current_registry()
-    cls = registry.get("benchmark", str(options.get("type")))
-    try:
-        found = cls.model_validate(options, context={"registry": registry})
-    except ValidationError as error:
-        problems = "; ".join(explained(error, Source(options), registry, cls))
-        raise RecipeError(f"These options fit no '{options['type']}': {problems}", "Correct them.") from None
-    assert isinstance(found, BenchmarkComponent)
-    return found
+    return component_from(Source(options), BenchmarkComponent, current_registry())
 
 
 class _Called:

@@ -32,9 +32,13 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or expanded(os.environ.get("VPOLICY_HOME") or ".vpolicy").absolute()
 
+    def place(self, kind: str, key: str) -> Path:
+        """Where one artifact lies, or would."""
+        return self.root / kind / key
+
     def folder(self, kind: str, key: str) -> Path:
         """The folder of one artifact, made if it is not there."""
-        path = self.root / kind / key
+        path = self.place(kind, key)
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path

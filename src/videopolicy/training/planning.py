@@ -104,7 +104,7 @@ def plan(
                 "core": core_code(TRAINING),
             }
         )
-        planned.append(PlannedStage(stage, key, store.folder("stages", key), sources, held, mine))
+        planned.append(PlannedStage(stage, key, store.place("stages", key), sources, held, mine))
     return planned
 
 
@@ -130,7 +130,7 @@ def stages_of_run(recipe: Recipe, run: Path, store: Store) -> list[PlannedStage]
             f"Stage {', '.join(unfinished)} of the recipe has not finished in {run}.",
             "Run its recipe to the end, or name a run that is finished.",
         )
-    folders = {name: store.folder("stages", key) for name, key in keys.items()}
+    folders = {name: store.place("stages", key) for name, key in keys.items()}
     planned = [PlannedStage(stage, keys[stage.name], folders[stage.name]) for stage in recipe.train]
     if elsewhere := [one.stage.name for one in planned if one.facts is None]:
         raise WeightsError(
