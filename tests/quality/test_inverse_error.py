@@ -39,9 +39,8 @@ def executed(episode: int) -> np.ndarray:
 class Recorded:
     """Held-out episodes whose pictures say which step of which episode they are of."""
 
-    splits = {"train": 1, "validation": EPISODES}
-
     def __init__(self) -> None:
+        self.splits = {"train": 1, "validation": EPISODES}
         self.opened: list[tuple[Window, str]] = []
 
     def fingerprint(self, actions: bool = True) -> str:

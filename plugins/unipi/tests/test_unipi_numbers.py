@@ -235,6 +235,9 @@ def test_published_weights_see_every_picture_alike(tmp_path: Path):
     assert torch.equal(network.layer4[0].conv1.weight, published.layer4[0].conv1.weight)
     assert network.fc.weight.shape[0] == GAP * 4
     save_file({"other": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="do not match the model"):
+        inverse(weights=str(tmp_path)).build(SPACES)
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="timm's resnet10t cannot be loaded"):
         inverse(weights=str(tmp_path)).build(SPACES)
 

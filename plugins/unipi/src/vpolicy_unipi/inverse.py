@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import timm
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from videopolicy import (
@@ -22,7 +23,7 @@ from videopolicy import (
     stack_views,
 )
 from videopolicy.parts.masks import masked_mean, without_masked
-from videopolicy.parts.weights import explain_loading, without_loading
+from videopolicy.parts.weights import ensure_no_differences, explain_loading, without_loading
 from vpolicy_unipi.options import WEIGHTS, InverseDynamicsOptions
 
 
@@ -118,6 +119,15 @@ def _network(options: InverseDynamicsOptions, channels: int, outputs: int) -> An
     if folder is None:
         return timm.create_model(name, **arguments)
     with explain_loading(folder, f"timm's {name}", [WEIGHTS]):
-        return timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay={"file": str(folder / WEIGHTS)}, **arguments
-        )
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            found = set(file.keys())
+        overlay = {"file": str(folder / WEIGHTS)}
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
+    # Networks whose classifier is another one timm loads without looking at the names.
+    left_out = (f"{network.pretrained_cfg['classifier']}.", "num_batches_tracked")
+    own, found = (
+        {one for one in names if not (one.startswith(left_out[0]) or one.endswith(left_out[1]))}
+        for names in (network.state_dict(), found)
+    )
+    ensure_no_differences(str(folder), sorted(own - found), sorted(found - own))
+    return network
