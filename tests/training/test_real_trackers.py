@@ -53,6 +53,9 @@ def test_trackio_keeps_the_losses_of_every_stage(tmp_path: Path, monkeypatch: py
     storage = importlib.import_module("trackio.sqlite_storage")
     monkeypatch.setattr(storage, "TRACKIO_DIR", tmp_path / "trackio")
     losses = trained(tmp_path, monkeypatch, "trackio")
+    assert importlib.import_module("trackio.context_vars").current_run.get() is None, (
+        "the last stage has closed its own"
+    )
     kept = [
         {row["step"]: row["loss/action"] for row in storage.SQLiteStorage.get_logs("videopolicy", folder.name)}
         for folder in stages(tmp_path)

@@ -105,8 +105,10 @@ class Trackio(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         if self._run is not None:
+            import trackio
+
             with _quiet():
-                self._run.finish()
+                trackio.finish()  # a run that is finished by itself is finished again, aloud, when Python ends
             self._run = None
 
 
