@@ -1,12 +1,15 @@
 """Video models as robot policies: a framework of swappable parts.
 
-This module is the plugin author's whole API; `load` opens a trained policy, and `evaluate` runs one. What needs torch
-is imported on first use, so that reading a recipe or listing plugins stays quick.
+This module is the plugin author's whole API; `load` opens a trained policy, `evaluate` runs one, `run` does what a
+recipe says, and `results` gives its episodes. What needs torch is imported on first use, so that reading a recipe or
+listing plugins stays quick.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from videopolicy.components.fields import (
@@ -73,7 +76,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, FrozenTextEncoder, TextEncoder
-    from videopolicy.deployment import DeployedPolicy, evaluate, load
+    from videopolicy.deployment import DeployedPolicy, evaluate, load, results, run
     from videopolicy.importing.reading import read_checkpoint
     from videopolicy.views import stack_views, to_bytes
 
@@ -111,7 +114,7 @@ _LAZY = {
 }
 
 """What parts are made of, by the module that has it."""
-_FOR_CALLERS = {"DeployedPolicy": "deployment", "evaluate": "deployment", "load": "deployment"}
+_FOR_CALLERS = dict.fromkeys(("DeployedPolicy", "evaluate", "load", "results", "run"), "deployment")
 """What is for those who use trained policies; no part needs it."""
 
 
@@ -120,6 +123,26 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"videopolicy.{module}"), name)
     raise AttributeError(f"module 'videopolicy' has no attribute '{name}'")
 
+
+class _Called(ModuleType):
+    """A module that is called: the function for callers that has the module's name."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        name = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module(f"videopolicy.{_FOR_CALLERS[name]}"), name)(*arguments, **options)
+
+
+class _Package(ModuleType):
+    """This package. Importing `videopolicy.run` or `videopolicy.results`, which have the names of functions for
+    callers, puts the module in the function's place: it is then called as the function is."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FOR_CALLERS and type(value) is ModuleType:
+            value.__class__ = _Called
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 __all__ = [
     "NO_ACTIONS",
@@ -205,6 +228,8 @@ __all__ = [
     "normal_noise",
     "of_first_process",
     "read_checkpoint",
+    "results",
+    "run",
     "stack_views",
     "to_bytes",
     "to_device",

@@ -64,6 +64,8 @@ HARMLESS = {
     "storage.store": "finds folders",
     "storage.surroundings": "describes the machine",
     "training.curves": "reads what was logged",
+    "training.loggers": "keeps curves, from which nothing is computed",
+    "training.tracking": "asks services whether they are there",
     "training.inputs": "checks that files are there; what they hold enters keys",
     "training.planning": "makes keys",
     "training.remarks": "says what was done",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,15 +12,17 @@ import numpy as np
 import pytest
 import torch
 from command import vpolicy
+from toy_recipes import linear
 
 import videopolicy
-from videopolicy import DataError, StorageError, VpolicyError, WeightsError
+from videopolicy import DataError, RecipeError, StorageError, VpolicyError, WeightsError
 from videopolicy.deployment import DeployedPolicy
 from videopolicy.seeds import derived_seed
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.store import Store
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 
+ROOT = Path(__file__).resolve().parents[2]
 TOY = ToyBenchmark(task_names=("red", "blue"))
 
 
@@ -195,3 +198,44 @@ def test_anything_that_acts_is_evaluated() -> None:
     with pytest.raises(VpolicyError, match="image_size") as caught:
         videopolicy.evaluate(still, {"type": "metaworld", "image_size": -1})
     assert caught.value.hint
+
+
+def test_results_are_the_runs_records(uninterrupted: Any, tmp_path: Path) -> None:
+    found = videopolicy.results(uninterrupted.run_folder)
+    records = uninterrupted.records()
+    assert len(found) == len(records) and set(found.run) == {"small"} and found.error.isna().all()
+    keys = ["policy", "task", "episode"]
+    ours = found.sort_values(keys)[[*keys, "success", "steps", "initial_state"]].to_dict("records")
+    theirs = [
+        {name: one[name] for name in ours[0]} for one in sorted(records, key=lambda one: [one[key] for key in keys])
+    ]
+    assert ours == theirs and (found.solved == found.success).all() and found.attrs["problems"] == []
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    shutil.copy(uninterrupted.run_folder / "recipe.yaml", empty)
+    assert list(videopolicy.results(empty).columns) == list(found.columns) and videopolicy.results(empty).empty
+    with pytest.raises(StorageError, match="There is no run folder"):
+        videopolicy.results(tmp_path / "nothing")
+
+
+def test_the_readmes_recipes_run_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (example,) = [block for block in blocks if "videopolicy.run(" in block]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VPOLICY_HOME", str(tmp_path / "home"))
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "quickstart.yaml").write_text(linear("episodes: 2, workers: 1", tasks="red"))
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert [folder.name for folder in names["folders"]] == ["seed-0", "seed-1"]
+    assert set(names["episodes"].run) == {"seed-0", "seed-1"} and len(names["episodes"]) == 4
+    assert "count" in capsys.readouterr().out
+
+
+def test_a_recipe_that_is_wrong_says_so_from_python(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="There is no recipe"):
+        videopolicy.run(tmp_path / "nothing.yaml")
+    for name in ("run", "results"):
+        assert getattr(videopolicy, name) is sys.modules[f"videopolicy.{name}"], "it was a module that was called"

@@ -66,3 +66,11 @@ def test_a_login_or_an_offline_mode_is_enough(monkeypatch: pytest.MonkeyPatch, m
 def test_what_is_not_tracked_is_not_asked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     ensure_trackers(("tensorboard",))
+
+
+def test_trackio_has_to_be_installed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(VpolicyError, match="tracks with trackio, which is not installed") as caught:
+        ensure_trackers(("trackio",))
+    assert "videopolicy[trackio]" in caught.value.hint
+    ensure_trackers(("tensorboard",))

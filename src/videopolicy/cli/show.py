@@ -24,16 +24,39 @@ _LONG_NAME = 24
 def show(
     run: Annotated[Path, typer.Argument(help="Run folder, such as runs/quickstart.")],
     trust: Annotated[bool, typer.Option("--trust", help="Run the Python files that its recipe names.")] = False,
+    rerun: Annotated[
+        Path | None,
+        typer.Option(help="File for Rerun's viewer: an episode of every outcome, replayed.", show_default=False),
+    ] = None,
 ) -> None:
-    """Show success by task, training, published numbers, and what is missing."""
+    """Show success by task, training, published numbers, and what is missing; replay episodes for Rerun's viewer."""
     from rich.text import Text
 
     from videopolicy.console.terminal import Terminal
     from videopolicy.report.contents import read_run
 
+    contents = read_run(run, trust=trust)
+    if rerun is not None:
+        _write_rollouts(contents, rerun)
+        return
     console = Terminal()
-    for part in renderables(read_run(run, trust=trust)):
+    for part in renderables(contents):
         console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def _write_rollouts(run: RunContents, path: Path) -> None:
+    from videopolicy.console.progress import Reporter
+    from videopolicy.console.text import say
+    from videopolicy.errors import StorageError
+    from videopolicy.report.rollouts import write_rollouts
+
+    if run.benchmark is None:
+        raise StorageError(
+            "The run's benchmark cannot be made, in which its episodes would be replayed.",
+            "Install its plugin, or add --trust where its recipe names a Python file that you trust.",
+        )
+    count = write_rollouts(run.folder, run.benchmark, path, Reporter())
+    say(f"{path}: {count} episodes; open it with `rerun {path}`")
 
 
 def renderables(run: RunContents) -> list[RenderableType]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from videopolicy.compare.model import Comparison, Entry, Pair
+from videopolicy.compare.model import Comparison, Entry, InverseError, Pair
 from videopolicy.results.intervals import Interval, percent, span
 from videopolicy.results.published import published_tables
 from videopolicy.results.records import Rate
@@ -16,7 +16,13 @@ By = Literal["task", "tier"]
 _MOST_PAIRS = 28
 _MOST_TABLES = 3
 """Tables of rates by task below each other; what more methods there are, other formats have."""
-_QUALITY = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3), "fvd": ("FVD", 1)}
+_QUALITY = {
+    "psnr": ("PSNR dB", 2),
+    "ssim": ("SSIM", 3),
+    "lpips": ("LPIPS", 3),
+    "fvd": ("FVD", 1),
+    "inverse_l2": ("inverse L2", 4),
+}
 _STILL = "_still"
 _PERCENT = "\N{NO-BREAK SPACE}%"
 
@@ -123,6 +129,7 @@ def _costs(comparison: Comparison) -> Iterator[Section]:
     if metrics:
         notes.append("Video quality: on held-out clips; in brackets what repeating the present frame reaches.")
     notes += [f"{e.name}: {e.quality.source}." for e in entries if e.quality is not None and "fvd" in e.quality.values]
+    notes += [f"{e.name}: {inverse_text(e.quality.inverse)}." for e in entries if e.quality and e.quality.inverse]
     yield Section("Costs" + (" and predicted videos" if metrics else ""), header, tuple(rows), tuple(notes))
 
 
@@ -213,6 +220,15 @@ def _all_of(entries: Sequence[Entry]) -> str:
 
 def _quality(entry: Entry) -> Mapping[str, float]:
     return entry.quality.values if entry.quality else {}
+
+
+def inverse_text(error: InverseError) -> str:
+    """What the error of inferred actions is, with its interval and n."""
+    between = "" if error.interval is None else f", 95 % [{error.interval[0]:.4f}, {error.interval[1]:.4f}]"
+    return (
+        f"inverse L2 {error.l2:.4f}{between}, n = {error.windows} held-out windows of {error.actions} actions; "
+        f"the mean action reaches {error.constant:.4f}"
+    )
 
 
 def _quality_text(entry: Entry, name: str) -> str:

@@ -25,6 +25,10 @@ class Policy(Learner):
 
     _checks: ClassVar[Mapping[str, Check]] = {**Learner._checks, "act": _ensure_chunks}
 
+    practises_inverse: bool = True
+    """Of a policy that `InfersActions`: whether training practises that, as its options say. `vpolicy quality` measures
+    no other."""
+
     @abstractmethod
     def act(self, observation: Observation, generator: RowGenerator) -> Tensor:
         """Normalised actions ``(B, H, A)`` from now on; row b draws noise from ``generator`` row b only.

@@ -1,12 +1,13 @@
 """Policies in somebody else's Python: loaded from a run or an exported folder, asked in physical units, evaluated.
 
-May import `evaluation` and below. `videopolicy.load` and `videopolicy.evaluate` are its interface; `vpolicy export`
-writes folders that need neither data nor store.
+May import `run`, `evaluation` and below. `videopolicy.load`, `evaluate`, `run` and `results` are its interface;
+`vpolicy export` writes folders that need neither data nor store.
 """
 
 from videopolicy.deployment.evaluating import Acts, Evaluated, evaluate
 from videopolicy.deployment.exporting import export
 from videopolicy.deployment.loading import load
 from videopolicy.deployment.policy import DeployedPolicy
+from videopolicy.deployment.recipes import results, run
 
-__all__ = ["Acts", "DeployedPolicy", "Evaluated", "evaluate", "export", "load"]
+__all__ = ["Acts", "DeployedPolicy", "Evaluated", "evaluate", "export", "load", "results", "run"]

@@ -1,4 +1,4 @@
-"""How well a policy's video model predicts clips of episodes that nothing was trained on.
+"""How well a policy predicts clips of episodes that nothing was trained on, and infers their actions.
 
 May import `importing` (for networks), `evaluation` and below; `run` measures, `compare` reads what was measured.
 """

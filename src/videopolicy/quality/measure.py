@@ -1,14 +1,17 @@
-"""Lets a policy's video model predict clips of held-out episodes, and keeps how well it did."""
+"""Lets a policy predict clips of held-out episodes and infer their actions, and keeps how well it did."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from videopolicy.contracts.dataset import Dataset, Windows
+from videopolicy.contracts.policy import InfersActions
 from videopolicy.evaluation.forecasting import Forecaster
+from videopolicy.quality.inverse import ROWS, inverse_error, spread
 from videopolicy.quality.model import VideoQuality, damaged_facts, quality_of, read_facts
 from videopolicy.quality.networks import Networks, repetitions
 from videopolicy.seeds import derived_seed
@@ -19,7 +22,10 @@ from videopolicy.training.normalization import Normalizer
 from videopolicy.training.session import Session
 from videopolicy.training.stages import ScaledPolicy
 
-CLIPS, ROWS = 64, 8
+if TYPE_CHECKING:
+    from videopolicy.quality.meters import Meters
+
+CLIPS = 64
 TREND = 500
 """Videos below which a Fréchet distance between 400-dimensional features says little beyond a trend."""
 
@@ -32,7 +38,7 @@ def measure_quality(
     clips: int = CLIPS,
     networks: Networks | None = None,
 ) -> VideoQuality | None:
-    """Compare predicted with real futures on episodes that nothing was trained on.
+    """Compare predicted with real futures, and inferred with executed actions, of episodes that nothing was trained on.
 
     Clips begin at the same steps of the same episodes for every policy on the same data, and every clip's noise is its
     own. Frames are compared at the size at which the model predicts them. Writes ``videos/quality.json``; what is there
@@ -40,68 +46,69 @@ def measure_quality(
 
     Args:
         session: The recipe of the run.
-        trained: Its policy, on the session's device; the first of its modules that predicts video is asked.
+        trained: Its policy, on the session's device; the first of its modules that predicts video is asked, and the
+            policy itself where it infers actions.
         dataset: What it was trained on, with the episodes that were held out; None where there is none.
         folder: Of the run, with the stages' keys in its provenance.
         clips: How many, spread evenly over the held-out episodes.
         networks: Weights for LPIPS and FVD, which are left out without them.
 
     Returns:
-        What is in the file; None for a policy that predicts no video, or where no episode was held out.
+        What is in the file; None for a policy that does neither, or where no episode was held out.
 
     Raises:
         WeightsError: A network's file cannot be read, is something else, or is not trusted.
         VpolicyError: A network cannot take the frames of this model.
     """
-    recipe, device, reporter = session.recipe, session.device, session.reporter
+    recipe, reporter = session.recipe, session.reporter
     policy, normalizer = trained
-    forecaster = Forecaster.of(policy)
-    if forecaster is None or dataset is None:
+    forecaster, infers = Forecaster.of(policy), isinstance(policy, InfersActions) and policy.practises_inverse
+    if (forecaster is None and not infers) or dataset is None:
         return None
+    window = policy.window if forecaster is None else forecaster.window
     splits = [name for name, episodes in dataset.splits.items() if name != "train" and episodes]
-    windows = dataset.windows(forecaster.window, splits[0]) if splits else None
+    windows = dataset.windows(window, splits[0]) if splits else None
     if windows is None or not len(windows):
         reporter.line("video quality: not measured, as no episode was held out; data.validation=0.1 holds some out")
         return None
     networks = networks or Networks()
     count = min(clips, len(windows))
-    key = digest(
-        {
-            "stages": _stage_keys(folder),
-            "policy": recipe.policy.model_dump(mode="json"),
-            "data": [dataset.fingerprint(), splits[0]],
-            "window": [forecaster.window.observed, forecaster.window.future],
-        }
-    )
+    identity: dict[str, Any] = {
+        "stages": _stage_keys(folder),
+        "policy": recipe.policy.model_dump(mode="json"),
+        "data": [dataset.fingerprint(), splits[0]],
+        "window": [window.observed, window.future],
+    }
+    key = digest({**identity, "inverse": True} if infers else identity)
     digests = networks.digests()
     if damage := damaged_facts(folder.quality_file):
         reporter.line(f"{damage} It is measured again.")
     facts = read_facts(folder.quality_file)
     if facts.get("key") == key and _covers(facts, count, digests):
         return quality_of(facts)
-    from videopolicy.quality.meters import Meters  # torchmetrics takes seconds to import
-
-    meters = Meters(networks, device)
-    indices = [(2 * i + 1) * len(windows) // (2 * count) for i in range(count)]
     policy.eval()
-    with reporter.activity("predict held-out clips", count) as progress, torch.inference_mode():
-        for start in range(0, count, ROWS):
-            chosen = indices[start : start + ROWS]
-            frames = _futures(forecaster, windows, chosen, normalizer, device)
-            meters.update(*frames)
-            progress.advance(len(chosen))
     episodes = dataset.splits[splits[0]]
-    source = f"{count} clips of {episodes} held-out episode{'s' if episodes > 1 else ''}"
-    if networks.fvd is not None:
-        trend = f", a trend below {TREND}" if meters.videos < TREND else ""
-        source += f"; FVD of {meters.videos} videos of {_shown(frames[0])}{trend}"
+    held_out = f"{episodes} held-out episode{'s' if episodes > 1 else ''}"
+    source, sizes, values = f"{count} clips of {held_out}", [], {}
+    if forecaster is not None:
+        meters, shown = _compared(session, forecaster, windows, count, normalizer, networks)
+        values, sizes = meters.values(), list(shown.shape[-2:])
+        if networks.fvd is not None:
+            trend = f", a trend below {TREND}" if meters.videos < TREND else ""
+            source += f"; FVD of {meters.videos} videos of {_shown(shown)}{trend}"
+    inverse = inverse_error(session, trained, dataset, splits[0], clips) if infers else None
+    if inverse is not None:
+        values["inverse_l2"] = inverse.l2
+        inferred = f"inverse dynamics of {inverse.windows} windows"
+        source = f"{source}; {inferred}" if forecaster is not None else f"{inferred} of {held_out}"
     facts = {
         "key": key,
         "clips": count,
         "source": source,
-        "offsets": list(forecaster.window.future),
-        "size": list(frames[0].shape[-2:]),
-        "values": meters.values(),
+        "offsets": list(window.future),
+        "size": sizes,
+        "values": values,
+        "inverse": None if inverse is None else asdict(inverse),
         "networks": {name: {"file": networks.files()[name].name, "sha256": text} for name, text in digests.items()},
     }
     write_json(folder.quality_file, facts)
@@ -109,6 +116,28 @@ def measure_quality(
     assert quality is not None
     reporter.line(f"video quality: {described(quality)}")
     return quality
+
+
+def _compared(
+    session: Session,
+    forecaster: Forecaster,
+    windows: Windows,
+    count: int,
+    normalizer: Normalizer,
+    networks: Networks,
+) -> tuple[Meters, Tensor]:
+    """All metrics over ``count`` clips, and some of those that were predicted ``(B, V, F, 3, H, W)``."""
+    from videopolicy.quality.meters import Meters  # torchmetrics takes seconds to import
+
+    meters = Meters(networks, session.device)
+    indices = spread(count, len(windows))
+    with session.reporter.activity("predict held-out clips", count) as progress, torch.inference_mode():
+        for start in range(0, count, ROWS):
+            chosen = indices[start : start + ROWS]
+            frames = _futures(forecaster, windows, chosen, normalizer, session.device)
+            meters.update(*frames)
+            progress.advance(len(chosen))
+    return meters, frames[0]
 
 
 def _futures(
@@ -139,13 +168,17 @@ def _shown(clips: Tensor) -> str:
 
 def described(quality: VideoQuality) -> str:
     """The metrics on one line, each beside that of repeating the present frame."""
-    formats = (("psnr", "PSNR {:.1f} dB"), ("ssim", "SSIM {:.3f}"), ("lpips", "LPIPS {:.3f}"), ("fvd", "FVD {:.1f}"))
     parts = []
+    formats = (("psnr", "PSNR {:.1f} dB"), ("ssim", "SSIM {:.3f}"), ("lpips", "LPIPS {:.3f}"), ("fvd", "FVD {:.1f}"))
     for name, text in formats:
         if name in quality.values:
             still = quality.values.get(f"{name}_still")
             beside = f" (present frame repeated: {text.format(still).split(' ', 1)[1]})" if still is not None else ""
             parts.append(text.format(quality.values[name]) + beside)
+    if (error := quality.inverse) is not None:
+        span = "" if error.interval is None else f" [{error.interval[0]:.4f}, {error.interval[1]:.4f}]"
+        position = "" if error.position is None else f", position alone {error.position:.4f}"
+        parts.append(f"inverse dynamics L2 {error.l2:.4f}{span} (mean action: {error.constant:.4f}){position}")
     return f"{', '.join(parts) or 'nothing could be compared'}; {quality.source}"
 
 

@@ -150,7 +150,8 @@ class Recipe(_Section):
         normalization: Scaling of actions and state.
         train: Stages in order; later ones start from what earlier ones have trained.
         eval: Evaluation.
-        tracking: Where training curves go besides the CSV files.
+        tracking: Where training curves go besides the CSV files: ``tensorboard``; ``wandb``, also offline
+            (``WANDB_MODE=offline``); ``trackio``, whose database is local.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
@@ -162,7 +163,7 @@ class Recipe(_Section):
     normalization: Normalization = Normalization()
     train: tuple[Stage, ...] = Field(min_length=1)
     eval: Evaluation = Evaluation()
-    tracking: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    tracking: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
 
     _registry: Registry = PrivateAttr(default_factory=current_registry)
 

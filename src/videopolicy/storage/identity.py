@@ -35,6 +35,7 @@ TRAINING = (
     "parts.latents",
     "parts.levels",
     "parts.masks",
+    "parts.narrowing",
     "parts.windows",
     "seeds",
     "spaces",

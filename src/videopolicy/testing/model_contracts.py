@@ -11,7 +11,7 @@ import torch
 from videopolicy.components.kinds import BackboneComponent, LearnerComponent, PolicyComponent, TextComponent
 from videopolicy.contracts.backbone import Denoised, VideoBackbone
 from videopolicy.contracts.learner import Learner
-from videopolicy.contracts.policy import Policy, PredictsVideo
+from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
 from videopolicy.contracts.text import TextEncoder
 from videopolicy.spaces import Spaces
 from videopolicy.testing.component_contract import (
@@ -259,6 +259,14 @@ class PolicyContract(ComponentContract):
     def test_acts(self, policy: Policy, spaces: Spaces) -> None:
         shape = (3, policy.window.horizon, spaces.actions.dim)
         healthy(self._act(policy, toy_observation(spaces, policy.window, batch_size=3)), shape, "The chunk of actions")
+
+    def test_infers_a_chunk_where_it_infers_actions(self, policy: Policy, spaces: Spaces) -> None:
+        if not (isinstance(policy, InfersActions) and policy.practises_inverse):
+            return
+        assert policy.window.future, "It infers actions from the future frames of its `window`, which has none."
+        batch = toy_batch(spaces, policy.window)
+        found = policy.infer_actions(batch.future, generators(2), batch.observation)
+        healthy(found, (2, policy.window.horizon, spaces.actions.dim), "What `infer_actions` returns")
 
     def test_same_generators_give_the_same_chunk(self, policy: Policy, spaces: Spaces) -> None:
         observation = toy_observation(spaces, policy.window)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -29,12 +29,12 @@ from videopolicy.contracts.learner import Learner
 from videopolicy.errors import VpolicyError
 from videopolicy.recipes.recipe import Stage
 from videopolicy.seeds import Order, StepOrder, derived_seed
-from videopolicy.storage.files import storage_errors
 from videopolicy.storage.integrity import CHECKPOINT
 from videopolicy.training.averaging import Averaging
 from videopolicy.training.curves import read_curves
 from videopolicy.training.distributed import launch
 from videopolicy.training.loading import Parcel, Steps, failure_of_loading, loader, too_little, workers_for
+from videopolicy.training.loggers import loggers_for
 from videopolicy.training.normalization import Normalizer
 from videopolicy.training.optimization import learning_rate_factor, make_optimizer
 from videopolicy.training.processes import environment, quieten
@@ -284,7 +284,7 @@ def train_stage(
         seed: Of the run.
         folder: For the checkpoint and the curves.
         reporter: Shows progress.
-        tracking: Further loggers, ``tensorboard`` or ``wandb``.
+        tracking: Further loggers, as in a recipe.
         accelerator: Lightning's name of the device.
         measured: Windows of the validation, by what they are called in the curves.
 
@@ -309,7 +309,7 @@ def train_stage(
         if stage.ema_decay is not None:
             # Before the watch, which saves checkpoints: they must hold the average as it is after the step.
             callbacks.insert(0, Averaging(learner, stage.ema_decay, stage.ema_warmup))
-        trainer = _trainer(stage, learner, accelerator, callbacks, _loggers(folder, first, tracking), folder)
+        trainer = _trainer(stage, learner, accelerator, callbacks, loggers_for(folder, first, tracking), folder)
         used, device = str(trainer.precision), trainer.strategy.root_device.type
         note_what_differs(remarks, stage, len(windows), precisions, used, device)
         learner.train()
@@ -378,22 +378,3 @@ def _trainer(
 def _newest(folder: Path) -> dict[str, Any] | None:
     path = folder / CHECKPOINT
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True) if path.exists() else None
-
-
-def _loggers(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Logger]:
-    with storage_errors(folder):
-        # A resumed stage writes a file of its own, since the logger starts its file anew.
-        loggers: list[Logger] = [
-            CSVLogger(folder, name="curves", version=f"from-{first:09d}", flush_logs_every_n_steps=50)
-        ]
-        if "tensorboard" in tracking:
-            loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
-        if "wandb" in tracking:
-            try:
-                loggers.append(WandbLogger(project="videopolicy", name=folder.name, save_dir=folder))
-            except ModuleNotFoundError:
-                raise VpolicyError(
-                    "The recipe tracks with wandb, which is not installed.",
-                    "Install videopolicy[wandb], or take wandb out of `tracking`.",
-                ) from None
-    return loggers

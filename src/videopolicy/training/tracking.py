@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 from videopolicy.errors import VpolicyError
+
+PROJECT = "videopolicy"
+"""What services call the runs of all recipes together."""
 
 _SECONDS = 60
 """How long a person at the terminal has to log in when asked."""
@@ -27,15 +31,14 @@ def ensure_trackers(tracking: Sequence[str]) -> None:
     Raises:
         VpolicyError: One of them is missing, without login, or cannot be reached.
     """
+    if "trackio" in tracking and importlib.util.find_spec("trackio") is None:
+        raise not_installed("trackio")
     if "wandb" not in tracking:
         return
     try:
         import wandb
     except ModuleNotFoundError:
-        raise VpolicyError(
-            "The recipe tracks with wandb, which is not installed.",
-            "Install videopolicy[wandb], or take wandb out of `tracking`.",
-        ) from None
+        raise not_installed("wandb") from None
     try:
         if wandb.setup().settings.mode in _ALONE:
             return
@@ -45,3 +48,15 @@ def ensure_trackers(tracking: Sequence[str]) -> None:
         raise VpolicyError(f"The recipe tracks with wandb, which cannot be used: {error}", _HINT) from None
     if not logged_in and chosen != "offline":
         raise VpolicyError("The recipe tracks with wandb, where nobody is logged in.", _HINT)
+
+
+def not_installed(name: str) -> VpolicyError:
+    """What is said of a service whose package is missing.
+
+    Args:
+        name: As in a recipe's ``tracking``, and of the package.
+    """
+    return VpolicyError(
+        f"The recipe tracks with {name}, which is not installed.",
+        f"Install videopolicy[{name}], or take {name} out of `tracking`.",
+    )

@@ -42,6 +42,7 @@ class UvaPolicy(Policy):
     def __init__(self, options: UvaOptions, joint: JointModel, action: ActionDecoder, layout: FeatureLayout) -> None:
         super().__init__()
         self.options = options
+        self.practises_inverse = "inverse" in options.modes
         self.joint = joint
         self.layout = layout
         self.action = action

@@ -31,8 +31,14 @@ from videopolicy.storage.files import write_text
 from videopolicy.storage.run_folder import RunFolder
 
 PATTERNS = {DIFFER: "methods differ", ALL: "all solved it", NONE: "nobody solved it"}
-METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 3), "lpips": ("LPIPS", "", 3), "fvd": ("FVD", "", 1)}
-"""Name, unit and decimals of a measure of predicted video."""
+METRICS = {
+    "psnr": ("PSNR", "dB", 2),
+    "ssim": ("SSIM", "", 3),
+    "lpips": ("LPIPS", "", 3),
+    "fvd": ("FVD", "", 1),
+    "inverse_l2": ("inverse L2", "", 4),
+}
+"""Name, unit and decimals of a measure of predicted video, or of actions that were inferred from a real one."""
 
 _FILM_BYTES = 11_000_000
 _FORECAST_BYTES = 4_000_000
