@@ -40,6 +40,7 @@ from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,
     PluginError,
+    PolicyServerError,
     RecipeError,
     SimulationError,
     StorageError,
@@ -175,6 +176,7 @@ __all__ = [
     "PluginError",
     "Policy",
     "PolicyComponent",
+    "PolicyServerError",
     "PredictsVideo",
     "PublishedNumber",
     "RecipeError",
