@@ -50,10 +50,10 @@ class Counting(Policy):
         assert observation.rows is not None
         self.asked.append((observation.rows, len(observation)))
         time.sleep(self.seconds)
+        if any(observation.instructions[row] == "fail" for row in observation.rows):
+            raise ValueError("a sentence that no policy likes")
         found = torch.zeros(len(observation), 6, 2)
         for row in observation.rows:
-            if observation.instructions[row] == "fail":
-                raise ValueError("a sentence that no policy likes")
             self.counts[row] = self.counts.get(row, 0) + 1
             found[row, :, 0] = self.counts[row] / 100
             found[row, :, 1] = torch.arange(6) / 10

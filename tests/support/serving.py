@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from toy_recipes import linear
 from websockets.sync.client import ClientConnection, connect
 
 from videopolicy import Policy, Spaces
@@ -18,10 +20,13 @@ from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.deployment import DeployedPolicy
 from videopolicy.evaluation.acting import PolicyActor
 from videopolicy.parts.messages import pack, unpack
-from videopolicy.recipes.recipe import Normalization
+from videopolicy.recipes.recipe import Normalization, load_recipe
 from videopolicy.serving.server import bound, serving, warm_up
+from videopolicy.storage.run_folder import RunFolder
 from videopolicy.testing.toy_benchmark import ToyBenchmark
+from videopolicy.training.checkpoints import save_weights
 from videopolicy.training.normalization import Normalizer
+from videopolicy.training.stages import build_learner
 
 TOY = ToyBenchmark(task_names=("red", "blue"))
 
@@ -36,6 +41,18 @@ def deployed(policy: Policy, spaces: Spaces | None = None, execute: int = 2) -> 
     normalizer = Normalizer(Normalization(actions="minmax", state="minmax"), Statistics(*unit))
     actor = PolicyActor(policy, normalizer, spaces.actions, torch.device("cpu"))
     return DeployedPolicy(actor, spaces, execute, "toy", ("go to the red square",))
+
+
+def untrained(folder: Path) -> Path:
+    """A folder as ``vpolicy export`` writes it, of a linear policy on the toy benchmark that nothing has trained."""
+    folder.mkdir()
+    text = linear("episodes: 2, execute: 2, workers: 1, batch_size: 2")
+    RunFolder(folder).recipe_file.write_text(f"name: linear\n{text}", encoding="utf-8")
+    recipe = load_recipe(RunFolder(folder).recipe_file)
+    learner = build_learner(recipe, "policy", 0)
+    unit = FieldStatistics([-1.0] * 2, [1.0] * 2, [0.0] * 2, [1.0] * 2)
+    save_weights(learner, folder, recipe.policy.model_dump(mode="json"), Normalization(), Statistics(unit, unit))
+    return folder
 
 
 @dataclass
