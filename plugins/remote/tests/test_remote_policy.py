@@ -74,7 +74,8 @@ def answering(*answers: Any, first: Any = None) -> Callable[[ServerConnection], 
         for answer in answers:
             connection.recv()
             connection.send(answer if isinstance(answer, bytes | str) else pack(answer))
-        connection.recv()
+        for _ in connection:
+            pass
 
     return handler
 
