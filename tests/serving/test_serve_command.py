@@ -38,18 +38,25 @@ def openpi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("openpi")
     uv, python = find_uv_bin(), folder / "environment" / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder / "environment"], check=True)
-    command = [uv, "pip", "install", "--quiet", "--python", python, "openpi-client==0.1.2"]
+    command = [uv, "pip", "install", "--quiet", "--python", python, "openpi-client==0.1.2", "typing-extensions"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"openpi-client cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     return python
 
 
+def program(*arguments: str) -> None:
+    """The command line; a test run in the background inherits that Ctrl-C and SIGHUP are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    command_line(*arguments)
+
+
 def started(folder: Path, exported: Path, *options: str, **variables: str) -> Iterator[tuple[Child, Path]]:
     output = folder / "output.txt"
     arguments = ("serve", str(exported), "--port", "0", "--device", "cpu", "--trust", *options)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    child = Child(command_line, arguments, folder, environment, output)
+    child = Child(program, arguments, folder, environment, output)
     try:
         yield child, output
     finally:
@@ -71,7 +78,7 @@ def test_the_pages_client_is_answered(openpi: Path, tmp_path: Path) -> None:
         assert "the policy is conditioned on one" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_server_cleanly(number: int, exported: Path, tmp_path: Path) -> None:
     for child, output in started(tmp_path, exported, VPOLICY_API_KEY="secret"):
         while not output.exists() or "ready" not in output.read_text():

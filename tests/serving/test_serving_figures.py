@@ -73,7 +73,7 @@ def test_eight_robots_cost_a_fraction_of_eight_times_one() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone, shared = spent(policy, 1, 8), spent(policy, 8, 4)
+        alone, shared = spent(policy, 1, 10), spent(policy, 8, 6)
     finally:
         torch.set_num_threads(threads)
     print(f"quickstart: {1000 * alone:.1f} ms a chunk for one robot, {1000 * shared:.1f} ms for eight")

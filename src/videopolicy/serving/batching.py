@@ -57,12 +57,13 @@ class Robot:
     noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
     answered: float | None = None
     """When it was last answered; None while it waits for an answer, and before its first."""
-    pause: float = _QUICK
-    """Seconds from its last answer to its next question, the last time."""
+    pauses: tuple[float, float] = (_QUICK, _QUICK)
+    """Seconds from an answer to its next question, the last two times: the shorter one is expected again, since every
+    robot waits for a new episode now and then."""
 
     def expected(self) -> float | None:
         """Until when its next question is to be expected."""
-        return None if self.answered is None else self.answered + 2 * self.pause + 0.002
+        return None if self.answered is None else self.answered + 2 * min(self.pauses) + 0.002
 
 
 @dataclass(eq=False)
@@ -128,7 +129,7 @@ class Batcher:
         """
         question = _Question(robot, seen, asyncio.get_running_loop().create_future())
         if robot.answered is not None:
-            robot.pause = question.asked - robot.answered
+            robot.pauses = (robot.pauses[1], question.asked - robot.answered)
         robot.answered = None
         self._pending.append(question)
         self._news.set()

@@ -9,7 +9,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -32,6 +31,7 @@ _ALIVE = 10.0
 """Seconds between two pings, and until one must be answered: then a robot that has vanished is given up."""
 _GOODBYE = 2.0
 """Seconds that robots have to close when the server ends."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _QUIET = logging.getLogger("videopolicy.serving")
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False  # strangers who knock would fill the terminal with tracebacks
@@ -144,7 +144,7 @@ async def serving(
 def serve_here(
     policy: DeployedPolicy, listening: socket.socket, rows: int, key: str | None, say: Callable[[str], None]
 ) -> str:
-    """Warm a policy up and serve it until Ctrl-C or SIGTERM.
+    """Warm a policy up and serve it until Ctrl-C, SIGTERM or SIGHUP. To be called in the main thread.
 
     Args:
         policy, listening, rows, key, say: See `serving`.
@@ -162,12 +162,13 @@ def serve_here(
             nonlocal ended
             ended = number.name
             stop.set()
-            for one in _SIGNALS:
+            for one in heard:
                 loop.remove_signal_handler(one)  # a second one ends the process at once
 
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                loop.add_signal_handler(number, end, number)
+        # What is ignored stays so, such as SIGHUP under nohup.
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in heard:
+            loop.add_signal_handler(number, end, number)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         secret = " with the key" if key is not None else ""
@@ -176,9 +177,6 @@ def serve_here(
 
     asyncio.run(main())
     return ended
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _respond(connection: ServerConnection, request: Request, key: str | None, metrics: Metrics) -> Response | None:
