@@ -43,6 +43,7 @@ from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,
     PluginError,
+    PolicyServerError,
     RecipeError,
     SimulationError,
     StorageError,
@@ -198,6 +199,7 @@ __all__ = [
     "PluginError",
     "Policy",
     "PolicyComponent",
+    "PolicyServerError",
     "PredictsVideo",
     "PublishedNumber",
     "RecipeError",

@@ -56,6 +56,10 @@ class EvaluationStoppedError(SimulationError):
     exit_code = 3
 
 
+class PolicyServerError(VpolicyError):
+    """A policy cannot be served, or a server of one cannot be reached or answers something else than actions."""
+
+
 class StorageError(VpolicyError):
     """A folder cannot be written, or the disk is full."""
 

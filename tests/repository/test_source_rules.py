@@ -30,7 +30,7 @@ WELL_KNOWN = (
     *("video-former", "video-policy", "vpp"),
 )
 
-ORDINARY = {"encoders", "image"}
+ORDINARY = {"encoders", "image", "remote"}
 """Names of packages and components that are words of everyday language."""
 
 

@@ -61,11 +61,12 @@ def _check_recipe(path: Path, overrides: list[str]) -> None:
     tasks = recipe.benchmark.tasks()
     say(f"{path} is valid.")
     say(f"  benchmark  {recipe.benchmark.type}: {len(tasks)} tasks, {recipe.eval.episodes} episodes each")
-    say(f"  data       {recipe.data.type if recipe.data else 'none: the weights come with their scaling'}")
+    without = "none: the weights come with their scaling" if recipe.train else "none: the policy has no weights"
+    say(f"  data       {recipe.data.type if recipe.data else without}")
     parts = [part.type for part in recipe.components() if part.kind not in ("benchmark", "dataset")]
     say(f"  policy     {' + '.join(parts)}")
     say(f"  window     frames {list(window.observed)}, future {list(window.future)}, {window.horizon} actions")
-    say(f"  train      {stages}")
+    say(f"  train      {stages or 'nothing'}")
     for stage in recipe.train:
         if isinstance(stage.data, tuple):
             mixed = ", ".join(f"{part.name} {part.ratio:g}" for part in stage.data)

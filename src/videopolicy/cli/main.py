@@ -19,6 +19,7 @@ from videopolicy.cli import (
     quality,
     report,
     run,
+    serve,
     show,
     store,
 )
@@ -47,6 +48,7 @@ app.command("quality")(interruptible(quality.quality))
 app.command("bench")(interruptible(bench.bench))
 app.command("import")(interruptible(import_weights.import_weights))
 app.command("export")(interruptible(export.export))
+app.command("serve")(interruptible(serve.serve))
 app.command("plugins")(plugins.plugins)
 app.command("show")(show.show)
 app.command("report")(interruptible(report.report))

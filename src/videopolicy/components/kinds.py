@@ -200,9 +200,13 @@ class DecoderComponent(Component):
 
 
 class PolicyComponent(LearnerComponent):
-    """A whole policy."""
+    """A whole policy.
+
+    ``learns`` says whether it has weights; a recipe of one without any has no stages of training.
+    """
 
     kind: ClassVar[str] = "policy"
+    learns: ClassVar[bool] = True
 
     def build(self, spaces: Spaces) -> Policy:
         raise NotImplementedError

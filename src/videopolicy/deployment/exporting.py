@@ -43,6 +43,9 @@ def export(run: Path, folder: Path, trust: bool = False, store: Store | None = N
     source.ensure_exists()
     recipe = load_recipe(source.recipe_file, trust=trust)
     stages = stages_of_run(recipe, source.path, store or Store())
+    if not stages:
+        what = f"The policy of {run}, '{recipe.policy.type}', has no weights."
+        raise StorageError(what, "Give its recipe to whoever wants it.")
     if folder.resolve() == source.path.resolve():
         raise StorageError(f"{folder} is the run itself.", "Name another folder with -o.")
     if folder.exists() and any(folder.iterdir()) and not (force and (folder / WEIGHTS).is_file()):

@@ -1,4 +1,4 @@
-"""What a caller hands over, checked against what a policy was trained on, and made an observation of one row."""
+"""What a caller hands over, checked against what a policy was trained on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from videopolicy.errors import DataError, did_you_mean, listing
 from videopolicy.spaces import Spaces
-from videopolicy.types import Observation, Window
+from videopolicy.types import Window
 
 Images = Mapping[str, Any]
 """By camera an RGB array or tensor."""
@@ -103,8 +103,8 @@ def sentence_checked(instruction: Any) -> str:
     return instruction
 
 
-def past_checked(past: Any, spaces: Spaces, window: Window) -> Tensor | None:
-    """The actions that led here as ``(1, P, A)``; NaN where none are given, None where the policy asks for none.
+def past_checked(past: Any, spaces: Spaces, window: Window) -> np.ndarray | None:
+    """The actions that led here as ``(P, A)``; NaN where none are given, None where the policy asks for none.
 
     Raises:
         DataError: They have another shape.
@@ -118,19 +118,12 @@ def past_checked(past: Any, spaces: Spaces, window: Window) -> Tensor | None:
             f"The past actions have shape {tuple(values.shape)}, and {shape} is wanted: steps, dimensions.",
             "Give the last ones that were executed, the oldest first, and NaN before the first.",
         )
-    return torch.from_numpy(values)[None]
+    return values
 
 
-def one_row(
-    frames: Mapping[str, np.ndarray], state: np.ndarray | None, instruction: str, past: Tensor | None
-) -> Observation:
-    """An observation of one row from what was checked."""
-    return Observation(
-        {name: torch.from_numpy(values).permute(0, 3, 1, 2).contiguous()[None] for name, values in frames.items()},
-        [instruction],
-        None if state is None else torch.from_numpy(state)[None],
-        past_actions=past,
-    )
+def batched(frames: np.ndarray) -> Tensor:
+    """Frames ``(T, height, width, 3)`` as a batch of one, ``(1, T, 3, height, width)``."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()[None]
 
 
 def _array(value: Any) -> np.ndarray:

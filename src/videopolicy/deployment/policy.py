@@ -11,14 +11,14 @@ import torch
 from videopolicy.contracts.policy import InfersActions
 from videopolicy.deployment.inputs import (
     Images,
+    batched,
     frames_checked,
-    one_row,
     past_checked,
     sentence_checked,
     state_checked,
 )
 from videopolicy.errors import DataError, PluginError
-from videopolicy.evaluation.acting import History, PolicyActor, last_actions
+from videopolicy.evaluation.acting import History, PolicyActor, Seen, last_actions, stack_observations
 from videopolicy.evaluation.forecasting import Forecaster
 from videopolicy.spaces import Spaces
 from videopolicy.types import Batch, Observation, RowGenerator, Window
@@ -101,7 +101,7 @@ class DeployedPolicy:
         Raises:
             DataError: Something has another name, shape or range than in training; the message says which.
         """
-        seen = self._observation(images, state, instruction, past_actions)
+        seen = stack_observations([self.seen(images, state, instruction, past_actions)])
         return self.actor.act(seen, self._noise)[0]
 
     def step(self, images: Images, state: Any = None, instruction: str = "") -> np.ndarray:
@@ -168,7 +168,7 @@ class DeployedPolicy:
             raise PluginError(
                 f"The policy of '{self.name}' predicts no video.", "Load one whose method has a video model."
             )
-        seen = self._scaled(self._observation(images, state, instruction, None))
+        seen = self._scaled(self.seen(images, state, instruction))
         clip = forecaster.predict(Batch(seen, actions=self._conditions(actions)), [seed])
         views = zip(forecaster.cameras, clip[0], strict=True)
         return PredictedVideo({name: view.permute(0, 2, 3, 1).numpy() for name, view in views}, forecaster.offsets)
@@ -193,29 +193,39 @@ class DeployedPolicy:
                 f"The policy of '{self.name}' infers no actions from frames.",
                 "Load one whose method has inverse dynamics.",
             )
-        seen = self._scaled(self._observation(images, state, instruction, None))
+        seen = self._scaled(self.seen(images, state, instruction))
         later = frames_checked(frames, self.spaces, len(self.window.future))
-        clip = one_row(later, None, "", None).to(self.device).images
+        clip = {name: batched(one).to(self.device) for name, one in later.items()}
         with torch.inference_mode():
             found = policy.infer_actions(clip, self._noise, seen)
         return self.actor.normalizer.physical(found.float())[0].cpu().numpy()
 
-    def _observation(self, images: Images, state: Any, instruction: str, past: Any) -> Observation:
+    def seen(self, images: Images, state: Any = None, instruction: str = "", past_actions: Any = None) -> Seen:
+        """What a robot sees, checked against what the policy was trained on.
+
+        Args:
+            images, state, instruction, past_actions: See `act`.
+
+        Raises:
+            DataError: See `act`.
+        """
         count = len(self.window.observed)
         if count > 1 and isinstance(images, dict) and any(np.ndim(one) == 3 for one in images.values()):
             raise DataError(
                 f"The policy sees {count} frames, {list(self.window.observed)} steps from now, and one was given.",
                 "Give (T, height, width, 3), the oldest first, or call `step` at every control step.",
             )
-        return one_row(
-            frames_checked(images, self.spaces, count),
-            state_checked(state, self.spaces, count),
-            sentence_checked(instruction),
-            past_checked(past, self.spaces, self.window),
-        )
+        frames = frames_checked(images, self.spaces, count)
+        own = state_checked(state, self.spaces, count)
+        sentence = sentence_checked(instruction)
+        times = [
+            {"images": {name: one[time] for name, one in frames.items()}, "state": None if own is None else own[time]}
+            for time in range(count)
+        ]
+        return Seen(times, sentence, past_checked(past_actions, self.spaces, self.window))
 
-    def _scaled(self, seen: Observation) -> Observation:
-        return self.actor.normalizer.observation(seen.to(self.device))
+    def _scaled(self, seen: Seen) -> Observation:
+        return self.actor.normalizer.observation(stack_observations([seen]).to(self.device))
 
     def _conditions(self, actions: Any) -> torch.Tensor:
         """Normalised actions ``(1, H, A)``, NaN where none are known."""

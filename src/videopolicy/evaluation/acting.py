@@ -87,6 +87,11 @@ class PolicyActor:
         self.low, self.high = np.array(actions.low, np.float32), np.array(actions.high, np.float32)
         self.device = device
 
+    @property
+    def fixes_rows(self) -> bool:
+        """Whether `prepare` will compile or capture the policy, for batches of one size; false once it has."""
+        return self._compiled or self._graphs
+
     def prepare(self, observation: Observation) -> None:
         """See `Actor.prepare`; the policy remembers nothing of it.
 

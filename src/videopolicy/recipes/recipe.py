@@ -148,7 +148,7 @@ class Recipe(_Section):
         benchmark, policy: Components.
         data: Component. May be left out where no stage has steps and the weights come with their scaling.
         normalization: Scaling of actions and state.
-        train: Stages in order; later ones start from what earlier ones have trained.
+        train: Stages in order; later ones start from what earlier ones have trained. None for a policy without weights.
         eval: Evaluation.
         tracking: Where training curves go besides the CSV files: ``tensorboard``; ``wandb``, also offline
             (``WANDB_MODE=offline``); ``trackio``, whose database is local.
@@ -161,7 +161,7 @@ class Recipe(_Section):
     data: AnyDataset | None = None
     policy: AnyPolicy
     normalization: Normalization = Normalization()
-    train: tuple[Stage, ...] = Field(min_length=1)
+    train: tuple[Stage, ...] = ()
     eval: Evaluation = Evaluation()
     tracking: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
 
@@ -221,11 +221,7 @@ class Recipe(_Section):
             found += [(("data", *part.split(".")), text) for part, text in misfits]
         found += [(("policy",), text) for text in self.policy.check(spaces)]
         horizon = self.policy.window().horizon
-        last = self.train[-1]
-        own = self.eval.episodes and last.data is not None and not self._target_problem(last)
-        if own and not needs_numbers(self._learner(last).window()):
-            text = f"the last stage, '{last.name}', sees videos alone: nothing says how actions are scaled. Set it to 0"
-            found.append((("eval", "episodes"), text))
+        found += self._weight_problems()
         if self.eval.execute > horizon:
             text = f"{self.eval.execute} actions cannot be executed: the policy predicts {horizon}"
             found.append((("eval", "execute"), text))
@@ -239,6 +235,24 @@ class Recipe(_Section):
                 ],
             )
         return self
+
+    def _weight_problems(self) -> list[tuple[Location, str]]:
+        """Stages of a policy that has no weights, or none of one that has; a last one without a scaling of actions."""
+        if not self.policy.learns:
+            problems = [
+                (("train",), bool(self.train), "has no weights to train"),
+                (("normalization",), self.normalization != Normalization(), "acts in the benchmark's own units"),
+                (("eval", "baselines"), "untrained" in self.eval.baselines, "has no weights that could be untrained"),
+            ]
+            return [(at, f"policy '{self.policy.type}' {text}: leave it out") for at, wrong, text in problems if wrong]
+        if not self.train:
+            return [(("train",), "this field is required: at least one stage")]
+        last = self.train[-1]
+        own = self.eval.episodes and last.data is not None and not self._target_problem(last)
+        if own and not needs_numbers(self._learner(last).window()):
+            text = f"the last stage, '{last.name}', sees videos alone: nothing says how actions are scaled. Set it to 0"
+            return [(("eval", "episodes"), text)]
+        return []
 
     def _state_problems(self) -> list[tuple[Location, str]]:
         """What does not fit the benchmark's stored initial states: too many episodes, demonstrations from the same."""

@@ -56,6 +56,8 @@ def ensure_scaling(recipe: Recipe) -> None:
     Raises:
         WeightsError: Weights come without it, and the recipe has no data.
     """
+    if not recipe.train:
+        return
     last = recipe.train[-1]
     if recipe.data is None and last.data is None and scaling_of(last) is None:
         raise WeightsError(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.recipes.recipe import Normalization, Recipe
+from videopolicy.spaces import Spaces
 from videopolicy.types import Batch, Observation
 
 
@@ -50,6 +51,16 @@ def statistics_for(recipe: Recipe, measured: Statistics) -> Statistics:
     if state is not None and spaces.state is not None:
         state = kept(state, spaces.state.names)
     return Statistics(kept(measured.actions, spaces.actions.names), state)
+
+
+def unscaled(spaces: Spaces) -> Normalizer:
+    """The scaling of a policy without weights, which acts in the benchmark's own units."""
+
+    def ones(size: int) -> FieldStatistics:
+        return FieldStatistics([-1.0] * size, [1.0] * size, [0.0] * size, [1.0] * size)
+
+    state = ones(spaces.state.dim) if spaces.state is not None else None
+    return Normalizer(Normalization(actions="identity", state="identity"), Statistics(ones(spaces.actions.dim), state))
 
 
 class Normalizer(nn.Module):

@@ -34,7 +34,7 @@ from videopolicy.training.checkpoints import (
 from videopolicy.training.distributed import rank, wait_for
 from videopolicy.training.features import CachedWindows, cache_features
 from videopolicy.training.inputs import scaling_of
-from videopolicy.training.normalization import Normalizer, statistics_for
+from videopolicy.training.normalization import Normalizer, statistics_for, unscaled
 from videopolicy.training.planning import PlannedStage, features_key, learns_numbers, spaces_of, trained_part
 from videopolicy.training.resuming import begun, can_be_joined, drop_checkpoint, drop_damaged_checkpoint
 from videopolicy.training.session import Session
@@ -101,7 +101,8 @@ def load_policy(recipe: Recipe, planned: list[PlannedStage]) -> ScaledPolicy:
     """The policy as the stages have left it."""
     policy = build_learner(recipe, "policy", recipe.seed)
     load_stages(policy, "policy", planned)
-    return ScaledPolicy(cast(Policy, policy), scaling_after(planned))
+    scaling = scaling_after(planned) if planned else unscaled(recipe.benchmark.spaces())
+    return ScaledPolicy(cast(Policy, policy), scaling)
 
 
 def scaling_after(planned: list[PlannedStage]) -> Normalizer:

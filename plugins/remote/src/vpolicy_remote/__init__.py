@@ -1,0 +1,1 @@
+"""Policies behind openpi's WebSocket protocol, under any benchmark of videopolicy."""
