@@ -40,6 +40,12 @@ def episodes(root: Path, change: Callable[[list[dict]], list[dict]]) -> None:
     pq.write_table(pa.Table.from_pylist(change(pq.read_table(root / EPISODES).to_pylist())), root / EPISODES)
 
 
+def moved(row: dict, seconds: float) -> dict:
+    """An episode whose video begins later."""
+    key = f"videos/{CAMERA}/from_timestamp"
+    return {**row, key: row[key] + seconds}
+
+
 def without(path: str) -> Callable[[Path], None]:
     return lambda root: (root / path).unlink()
 
@@ -72,8 +78,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "is 32x48, where meta/info.json says 64x64",
     ),
     "frames between frames": (
-        lambda root: episodes(root, lambda rows: [{**row, f"videos/{CAMERA}/from_timestamp": 0.05} for row in rows]),
-        "has no frame at 0.05 s; the next one is at 0.1 s",
+        lambda root: episodes(root, lambda rows: [moved(row, 0.03) for row in rows]),
+        "has no frame at 0.03 s; the next one is at 0.1 s",
+    ),
+    "episodes that share frames": (
+        lambda root: episodes(root, lambda rows: [moved(row, -0.1 * (n == 2)) for n, row in enumerate(rows)]),
+        "episode 2 begins at its frame 18, and episode 1 goes on to 18",
+    ),
+    "episodes behind the end": (
+        lambda root: episodes(root, lambda rows: [moved(row, 0.1) for row in rows]),
+        "has 33 frames, and the episodes in it have 34",
     ),
     "no data": (without(DATA), "file-000.parquet is missing"),
     "data cut short": (lambda root: halve(root / DATA), "file-000.parquet is cut short or damaged, or no parquet"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -109,13 +110,30 @@ class LeRobotDataset(Dataset):
         return sentence.text
 
     def _films(self, keys: list[str]) -> list[tuple[Path, int, tuple[int, int]]]:
-        """Every video, how many frames episodes need of it, and its height and width."""
-        needed: dict[tuple[Path, str], int] = {}
+        """Every video, how many frames episodes need of it, and its height and width.
+
+        Raises:
+            DataError: Two episodes begin where they share frames, so that one would show the other's.
+        """
+        spans: dict[tuple[Path, str], list[tuple[int, int, int]]] = {}
         for entry in self._index.entries:
             for key in keys:
-                place = (entry.videos[key][0], key)
-                needed[place] = needed.get(place, 0) + entry.length
-        return [(path, count, size) for (path, key), count in needed.items() if (size := self._info.features[key].size)]
+                path, second = entry.videos[key]
+                begin = round(second * self._info.fps)
+                spans.setdefault((path, key), []).append((begin, begin + entry.length, entry.number))
+        found = []
+        for (path, key), inside in spans.items():
+            inside.sort()
+            for (_, end, one), (begin, _, other) in itertools.pairwise(inside):
+                if begin < end:
+                    raise DataError(
+                        f"The video {path}: episode {other} begins at its frame {begin}, and episode {one} goes on to "
+                        f"{end - 1}, as meta/episodes has it; its timestamps are shifted.",
+                        AGAIN,
+                    )
+            if size := self._info.features[key].size:
+                found.append((path, inside[-1][1], size))
+        return found
 
     def _held_out(self) -> np.ndarray:
         count, fraction = len(self._index.entries), self._options.validation
@@ -152,6 +170,8 @@ class LeRobotDataset(Dataset):
             for number in chosen:
                 entry = self._index.entries[number]
                 places = [(key, path.stat().st_size, begin) for key, (path, begin) in entry.videos.items()]
+                if len(places) < len(self._cameras):  # the others' pictures lie beside the numbers
+                    places.append(("", entry.data.stat().st_size, 0.0))
                 content.update(f"\n{number} {entry.length} {places} {self._sentences[number]}".encode())
                 if self._state is not None:
                     content.update(self._state[number].tobytes())

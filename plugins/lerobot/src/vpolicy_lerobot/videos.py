@@ -46,7 +46,9 @@ def ensure_sound(path: Path, size: tuple[int, int], frames: int, fps: float) -> 
     if ends and max(ends) > path.stat().st_size:
         raise DataError(f"The video {path} is cut short: its last frame ends behind the end of the file.", AGAIN)
     if count and count < frames:
-        raise DataError(f"The video {path} has {count} frames, and the episodes in it have {frames}.", AGAIN)
+        raise DataError(
+            f"The video {path} has {count} frames, and the episodes in it have {frames}, or are shifted.", AGAIN
+        )
     if rate is not None and abs(float(rate) - fps) > 0.01 * fps:
         raise DataError(
             f"The video {path} has {float(rate):.4g} frames a second, where meta/info.json says {fps:g}: its frames "
