@@ -92,8 +92,8 @@ class LeRobotDataset(Dataset):
         if not self._episodes[TRAIN]:
             raise DataError(f"{root / INFO} leaves no episode for training.", "Set `validation` to a fraction below 1.")
         steps = sum(entry.length for entry in self._index.entries)
-        size = steps * sum(camera.height * camera.width * 3 for camera in self._spaces.cameras)
-        self._in_memory = size <= options.memory_limit * 2**30
+        needed = steps * sum(camera.height * camera.width * 3 for camera in self._spaces.cameras)
+        self._in_memory = needed <= options.memory_limit * 2**30
         self._frames: dict[str, Frames] = {}
 
     def _sentence(self, task: int) -> str:

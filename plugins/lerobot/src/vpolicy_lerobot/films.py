@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 
 from videopolicy import StorageError
 
-CODEC = "libx264"
+CODEC: Literal["libx264"] = "libx264"
 _OPTIONS = {"crf": "18", "g": "2", "bf": "0"}
 """A keyframe for every second frame, as LeRobot's own writer has it, so that a frame costs two at most; H.264 at a
 quality at which people see no difference, where LeRobot has AV1 at 30, which small pictures do not survive well."""
@@ -67,7 +68,7 @@ class Film:
 
     def add(self, video: bytes, frames: int) -> float:
         """Append a video of so many frames; returns the second at which it begins."""
-        with av.open(io.BytesIO(video)) as source:
+        with av.open(io.BytesIO(video), "r") as source:
             pictures = source.streams.video[0]
             if self._stream is None:
                 self._stream = self._container.add_stream_from_template(pictures)

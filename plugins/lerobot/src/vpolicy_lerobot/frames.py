@@ -46,7 +46,7 @@ class FramesOnDisk:
         for begin, end in zip(begins, [*begins[1:], len(steps)], strict=True):
             episode = int(owner[begin])
             frames = self._read(key, episode, steps[begin:end] - self._first[episode])
-            for place, frame in enumerate(frames, begin):
+            for place, frame in enumerate(frames, int(begin)):
                 found[place] = frame.transpose(2, 0, 1)
         return torch.from_numpy(found.take(order.reshape(-1), axis=0))
 
