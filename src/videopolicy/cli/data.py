@@ -111,6 +111,21 @@ def encode(
     encode_data(recipe, overrides or [], stage, output, type_, quiet)
 
 
+@app.command(name="export")
+@interruptible
+def export(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.", show_default=False)] = ...,  # type: ignore[assignment]
+    format_: Annotated[str, typer.Option("--format", help="A dataset type that can be written.")] = "lerobot",
+    quiet: Quiet = False,
+) -> None:
+    """Write a recipe's data in another layout, such as LeRobot's; the same command goes on where it was cut off."""
+    from videopolicy.cli.data_export import export_data
+
+    export_data(recipe, overrides or [], format_, output, quiet)
+
+
 def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify: bool) -> Dataset:
     from videopolicy.data.preparation import open_existing
     from videopolicy.errors import DataError, PluginError, listing

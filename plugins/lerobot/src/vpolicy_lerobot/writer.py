@@ -1,0 +1,124 @@
+"""Writes episodes in LeRobot's format v3.0: many of them in one parquet file and in one video for every camera."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from videopolicy import DataError, Episode, Spaces
+from videopolicy.parts.collecting import CollectionWriter, ensure_arrays
+from vpolicy_lerobot.assembling import Assembly
+from vpolicy_lerobot.described import IMAGES, MARK, STATE
+from vpolicy_lerobot.films import encoded
+from vpolicy_lerobot.measures import counted
+
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged file raises."""
+
+
+class LeRobotWriter(CollectionWriter):
+    """See `CollectionWriter`. A part holds an episode's numbers and its videos, encoded.
+
+    Of `Episode.facts`, ``split`` says which split it is of (``train`` where it is left out); those that all episodes
+    share go into ``meta/videopolicy.json``.
+    """
+
+    marker: ClassVar[str] = MARK
+    suffix: ClassVar[str] = ".npz"
+
+    def __init__(self, folder: Path, spaces: Spaces) -> None:
+        super().__init__(folder, spaces)
+        self._rate = round(spaces.actions.rate)
+        if abs(self._rate - spaces.actions.rate) > 1e-9 or self._rate < 1:
+            raise DataError(
+                f"LeRobot's format takes whole numbers of steps a second, and these data have {spaces.actions.rate:g}.",
+                "Use another format.",
+            )
+
+    def _check(self, episode: Episode) -> None:
+        steps = len(episode.actions)
+        expected: dict[str, tuple[np.ndarray | None, tuple[int, ...]]] = {
+            "actions": (episode.actions, (steps, self.spaces.actions.dim))
+        }
+        if self.spaces.state is not None:
+            expected["state"] = (episode.state, (steps, self.spaces.state.dim))
+        for camera in self.spaces.cameras:
+            image = (steps, camera.height, camera.width, 3)
+            expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), image)
+        ensure_arrays(episode, expected, "Correct the benchmark, or the data.")
+
+    def _write(self, episode: Episode, path: Path) -> None:
+        columns = {"action": np.asarray(episode.actions, np.float32)}
+        if self.spaces.state is not None:
+            columns[STATE] = np.asarray(episode.state, np.float32)
+        for camera in self.spaces.cameras:
+            frames = episode.images[camera.name]
+            columns[f"pixels/{IMAGES}{camera.name}"] = counted(frames)
+            columns[f"video/{IMAGES}{camera.name}"] = np.frombuffer(encoded(frames, self._rate), np.uint8)
+        said = {
+            "instruction": episode.instruction,
+            "initial_state": episode.initial_state,
+            "facts": dict(episode.facts),
+        }
+        with path.open("wb") as handle:
+            np.savez(handle, allow_pickle=False, **columns, said=np.array(json.dumps(said)))
+
+    def _verify(self, path: Path) -> None:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()  # compares checksums
+        except _DAMAGE as error:
+            raise DataError(f"{path} is damaged: {error}.") from error
+        if bad is not None:
+            raise DataError(f"{path} is damaged: the checksum of '{bad}' is another.")
+
+    def _assemble(self, chosen: Mapping[str, list[int]]) -> dict[str, Any]:
+        for left in ("data", "videos", "meta"):  # by whoever was killed before everything was recorded
+            shutil.rmtree(self.folder / left, ignore_errors=True)
+        parts = [part for ones in self._successes(chosen).values() for part in ones]
+        told = [_read(part)[1] for part in parts]
+        order = sorted(range(len(parts)), key=lambda one: (_split(told[one]) != "train", _split(told[one])))
+        assembly = Assembly(self.folder, self.spaces, self._rate)
+        for number in order:
+            columns, said = _read(parts[number], numbers=True)
+            assembly.add(columns, said["instruction"], _split(said))
+        experts = Counter(str(kind) for said in told if (kind := said["facts"].get("expert")))
+        shared = dict(set(told[0]["facts"].items()).intersection(*(said["facts"].items() for said in told)))
+        provenance = {"human": False, **{name: shared[name] for name in sorted(shared) if name != "split"}}
+        if not experts:
+            del provenance["human"]
+        assembly.finish(provenance)
+        return {
+            "spaces": self.spaces.model_dump(mode="json"),
+            "experts": dict(experts),
+            "initial_states": [told[number]["initial_state"] for number in order],
+            "provenance": provenance,
+        }
+
+
+def _split(said: Mapping[str, Any]) -> str:
+    return str(said["facts"].get("split", "train"))
+
+
+def _read(part: Path, numbers: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """An episode's columns, where they are asked for, and what is said of it.
+
+    Raises:
+        DataError: It is not there, or damaged.
+    """
+    try:
+        with np.load(part, allow_pickle=False) as content:
+            columns = {name: content[name] for name in content.files if numbers and name != "said"}
+            return columns, dict(json.loads(str(content["said"])))
+    except _DAMAGE as error:
+        raise DataError(
+            f"{part} holds no recorded episode: {error}.", f"Delete {part} and run the same command again."
+        ) from error
