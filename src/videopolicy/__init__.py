@@ -35,7 +35,7 @@ from videopolicy.components.kinds import (
     WhenActing,
 )
 from videopolicy.components.text import ClipText, WordText
-from videopolicy.contracts.benchmark import Checkout, PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.benchmark import AssetPack, Assets, Checkout, PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,
@@ -133,6 +133,8 @@ __all__ = [
     "AnyLearner",
     "AnyPolicy",
     "AnyText",
+    "AssetPack",
+    "Assets",
     "BackboneComponent",
     "Batch",
     "BenchmarkComponent",
