@@ -1,4 +1,4 @@
-"""The real simulator in its own environment, through the worker; only where VPOLICY_ROBOCASA_SOURCE names a checkout."""
+"""The real simulator in its own environment, through the worker, where VPOLICY_ROBOCASA_SOURCE names a checkout."""
 
 from __future__ import annotations
 
