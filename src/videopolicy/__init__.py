@@ -38,7 +38,7 @@ from videopolicy.components.kinds import (
     WhenActing,
 )
 from videopolicy.components.text import ClipText, WordText
-from videopolicy.contracts.benchmark import Checkout, PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.benchmark import AssetPack, Assets, Checkout, PublishedNumber, Task, WorkerSpec
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,
@@ -157,6 +157,8 @@ __all__ = [
     "AnyLearner",
     "AnyPolicy",
     "AnyText",
+    "AssetPack",
+    "Assets",
     "BackboneComponent",
     "Batch",
     "BenchmarkComponent",

@@ -90,7 +90,8 @@ def run(
         _claim(folder, recipe, [one.key for one in planned])
         artifacts = [*needed(planned), *([store.place("datasets", collected.key)] if collected else [])]
         store.note_run(folder.path, recipe.name, [*artifacts, *([python] if python else [])])
-        record.update(data_remarks=tuple(text for one in (dataset, *own.values()) if one for text in remarks_on(one)))
+        said = [text for one in (dataset, *own.values()) if one for text in remarks_on(one)]
+        record.update(data_remarks=(*recipe.benchmark.remarks(), *said))
         for facts in executor.train(session, planned, dataset):
             if not (facts.reused and (before := record.provenance.stage(facts.name)) and before.key == facts.key):
                 record.provenance = record.provenance.with_stage(facts)  # what this run has trained stays its own

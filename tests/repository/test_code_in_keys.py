@@ -86,6 +86,7 @@ HARMLESS_WHEN_COLLECTING = {
     "errors": "only says what is wrong",
     "paths": "finds files",
     "simulators.answers": "lets an answer through as it is, or not at all",
+    "simulators.assets": "which ones they are enters keys with the benchmark's options and the simulator's",
     "simulators.checkouts": "the commit enters keys with the simulator's options, and its content is compared",
     "simulators.environments": "what it makes environments from enters keys",
     "simulators.output": "shows what simulators print",

@@ -14,8 +14,10 @@ import pytest
 from children import vpolicy_apart
 from command import vpolicy as vpolicy_here
 from typer.testing import CliRunner
+from vpolicy_robocasa.components import RoboCasa
 
 from videopolicy.cli.main import app
+from videopolicy.parts.no_simulator import BenchmarkWithoutSimulator
 from videopolicy.training.checkpoints import load_normalizer
 
 CAMERAS = ("robot0_eye_in_hand", "robot0_agentview_left", "robot0_agentview_right")
@@ -98,7 +100,15 @@ def vpolicy(tmp_path: Path):
     return partial(vpolicy_apart, tmp_path, VPOLICY_HOME=str(tmp_path / "home"))
 
 
+@pytest.fixture
+def without_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RoboCasa as a benchmark whose simulator does not come with it."""
+    monkeypatch.setattr(RoboCasa, "launch", BenchmarkWithoutSimulator.launch)
+    monkeypatch.setattr(RoboCasa, "called", "RoboCasa", raising=False)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_simulator")
 def test_it_trains_on_videos_of_all_tasks_and_actions_of_some(vpolicy, tmp_path: Path) -> None:
     seen = {
         task: record(tmp_path / f"single_stage/kitchen_drawer/{task}/2024-05-03/demo_gentex_im256_randcams.hdf5", task)
@@ -135,6 +145,17 @@ def test_it_trains_on_videos_of_all_tasks_and_actions_of_some(vpolicy, tmp_path:
     assert np.allclose(scale, (high - low) / 2, atol=1e-6)  # of the tasks whose actions are seen
 
 
+def test_missing_packs_of_assets_are_said_before_anything_is_spent(tmp_path: Path) -> None:
+    record(tmp_path / "single_stage/kitchen_drawer/OpenDrawer/2024-05-03/demo_gentex_im256_randcams.hdf5", "OpenDrawer")
+    (tmp_path / "small.yaml").write_text(RECIPE, encoding="utf-8")
+    variables = {"VPOLICY_HOME": str(tmp_path / "home"), "VPOLICY_ROBOCASA_SOURCE": "", "VPOLICY_ROBOCASA_ASSETS": ""}
+    refused = vpolicy_here(tmp_path, "run", "small.yaml", **variables)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "these packs are not here: textures, fixtures, objaverse (about 5 GB together)" in refused.stderr
+    assert "vpolicy env assets" in refused.stderr and not list(tmp_path.glob("home/*"))
+
+
+@pytest.mark.usefixtures("without_simulator")
 def test_its_data_is_counted_and_its_missing_simulator_listed(tmp_path: Path) -> None:
     for task in TASKS:
         record(tmp_path / task / "demo.hdf5", task)

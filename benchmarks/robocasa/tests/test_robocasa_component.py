@@ -1,4 +1,4 @@
-"""Tasks, spaces, protocol and published numbers of RoboCasa, without its simulator."""
+"""Tasks, spaces, protocol, presets and published numbers of RoboCasa, without its simulator."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections import Counter
 
 import pytest
 from pydantic import ValidationError
-from vpolicy_robocasa.components import ACTION_TAIL, SCENES, RoboCasa
+from vpolicy_robocasa.components import ACTION_TAIL, SCENES, STATE, RoboCasa
 
-from videopolicy.errors import SimulationError
 from videopolicy.testing import BenchmarkContract
 
 
@@ -77,6 +76,10 @@ def test_seven_of_twelve_actions_are_the_policys():
         ("cameras", ["robot0_front"], "robot0_agentview_left"),
         ("cameras", ["robot0_eye_in_hand", "robot0_eye_in_hand"], "a camera is named more than once"),
         ("horizon", "992", "'task' or 'video-policy'"),
+        ("assets", "standin", "'official' or 'stand-in'"),
+        ("scenes", [[10, 1]], "less than 10"),
+        ("scenes", [[1, 12]], "less than 12"),
+        ("state", ["robot0_eef"], "'robot0_base_to_eef_pos'"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
@@ -85,11 +88,25 @@ def test_what_does_not_exist_is_refused_with_what_does(field, value, message):
     assert message in str(caught.value)
 
 
-def test_the_missing_simulator_is_said_with_what_works_without_it():
-    with pytest.raises(SimulationError) as caught:
-        RoboCasa().launch()
-    assert "not part of this version" in caught.value.message and caught.value.exit_code == 2
-    assert "eval.episodes=0" in caught.value.hint
+def test_stand_ins_are_another_protocol_other_assets_and_say_so():
+    official, stand_in = RoboCasa(), RoboCasa(assets="stand-in")
+    assert official.protocol() != stand_in.protocol() and official.remarks() == ()
+    assert "stand-ins" in stand_in.remarks()[0]
+    assert [pack.name for pack in official.launch().assets.packs] == ["textures", "fixtures", "objaverse"]
+    assert official.launch().assets.stand_in == stand_in.launch().assets and not stand_in.launch().assets.packs
+
+
+def test_pictures_scenes_and_state_are_part_of_the_protocol():
+    said = [RoboCasa(), RoboCasa(rendering="fast"), RoboCasa(scenes=((1, 1),)), RoboCasa(state=tuple(STATE))]
+    assert len({str(one.protocol()) for one in said}) == 4
+    assert said[0].spaces().state is None and said[3].spaces().state.dim == 16
+    assert said[2].launch().config["scenes"] == [[1, 1]]
+
+
+def test_the_worker_is_given_every_tasks_own_horizon_and_the_arm_mode():
+    config = RoboCasa(task_names=("pressing_buttons",)).launch().config
+    assert config["horizons"] == {"CoffeePressButton": 300, "TurnOnMicrowave": 500, "TurnOffMicrowave": 500}
+    assert config["tail"] == [0.0, 0.0, 0.0, 0.0, -1.0] and config["split"] == "B"
 
 
 def in_simulation():

@@ -61,6 +61,26 @@ def create(name: Name) -> None:
 
 @app.command()
 @interruptible
+def assets(
+    name: Name,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Write stand-ins, which need no download; results on them differ.")
+    ] = False,
+) -> None:
+    """Download the files that a benchmark's simulator needs besides its packages; a download that broke off goes on."""
+    from videopolicy.errors import SimulationError
+    from videopolicy.simulators.environments import fetch_assets
+
+    spec = _benchmark(name).launch()
+    if stand_in:
+        if spec.assets is None or spec.assets.stand_in is None:
+            raise SimulationError(f"'{name}' has no stand-ins of assets.", f"Run: vpolicy env assets {name}")
+        spec = spec.model_copy(update={"assets": spec.assets.stand_in})
+    say(f"The assets of '{name}' are in {fetch_assets(spec, say=say)}")
+
+
+@app.command()
+@interruptible
 def check(name: Name) -> None:
     """Start a benchmark's simulator, render a picture, and take a few steps."""
     import numpy as np

@@ -322,6 +322,10 @@ class BenchmarkComponent(Component):
         """Numbers from papers on this benchmark, with their source."""
         return ()
 
+    def remarks(self) -> tuple[str, ...]:
+        """What every reader of a result has to know, such as that assets are stand-ins; without a full stop."""
+        return ()
+
     def demonstrating(self) -> BenchmarkComponent:
         """The same benchmark as demonstrations are collected with: what is marked `WhenActing` is at its default.
 

@@ -49,6 +49,52 @@ class Checkout(BaseModel):
     digests: dict[str, str]
 
 
+class AssetPack(BaseModel):
+    """A zip archive of assets.
+
+    Args:
+        name: What messages call it.
+        url: Where it is downloaded from.
+        folder: Where it is unpacked, relative to the assets' folder.
+        sha256: Of the archive, where its publisher says it; empty for unknown.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    url: str
+    folder: str = "."
+    sha256: str = ""
+
+
+class Assets(BaseModel):
+    """Files that a simulator needs besides its packages: meshes, textures, stored scenes.
+
+    The worker finds their folder in the environment variable ``VPOLICY_<ENVIRONMENT>_ASSETS``, by which a user may name
+    one that is there already. Archives are downloaded on request alone, by ``vpolicy env assets``; what a script writes
+    without any is made on first use.
+
+    Args:
+        name: Which ones these are, such as ``official``.
+        script: Python file that writes what is in no archive. It is run by the simulator's interpreter before archives
+            are unpacked, with the folder as its argument and the variables of a worker.
+        arguments: Further arguments of the script.
+        packs: Archives.
+        size: How large these are together, for messages, such as ``about 5 GB``.
+        stand_in: What can take their place without a download. Results on it are other results: a benchmark offers it
+            as an option of its own, which is part of its protocol.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    script: Path | None = None
+    arguments: tuple[str, ...] = ()
+    packs: tuple[AssetPack, ...] = ()
+    size: str = ""
+    stand_in: Assets | None = None
+
+
 class WorkerSpec(BaseModel):
     """How to start a simulator worker.
 
@@ -57,6 +103,7 @@ class WorkerSpec(BaseModel):
         requirements: File from which uv makes the environment; None: the interpreter that runs the core.
         python: Python versions that those requirements exist for, such as ``>=3.11,<3.14``; empty for any.
         checkout: A repository that it needs besides.
+        assets: Files that it needs besides.
         module: Python file that defines the simulator.
         simulator: Name of the class in it, a ``vpolicy_worker.Simulator``.
         config: Keyword arguments of that class; plain data.
@@ -72,6 +119,7 @@ class WorkerSpec(BaseModel):
     requirements: Path | None = None
     python: str = ""
     checkout: Checkout | None = None
+    assets: Assets | None = None
     module: Path
     simulator: str
     config: dict[str, Any] = {}

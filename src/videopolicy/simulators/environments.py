@@ -16,6 +16,14 @@ import vpolicy_worker
 from videopolicy.components.sources import distribution_of, package_code
 from videopolicy.contracts.benchmark import WorkerSpec
 from videopolicy.errors import SimulationError, StorageError
+from videopolicy.simulators.assets import (
+    assets_are_there,
+    assets_folder,
+    assets_to_be_made,
+    assets_variable,
+    ensure_assets,
+    ensure_written,
+)
 from videopolicy.simulators.checkouts import ensure_checkout, source_folder, source_variable, to_be_cloned
 from videopolicy.storage.files import locked_file, storage_errors
 from videopolicy.storage.store import Store
@@ -49,7 +57,7 @@ def environment_folder(spec: WorkerSpec, root: Path | None = None) -> Path | Non
 def is_ready(spec: WorkerSpec, root: Path | None = None) -> bool:
     """Whether the interpreter, and what it runs, is there without anything having to be installed."""
     try:
-        return _interpreter_is_ready(spec, root) and not to_be_cloned(spec, root)
+        return _interpreter_is_ready(spec, root) and not to_be_cloned(spec, root) and assets_are_there(spec, root)
     except SimulationError:  # whoever wants to use it is told
         return False
 
@@ -79,11 +87,27 @@ def interpreter(spec: WorkerSpec, root: Path | None = None, say: Callable[[str],
         root: Folder of artifacts; None: ``VPOLICY_HOME`` or ``.vpolicy`` in the current folder.
         say: Gets one line when something has to be made.
 
-    A repository that the simulator runs from is cloned, too.
+    A repository that the simulator runs from is cloned, too, and assets that need no download are written.
 
     Raises:
-        SimulationError: The override does not exist, or uv or git failed; with their last lines.
+        SimulationError: The override does not exist, or uv, git or the assets' script failed; with their last lines.
     """
+    python = _interpreter(spec, root, say)
+    ensure_written(spec, python, _variables(spec, root), root, say)
+    return python
+
+
+def fetch_assets(spec: WorkerSpec, root: Path | None = None, say: Callable[[str], None] = lambda text: None) -> Path:
+    """The folder of a simulator's assets, which are written and downloaded where they are not there yet.
+
+    Raises:
+        SimulationError: It needs none, or they cannot be made; see `ensure_assets`.
+    """
+    python = _interpreter(spec, root, say) if spec.assets and spec.assets.script else Path(sys.executable)
+    return ensure_assets(spec, python, _variables(spec, root), root, say)
+
+
+def _interpreter(spec: WorkerSpec, root: Path | None, say: Callable[[str], None]) -> Path:
     ensure_checkout(spec, root, say)
     override = os.environ.get(override_variable(spec))
     if override:
@@ -113,7 +137,8 @@ def to_be_made(spec: WorkerSpec, root: Path | None = None) -> str:
         SimulationError: It can neither be used nor made: the override does not exist, there is no uv, no list of
             packages, or no Python for it.
     """
-    return " ".join(filter(None, (_to_be_installed(spec, root), to_be_cloned(spec, root))))
+    parts = (_to_be_installed(spec, root), to_be_cloned(spec, root), assets_to_be_made(spec, root))
+    return " ".join(filter(None, parts))
 
 
 def _to_be_installed(spec: WorkerSpec, root: Path | None) -> str:
@@ -173,13 +198,20 @@ def worker_variables(spec: WorkerSpec, folder: Path) -> dict[str, str]:
     link = folder / "vpolicy_worker"
     if not link.exists():
         link.symlink_to(Path(vpolicy_worker.__file__).parent)
-    # A log is a file, whatever the terminal's encoding.
-    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
-    if (source := source_folder(spec)) is not None:
-        ours[source_variable(spec)] = str(source)
     shell = without_the_shells_paths()
     search = [str(folder), spec.variables.get("PYTHONPATH", ""), shell.get("PYTHONPATH", "")]
-    return {**shell, **ours, **spec.variables, "PYTHONPATH": os.pathsep.join(filter(None, search))}
+    return {**_variables(spec), "PYTHONPATH": os.pathsep.join(filter(None, search))}
+
+
+def _variables(spec: WorkerSpec, root: Path | None = None) -> dict[str, str]:
+    """Environment variables of whatever a simulator's interpreter runs."""
+    # A log is a file, whatever the terminal's encoding.
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    if (source := source_folder(spec, root)) is not None:
+        ours[source_variable(spec)] = str(source)
+    if (assets := assets_folder(spec, root)) is not None:
+        ours[assets_variable(spec)] = str(assets)
+    return {**without_the_shells_paths(), **ours, **spec.variables}
 
 
 def worker_command(spec: WorkerSpec, python: Path, socket: Path) -> list[str]:

@@ -115,9 +115,12 @@ class Picture:
         rendering: ``stock``: as the model's authors set it (shadows, reflections, four samples a pixel).
             ``fast``: without those, about ten times quicker in software.
         hidden: Groups of geoms that are not drawn, besides those that MuJoCo leaves out by itself.
+        maxgeom: Most geoms and sites that are drawn; MuJoCo leaves the others out.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int, rendering: str, hidden: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, size: int, rendering: str, hidden: tuple[int, ...] = (), maxgeom: int = 1000
+    ) -> None:
         self.model = model
         self.size = size
         model.vis.global_.offwidth = model.vis.global_.offheight = size
@@ -125,7 +128,7 @@ class Picture:
             model.vis.quality.offsamples = 0
             model.vis.quality.shadowsize = 0
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
-        self._scene = mujoco.MjvScene(model, maxgeom=1000)
+        self._scene = mujoco.MjvScene(model, maxgeom=maxgeom)
         self._options = mujoco.MjvOption()
         for group in hidden:
             self._options.geomgroup[group] = 0
