@@ -50,7 +50,8 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe(tmp_path: Path, demonstrations: Path) -> tuple[str, ...]:
     (tmp_path / "toy.yaml").write_text(linear("episodes: 0"))
-    return "data", "export", "toy.yaml", f"data={{type: robomimic-hdf5, path: {demonstrations}, validation: 0.34}}"
+    data = f"data={{type: robomimic-hdf5, path: {demonstrations}, validation: 0.34}}"
+    return "data", "export", "toy.yaml", data, "--format", "lerobot"
 
 
 @pytest.mark.parametrize("name", ["lerobot", "robomimic-hdf5"])
@@ -118,5 +119,7 @@ def test_what_cannot_be_exported_is_explained(tmp_path: Path, recipe: tuple[str,
     (tmp_path / "file").write_text("")
     file = vpolicy(tmp_path, *recipe, "-o", "file")
     assert file.returncode == 2 and "is a file" in file.stderr
-    uncollected = vpolicy(tmp_path, "data", "export", "toy.yaml", "-o", "out")
+    unnamed = vpolicy(tmp_path, *recipe[:4], "-o", "out")
+    assert unnamed.returncode == 2 and "Name one with --format" in unnamed.stderr
+    uncollected = vpolicy(tmp_path, "data", "export", "toy.yaml", "--format", "lerobot", "-o", "out")
     assert uncollected.returncode == 2 and "vpolicy data collect toy.yaml" in " ".join(uncollected.stderr.split())

@@ -117,10 +117,12 @@ def export(
     recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
     overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.", show_default=False)] = ...,  # type: ignore[assignment]
-    format_: Annotated[str, typer.Option("--format", help="A dataset type that can be written.")] = "lerobot",
+    format_: Annotated[
+        str, typer.Option("--format", help="A dataset type that can be written; without its version, if it has one.")
+    ] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Write a recipe's data in another layout, such as LeRobot's; the same command goes on where it was cut off."""
+    """Write a recipe's data in the layout of another dataset type; the same command goes on where it was cut off."""
     from videopolicy.cli.data_export import export_data
 
     export_data(recipe, overrides or [], format_, output, quiet)

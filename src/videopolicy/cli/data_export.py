@@ -65,7 +65,9 @@ def _kind(registry: Registry, name: str) -> DatasetComponent:
     chosen = [one for one in known if one == name] or [one for one in known if one.startswith(f"{name}-")]
     if len(chosen) != 1:
         raise PluginError(
-            f"No one dataset type that can be written is called '{name}'.{did_you_mean(name, known)}",
+            f"No one dataset type that can be written is called '{name}'.{did_you_mean(name, known)}"
+            if name
+            else "The layout to write is not named.",
             f"Name one with --format: {listing(known)}.",
         )
     return known[chosen[0]].model_construct(type=chosen[0])

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from videopolicy import DataError, Spaces, StateSpace, did_you_mean, listing
 from videopolicy.parts.files import ensure_data, system_reason
-from videopolicy.spaces import Orientation
 
 INFO = "meta/info.json"
 MARK = "meta/videopolicy.json"
@@ -108,7 +107,7 @@ class Mark:
     remarks: tuple[str, ...]
 
     @property
-    def orientation(self) -> Orientation:
+    def orientation(self) -> Literal["upright", "mirrored"]:
         return self.spaces.cameras[0].orientation if self.spaces.cameras else "upright"
 
 
