@@ -236,8 +236,8 @@ class Sweep(Expert):
         lean = leaning(self.LEAN)
         first, way = self.contact()
         before = first - self.CLEAR * way
-        yield from self.reach(before + vector(-0.12, 0.0, 0.12), lean, near=0.03)
-        yield from self.reach(before, lean, near=0.015, speed=0.6)
+        yield from self.reach(before + vector(-0.12, 0.0, 0.12), lean, near=0.04, steps=40)
+        yield from self.reach(before, lean, near=0.025, speed=0.6, steps=40)
         yield from self.reach(self.onwards, lean, near=0.001, speed=0.5, steps=120)
 
     def onwards(self) -> np.ndarray:

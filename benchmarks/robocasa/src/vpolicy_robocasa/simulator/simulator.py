@@ -132,7 +132,7 @@ class RoboCasaSimulator(StepwiseSimulator):
         return {
             "images": self._pictures(shown),
             "state": self._states(measured) if self.state else None,
-            "states": np.array(states)[:count].reshape(count, -1),
+            "states": np.array(states[:count], np.float64).reshape(count, scene.flat_state().size),
             "arrays": {f"obs/{key}": np.array([seen[key] for seen in measured]) for key in (measured or [{}])[0]},
             "actions": np.array(actions, np.float32).reshape(-1, 7)[:count],
             "initial_state": initial_state,
@@ -171,7 +171,8 @@ class RoboCasaSimulator(StepwiseSimulator):
         self.begin()
 
     def _states(self, measured: list[dict[str, np.ndarray]]) -> np.ndarray:
-        return np.array([np.concatenate([seen[key] for key in self.state]) for seen in measured], np.float32)
+        rows = [np.concatenate([seen[key] for key in self.state]) for seen in measured]
+        return np.array(rows, np.float32).reshape(len(rows), len(self.spaces["state"]["names"]))
 
     def _pictures(self, sights: list[Any]) -> dict[str, np.ndarray]:
         images = {name: np.empty((len(sights), self.image_size, self.image_size, 3), np.uint8) for name in self.cameras}
