@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -83,7 +85,7 @@ def _actions(
     executed = batch.actions
     scaled = normalizer.batch(batch.to(device))
     noise = RowGenerator.from_seeds([derived_seed("inverse", index) for index in indices])
-    infer = policy.infer_actions  # type: ignore[operator]
+    infer: Any = policy.infer_actions  # as `InfersActions` has it
     found = infer(scaled.future, noise, scaled.observation)
     if not isinstance(found, Tensor) or found.shape != executed.shape:
         expected = f"a tensor of shape {tuple(executed.shape)}: rows, horizon, actions"
