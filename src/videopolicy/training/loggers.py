@@ -48,6 +48,8 @@ def loggers_for(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Log
 class Wandb(WandbLogger):
     """Lightning's own logger, which leaves its run open: the curves of the next stage would go into it, too."""
 
+    _experiment: Any
+
     def finalize(self, status: str) -> None:
         super().finalize(status)
         if self._experiment is not None:
