@@ -9,6 +9,7 @@ from torch import Tensor
 
 from videopolicy.contracts.checked import described, wrong
 from videopolicy.contracts.dataset import Dataset, Windows
+from videopolicy.contracts.policy import InfersActions
 from videopolicy.quality.model import InverseError
 from videopolicy.results.intervals import CONFIDENCE
 from videopolicy.seeds import derived_seed
@@ -85,8 +86,8 @@ def _actions(
     executed = batch.actions
     scaled = normalizer.batch(batch.to(device))
     noise = RowGenerator.from_seeds([derived_seed("inverse", index) for index in indices])
-    infer: Any = policy.infer_actions  # as `InfersActions` has it
-    found = infer(scaled.future, noise, scaled.observation)
+    assert isinstance(policy, InfersActions)  # no other is measured
+    found: Any = policy.infer_actions(scaled.future, noise, scaled.observation)
     if not isinstance(found, Tensor) or found.shape != executed.shape:
         expected = f"a tensor of shape {tuple(executed.shape)}: rows, horizon, actions"
         wrong(policy, "infer_actions", described(found), expected)
