@@ -42,7 +42,6 @@ HARMLESS = {
     "parts.catalogue": "chooses tasks and reads published numbers; a stage sees the data",
     "parts.collecting": "keeps parts of collections; what is in them plugins write",
     "parts.files": "writes what it is given",
-    "parts.no_simulator": "says that there is none",
     "parts.options": "what a recipe says enters keys as it was read",
     "parts.pictures": "only says what is wrong",
     "parts.pickles": "reads files whose content enters keys",
