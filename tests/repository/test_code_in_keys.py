@@ -43,7 +43,6 @@ HARMLESS = {
     "parts.collecting": "keeps parts of collections; what is in them plugins write",
     "parts.files": "writes what it is given",
     "parts.messages": "carries what policies behind servers see and do, which nothing is trained on",
-    "parts.no_simulator": "says that there is none",
     "parts.options": "what a recipe says enters keys as it was read",
     "parts.pictures": "only says what is wrong",
     "parts.pickles": "reads files whose content enters keys",
