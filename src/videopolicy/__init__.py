@@ -8,8 +8,6 @@ listing plugins stays quick.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from videopolicy.components.fields import (
@@ -124,26 +122,6 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"videopolicy.{module}"), name)
     raise AttributeError(f"module 'videopolicy' has no attribute '{name}'")
 
-
-class _Called(ModuleType):
-    """A module that is called: the function for callers that has the module's name."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        name = self.__name__.rpartition(".")[2]
-        return getattr(importlib.import_module(f"videopolicy.{_FOR_CALLERS[name]}"), name)(*arguments, **options)
-
-
-class _Package(ModuleType):
-    """This package. Importing `videopolicy.run` or `videopolicy.results`, which have the names of functions for
-    callers, puts the module in the function's place: it is then called as the function is."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FOR_CALLERS and type(value) is ModuleType:
-            value.__class__ = _Called
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 __all__ = [
     "NO_ACTIONS",

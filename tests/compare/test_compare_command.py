@@ -21,7 +21,7 @@ from videopolicy.compare.comparison import compare
 from videopolicy.compare.grid import left_out_tables, sections
 from videopolicy.compare.model import Comparison, Entry, Pair
 from videopolicy.errors import VpolicyError
-from videopolicy.results.published import of_elsewhere, published_tables
+from videopolicy.outcomes.published import of_elsewhere, published_tables
 
 
 def _load(name: str) -> ModuleType:

@@ -14,7 +14,7 @@ from videopolicy.compare.page.films import films_folder, make_films, scenes
 from videopolicy.compare.page.page import write_page
 from videopolicy.console.progress import Reporter
 from videopolicy.console.terminal import Terminal
-from videopolicy.results.records import EpisodeRecord, summarise
+from videopolicy.outcomes.records import EpisodeRecord, summarise
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing.toy_benchmark import ToyBenchmark

@@ -14,9 +14,9 @@ from videopolicy import PublishedNumber
 from videopolicy.compare.model import Comparison, Cost, Entry, Pair, SetApart, VideoQuality
 from videopolicy.compare.page.films import INDEX, Scene, facts_of, films_folder, scenes
 from videopolicy.compare.page.page import write_page
+from videopolicy.outcomes.intervals import Interval
+from videopolicy.outcomes.records import EpisodeRecord, summarise
 from videopolicy.report.media import enlarge, write_mp4, write_png
-from videopolicy.results.intervals import Interval
-from videopolicy.results.records import EpisodeRecord, summarise
 
 EPISODES = 20
 TASKS = {

@@ -18,7 +18,7 @@ from videopolicy.console.progress import Reporter
 from videopolicy.executors.choosing import executor_from
 from videopolicy.executors.cluster import ExecutionError
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -14,9 +14,9 @@ from videopolicy.console.progress import Reporter
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.choosing import executor_from
 from videopolicy.executors.slurm_engine import SlurmExecutor
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.results.records import EpisodeLog
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.store import Store
 
 pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")

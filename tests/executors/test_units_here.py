@@ -18,9 +18,9 @@ from videopolicy.executors.choosing import executor_from
 from videopolicy.executors.cluster import ClusterExecutor, ExecutionError
 from videopolicy.executors.units import EvaluationUnit, StageUnit, Workplace, perform, recipe_text
 from videopolicy.executors.waves import train_all
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.recipe import Recipe, load_recipe
-from videopolicy.results.records import EpisodeLog
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.identity import code_behind
 from videopolicy.storage.store import Store
 from videopolicy.testing import toys

@@ -16,7 +16,7 @@ from videopolicy.bench.subject import Subject, trained_stages
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import RecipeError, WeightsError
 from videopolicy.recipes.recipe import Normalization, Recipe, load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.store import Store
 from videopolicy.training.checkpoints import save_weights
 from videopolicy.training.inputs import ensure_initial_weights

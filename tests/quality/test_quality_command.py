@@ -10,7 +10,7 @@ from videopolicy.console.progress import Reporter
 from videopolicy.errors import DataError, VpolicyError
 from videopolicy.quality import read_quality
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 
 RECIPE = "name: small\n" + video(
     ("name: policy, steps: 1, batch_size: 2",),

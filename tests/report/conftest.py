@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from videopolicy import ActionSpace, BenchmarkComponent, Camera, PublishedNumber, Spaces, Task
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.report.media import enlarge, write_mp4, write_png
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
 
 TASKS = {
     "drawer-close-v3": ("easy", "close the drawer", 20),

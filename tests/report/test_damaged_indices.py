@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from videopolicy.outcomes.records import EpisodeRecord
 from videopolicy.report.contents import read_run
 from videopolicy.report.made import keep_current, read_index
 from videopolicy.report.replay import load_trajectory
-from videopolicy.results.records import EpisodeRecord
 from videopolicy.storage.files import write_json
 from videopolicy.storage.run_folder import RunFolder
 

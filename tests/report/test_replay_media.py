@@ -11,9 +11,9 @@ import torch
 
 from videopolicy import Learner, Observation, Policy, Window
 from videopolicy.console.progress import Reporter
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.report.predictions import make_predictions, psnr
 from videopolicy.report.videos import make_videos
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.run_folder import RunFolder

@@ -11,9 +11,9 @@ import pytest
 from videopolicy.cli.show import renderables, show
 from videopolicy.console.terminal import Terminal
 from videopolicy.errors import VpolicyError
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.report.contents import read_run
 from videopolicy.report.page import write_report
-from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.provenance import RunIdentity, SimulatorFacts
 from videopolicy.storage.run_folder import RunFolder
 

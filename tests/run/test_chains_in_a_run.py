@@ -8,7 +8,7 @@ import pytest
 from command import vpolicy
 from toy_recipes import linear
 
-from videopolicy.results.records import EpisodeLog
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.storage.run_folder import RunFolder
 
 

@@ -14,7 +14,7 @@ from videopolicy.console.progress import Reporter
 from videopolicy.data.missing import MissingInputsError, ensure_nothing_missing, missing
 from videopolicy.errors import DataError, SimulationError, WeightsError
 from videopolicy.recipes.recipe import Recipe, load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark
 

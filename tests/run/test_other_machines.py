@@ -13,9 +13,9 @@ from machines import MACHINE, become, recipe_on_machines
 from videopolicy.compare.comparison import compare
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import SimulationError
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.results.records import EpisodeLog
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.simulators.answers import AnswerError, greeting
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.identity import digest

@@ -15,14 +15,14 @@ from videopolicy.errors import EvaluationStoppedError, SimulationError
 from videopolicy.executors.cluster import ClusterExecutor, ExecutionError
 from videopolicy.executors.units import perform
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.store import Store
 
 
 @pytest.fixture(autouse=True)
 def no_films(monkeypatch: pytest.MonkeyPatch) -> None:
     """Films of episodes take most of the time of runs this small."""
-    monkeypatch.setattr("videopolicy.run._picture", lambda *_: None)
+    monkeypatch.setattr("videopolicy.running._picture", lambda *_: None)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import FieldStatistics, Statistics
 from videopolicy.evaluation.acting import PolicyActor, last_actions
 from videopolicy.evaluation.rollout import Rollout
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.recipe import Evaluation, Normalization
-from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.run_folder import RunFolder
 from videopolicy.testing.toy_benchmark import ToyBenchmark

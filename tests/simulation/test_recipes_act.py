@@ -16,8 +16,8 @@ from videopolicy.bench.subject import unit_normalizer
 from videopolicy.console.progress import Reporter
 from videopolicy.evaluation.acting import PolicyActor
 from videopolicy.evaluation.rollout import Rollout
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.recipe import Recipe, load_recipe
-from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.training.stages import build_learner

@@ -10,7 +10,7 @@ from rollouts import play
 from videopolicy import Observation, Policy, RowGenerator, Window
 from videopolicy.contracts.benchmark import Task
 from videopolicy.evaluation.subtasks import Chain
-from videopolicy.results.records import EpisodeRecord, SubtaskRecord
+from videopolicy.outcomes.records import EpisodeRecord, SubtaskRecord
 from videopolicy.simulators.answers import Agreement, AnswerError
 from videopolicy.testing.toy_benchmark import ToyBenchmark
 from videopolicy.testing.toy_simulator import COLORS, SPEED, ToySimulator

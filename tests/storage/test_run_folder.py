@@ -13,10 +13,10 @@ import pytest
 from videopolicy.compare.runs import read_measured_run
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
-from videopolicy.run import _claim as claim
-from videopolicy.run import run
+from videopolicy.running import _claim as claim
+from videopolicy.running import run
 from videopolicy.storage.files import locked, write_text, written_whole
 from videopolicy.storage.provenance import Machine, Provenance, RunIdentity, StageFacts
 from videopolicy.storage.run_folder import RunFolder

@@ -18,7 +18,7 @@ from videopolicy.cli.main import app
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage import inventory
 from videopolicy.storage.files import locked
 from videopolicy.storage.store import Store

@@ -15,7 +15,7 @@ from pathlib import Path
 
 _PRELOADED = [
     "videopolicy.cli.main",
-    "videopolicy.run",
+    "videopolicy.running",
     "videopolicy.training.lightning_loop",
     "videopolicy.evaluation.evaluate",
     "videopolicy.quality.measure",

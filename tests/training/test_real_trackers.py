@@ -11,7 +11,7 @@ from toy_recipes import linear
 
 from videopolicy.console.progress import Reporter
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 
 STAGES = "  - {name: first, target: policy, steps: 20, batch_size: 4}\n  - {name: policy, steps: 30, batch_size: 4}\n"
 

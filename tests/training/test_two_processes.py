@@ -16,7 +16,7 @@ from together import VPOLICY, Place, free_port
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import RecipeError
 from videopolicy.recipes.recipe import load_recipe
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.store import Store
 from videopolicy.testing import toy_benchmark
 from videopolicy.training.curves import read_curves

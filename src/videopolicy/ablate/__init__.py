@@ -1,4 +1,4 @@
 """Runs the rows of an ablation and sets what comes out beside what a paper printed.
 
-May import `run`, `compare`, `bench` and below; only the command line uses it.
+May import `running`, `compare`, `bench` and below; only the command line uses it.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from videopolicy.ablate.outcome import MEANINGS, SUCCESS, Outcome, RowOutcome
-from videopolicy.results.intervals import Interval, percent, span
+from videopolicy.outcomes.intervals import Interval, percent, span
 
 
 def cells(outcome: Outcome) -> tuple[list[str], list[list[str]]]:

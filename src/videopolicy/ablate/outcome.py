@@ -12,9 +12,9 @@ from videopolicy.compare.comparison import compare
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import listing
+from videopolicy.outcomes.intervals import Interval
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.ablation import LoadedAblation, Variant
-from videopolicy.results.intervals import Interval
-from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.provenance import differences
 from videopolicy.storage.run_folder import RunFolder
 

@@ -16,9 +16,9 @@ from videopolicy.contracts.dataset import Dataset
 from videopolicy.data.own import open_data_of
 from videopolicy.data.preparation import open_data
 from videopolicy.errors import DataError
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.ablation import Variant
 from videopolicy.recipes.recipe import Recipe, Stage
-from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.identity import digest
 from videopolicy.storage.provenance import StageFacts
 from videopolicy.storage.run_folder import RunFolder

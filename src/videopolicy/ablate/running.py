@@ -10,7 +10,7 @@ from videopolicy.data.missing import ensure_nothing_missing
 from videopolicy.errors import VpolicyError
 from videopolicy.executors.engine import Executor
 from videopolicy.recipes.ablation import Variant
-from videopolicy.run import run
+from videopolicy.running import run
 from videopolicy.storage.store import Store
 
 

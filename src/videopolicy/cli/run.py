@@ -40,7 +40,7 @@ def run(
     from videopolicy.cli.show import show
     from videopolicy.console.progress import Reporter
     from videopolicy.executors.choosing import executor_from
-    from videopolicy.run import run as run_recipe
+    from videopolicy.running import run as run_recipe
     from videopolicy.training.distributed import rank
 
     engine = executor_from(executor.value, shards, address, gpus_per_unit, partition, hours)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from videopolicy.outcomes.published import PublishedTable
+    from videopolicy.outcomes.records import Rate
     from videopolicy.report.contents import RunContents
-    from videopolicy.results.published import PublishedTable
-    from videopolicy.results.records import Rate
 
 _LONG_NAME = 24
 """Names of rows up to here are never cut, so that published columns stay narrow instead."""
@@ -63,7 +63,7 @@ def renderables(run: RunContents) -> list[RenderableType]:
     """The parts of the output, from top to bottom; they fit 80 columns."""
     from rich.text import Text
 
-    from videopolicy.results.published import of_elsewhere, of_this_benchmark, published_tables
+    from videopolicy.outcomes.published import of_elsewhere, of_this_benchmark, published_tables
 
     found: list[RenderableType] = [_headline(run)]
     if run.summaries:
@@ -134,7 +134,7 @@ def _success(run: RunContents) -> Table:
 
 
 def _rate(rate: Rate) -> str:
-    from videopolicy.results.intervals import percent, span
+    from videopolicy.outcomes.intervals import percent, span
 
     if rate.value is None:
         return "no episodes"
@@ -160,7 +160,7 @@ def _stages(run: RunContents) -> Table:
 
 
 def _published(published: PublishedTable) -> Table:
-    from videopolicy.results.published import SIGN
+    from videopolicy.outcomes.published import SIGN
 
     shares = all(value.endswith(SIGN) for _, values in published.rows for value in values if value)
     head = f"{published.metric} in %" if shares else published.metric

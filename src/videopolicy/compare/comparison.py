@@ -14,9 +14,9 @@ from videopolicy.compare.runs import MeasuredRun, find_runs
 from videopolicy.compare.selection import CHANCE, DEFAULT_POLICIES, Method, Selection, select
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
+from videopolicy.outcomes import significance
+from videopolicy.outcomes.records import mean_rate, task_rate
 from videopolicy.quality import read_quality
-from videopolicy.results import significance
-from videopolicy.results.records import mean_rate, task_rate
 
 SUCCESS = "success"
 

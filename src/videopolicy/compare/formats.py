@@ -16,7 +16,7 @@ from tabulate import tabulate
 from videopolicy.compare.grid import By, sections
 from videopolicy.compare.model import Comparison, Entry
 from videopolicy.console.text import clean, say
-from videopolicy.results.records import Rate
+from videopolicy.outcomes.records import Rate
 from videopolicy.storage.files import write_text
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from videopolicy.compare.model import Comparison, Entry, InverseError, Pair
-from videopolicy.results.intervals import Interval, percent, span
-from videopolicy.results.published import published_tables
-from videopolicy.results.records import Rate
+from videopolicy.outcomes.intervals import Interval, percent, span
+from videopolicy.outcomes.published import published_tables
+from videopolicy.outcomes.records import Rate
 
 By = Literal["task", "tier"]
 

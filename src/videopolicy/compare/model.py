@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from videopolicy.contracts.benchmark import PublishedNumber
+from videopolicy.outcomes.intervals import Interval
+from videopolicy.outcomes.records import EpisodeRecord, Rate
 from videopolicy.quality.model import InverseError as InverseError
 from videopolicy.quality.model import VideoQuality as VideoQuality
-from videopolicy.results.intervals import Interval
-from videopolicy.results.records import EpisodeRecord, Rate
 
 
 @dataclass(frozen=True)

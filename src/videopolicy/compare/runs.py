@@ -10,8 +10,8 @@ from typing import Any
 from videopolicy.compare.model import Cost
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.report.contents import readable
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.identity import digest
 from videopolicy.storage.provenance import Provenance
 from videopolicy.storage.run_folder import RunFolder, parse_recipe

@@ -15,7 +15,7 @@ from videopolicy.compare.model import SetApart
 from videopolicy.compare.runs import MeasuredRun, benchmark_component
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import VpolicyError, listing
-from videopolicy.results.records import EpisodeRecord, mean_rate, task_rate
+from videopolicy.outcomes.records import EpisodeRecord, mean_rate, task_rate
 from videopolicy.storage.identity import digest
 from videopolicy.storage.provenance import differences
 

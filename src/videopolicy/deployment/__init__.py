@@ -1,6 +1,6 @@
 """Policies in somebody else's Python: loaded from a run or an exported folder, asked in physical units, evaluated.
 
-May import `run`, `evaluation` and below. `videopolicy.load`, `evaluate`, `run` and `results` are its interface;
+May import `running`, `evaluation` and below. `videopolicy.load`, `evaluate`, `run` and `results` are its interface;
 `vpolicy export` writes folders that need neither data nor store.
 """
 

@@ -18,10 +18,10 @@ from videopolicy.errors import PluginError, RecipeError
 from videopolicy.evaluation.acting import Actor
 from videopolicy.evaluation.identity import fingerprint
 from videopolicy.evaluation.rollout import Rollout
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.recipes.recipe import Evaluation
 from videopolicy.recipes.single import component_from
 from videopolicy.recipes.source import Source
-from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.spaces import ActionSpace

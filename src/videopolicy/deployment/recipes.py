@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videopolicy.console.progress import Reporter
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.paths import expanded
 from videopolicy.recipes.recipe import Recipe, load_recipe
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
-from videopolicy.run import run as run_recipe
+from videopolicy.running import run as run_recipe
 from videopolicy.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from videopolicy.evaluation.acting import Actor, PolicyActor, RandomActor, ensur
 from videopolicy.evaluation.identity import claim_simulator, fingerprint
 from videopolicy.evaluation.rollout import Rollout, stopped
 from videopolicy.evaluation.usage import Usage
+from videopolicy.outcomes.records import EpisodeLog, summarise
 from videopolicy.recipes.recipe import Recipe
-from videopolicy.results.records import EpisodeLog, summarise
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.provenance import ChunkSeconds, EvaluationFacts
 from videopolicy.storage.run_folder import RunFolder

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import SimulationError
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.recipe import Recipe
-from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.identity import digest, protocol_of
 from videopolicy.storage.provenance import RunIdentity, SimulatorFacts, differences
 from videopolicy.storage.run_folder import RunFolder

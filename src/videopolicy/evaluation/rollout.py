@@ -24,8 +24,8 @@ from videopolicy.errors import EvaluationStoppedError, SimulationError
 from videopolicy.evaluation.acting import Actor, History, Seen, last_actions, stack_observations
 from videopolicy.evaluation.subtasks import Chain
 from videopolicy.evaluation.usage import Timekeeper, Usage
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.recipes.recipe import Evaluation
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.seeds import derived_seed
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.files import written_whole

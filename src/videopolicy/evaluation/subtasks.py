@@ -7,7 +7,7 @@ from typing import Any
 
 from videopolicy.contracts.benchmark import Task
 from videopolicy.errors import SimulationError
-from videopolicy.results.records import SubtaskRecord
+from videopolicy.outcomes.records import SubtaskRecord
 
 
 class Chain:

@@ -13,7 +13,7 @@ from videopolicy.evaluation.identity import claim_simulator, run_identity
 from videopolicy.evaluation.usage import Usage
 from videopolicy.executors.sender import Sender
 from videopolicy.executors.units import EvaluationUnit, Shard, Workplace, recipe_text
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import written_whole
 from videopolicy.storage.identity import code_behind, digest
 from videopolicy.storage.provenance import EvaluationFacts, SimulatorFacts

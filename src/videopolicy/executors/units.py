@@ -174,7 +174,7 @@ class EvaluationUnit(Unit):
         """
         from videopolicy.evaluation.evaluate import make_rollout, simulators
         from videopolicy.evaluation.identity import ensure_same_simulator
-        from videopolicy.results.records import EpisodeLog
+        from videopolicy.outcomes.records import EpisodeLog
         from videopolicy.simulators.environments import interpreter
         from videopolicy.training.inputs import ensure_inputs
         from videopolicy.training.planning import PlannedStage
@@ -223,7 +223,7 @@ class Shard:
     """What the episodes of a unit have come to.
 
     Args:
-        records: Fields of `videopolicy.results.records.EpisodeRecord`.
+        records: Fields of `videopolicy.outcomes.records.EpisodeRecord`.
         trajectories: Files with the executed actions, by name.
         chunk_seconds: Wall time of every forward pass.
         logs: What the simulators have printed.

@@ -1,6 +1,6 @@
 """How well a policy predicts clips of episodes that nothing was trained on, and infers their actions.
 
-May import `importing` (for networks), `evaluation` and below; `run` measures, `compare` reads what was measured.
+May import `importing` (for networks), `evaluation` and below; `running` measures, `compare` reads what was measured.
 """
 
 from __future__ import annotations

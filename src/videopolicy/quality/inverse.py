@@ -10,8 +10,8 @@ from torch import Tensor
 from videopolicy.contracts.checked import described, wrong
 from videopolicy.contracts.dataset import Dataset, Windows
 from videopolicy.contracts.policy import InfersActions
+from videopolicy.outcomes.intervals import CONFIDENCE
 from videopolicy.quality.model import InverseError
-from videopolicy.results.intervals import CONFIDENCE
 from videopolicy.seeds import derived_seed
 from videopolicy.training.session import Session
 from videopolicy.training.stages import ScaledPolicy

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import StorageError, VpolicyError
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.paths import kind_of
-from videopolicy.results.records import EpisodeLog, EpisodeRecord, PolicySummary, summarise
 from videopolicy.storage.integrity import read_mapping
 from videopolicy.storage.provenance import Provenance, RunIdentity, StageFacts
 from videopolicy.storage.run_folder import RunFolder, parse_recipe

@@ -18,9 +18,9 @@ REPORT = (
     "report.made",
     "report.media",
     "report.page",
-    "results.intervals",
-    "results.published",
-    "results.records",
+    "outcomes.intervals",
+    "outcomes.published",
+    "outcomes.records",
 )
 """Modules of the core that decide what a report shows."""
 _TEMPLATES = ("page.html", "page.css")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from videopolicy.errors import StorageError
-from videopolicy.results.records import SubtaskRecord
+from videopolicy.outcomes.records import SubtaskRecord
 from videopolicy.storage.files import write_json
 from videopolicy.storage.integrity import Stamp, read_mapping, stamp
 

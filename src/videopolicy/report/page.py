@@ -9,14 +9,14 @@ from typing import Any
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import duration
+from videopolicy.outcomes.intervals import span
+from videopolicy.outcomes.published import of_elsewhere, of_this_benchmark, published_tables, with_sign
+from videopolicy.outcomes.records import PolicySummary, Rate
 from videopolicy.report import predictions, videos
 from videopolicy.report.charts import loss_curves
 from videopolicy.report.contents import RunContents, read_run
 from videopolicy.report.made import FilmFacts, ForecastFacts, showable
 from videopolicy.report.media import data_uri
-from videopolicy.results.intervals import span
-from videopolicy.results.published import of_elsewhere, of_this_benchmark, published_tables, with_sign
-from videopolicy.results.records import PolicySummary, Rate
 from videopolicy.storage.files import ensure_no_link_out, write_text
 
 POLICY_NOTES = {

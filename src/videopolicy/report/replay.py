@@ -12,8 +12,8 @@ import numpy as np
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import DataError, SimulationError
+from videopolicy.outcomes.records import EpisodeRecord
 from videopolicy.paths import ensure_regular
-from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.storage.run_folder import RunFolder

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import StorageError, VpolicyError
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.report.replay import Replay, load_trajectory, replay
 from videopolicy.report.videos import first_episode
-from videopolicy.results.records import EpisodeLog
 from videopolicy.storage.files import written_whole
 from videopolicy.storage.run_folder import RunFolder
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord
 from videopolicy.report.made import keep_current
 from videopolicy.report.media import enlarge, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
-from videopolicy.results.records import EpisodeLog, EpisodeRecord
 from videopolicy.storage.files import write_json
 from videopolicy.storage.identity import digest
 from videopolicy.storage.run_folder import RunFolder

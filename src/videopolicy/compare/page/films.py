@@ -11,10 +11,10 @@ from videopolicy.compare.model import Comparison, Entry
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
 from videopolicy.errors import SimulationError, VpolicyError
+from videopolicy.outcomes.records import EpisodeRecord
 from videopolicy.report.made import keep_current
 from videopolicy.report.media import fit, write_mp4
 from videopolicy.report.replay import Replay, load_trajectory, replay, replay_key
-from videopolicy.results.records import EpisodeRecord
 from videopolicy.simulators.environments import is_ready
 from videopolicy.storage.files import ensure_no_link_out, write_json
 from videopolicy.storage.identity import digest

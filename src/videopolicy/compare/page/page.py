@@ -21,12 +21,12 @@ from videopolicy.compare.page.films import (
     scenes,
 )
 from videopolicy.console.progress import duration
+from videopolicy.outcomes.intervals import Interval
+from videopolicy.outcomes.published import published_tables, with_sign
 from videopolicy.report import page as run_page
 from videopolicy.report import predictions
 from videopolicy.report.made import ComparedFilmFacts, ForecastFacts, showable
 from videopolicy.report.media import data_uri
-from videopolicy.results.intervals import Interval
-from videopolicy.results.published import published_tables, with_sign
 from videopolicy.storage.files import write_text
 from videopolicy.storage.run_folder import RunFolder
 

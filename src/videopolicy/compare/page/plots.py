@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videopolicy.compare.model import Comparison, Entry
+from videopolicy.outcomes.intervals import percent
+from videopolicy.outcomes.records import Rate
 from videopolicy.report.charts import INK, LINE, PAPER, SERIES, TEXT, drawing, plain
-from videopolicy.results.intervals import percent
-from videopolicy.results.records import Rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

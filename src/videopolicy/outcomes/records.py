@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.errors import StorageError
+from videopolicy.outcomes.intervals import Interval, mean_over_tasks, wilson
 from videopolicy.paths import ensure_regular
-from videopolicy.results.intervals import Interval, mean_over_tasks, wilson
 from videopolicy.storage.files import written_whole
 
 

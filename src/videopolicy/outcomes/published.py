@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from videopolicy.contracts.benchmark import PublishedNumber
-from videopolicy.results.intervals import percent
+from videopolicy.outcomes.intervals import percent
 
 _MOST_COLUMNS = 8
 

@@ -9,8 +9,8 @@ import pytest
 
 from videopolicy import BenchmarkComponent, Task
 from videopolicy.errors import StorageError
-from videopolicy.results.intervals import wilson
-from videopolicy.results.records import EpisodeLog, EpisodeRecord, summarise
+from videopolicy.outcomes.intervals import wilson
+from videopolicy.outcomes.records import EpisodeLog, EpisodeRecord, summarise
 
 
 def episode(number: int, policy="trained", task="push", success=True, **values) -> EpisodeRecord:

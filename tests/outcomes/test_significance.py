@@ -11,7 +11,7 @@ from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from videopolicy.results import significance
+from videopolicy.outcomes import significance
 
 
 def test_mcnemar_is_that_of_statsmodels():

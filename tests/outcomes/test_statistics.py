@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videopolicy.results.intervals import mean_over_tasks, wilson
+from videopolicy.outcomes.intervals import mean_over_tasks, wilson
 
 
 @pytest.mark.parametrize(

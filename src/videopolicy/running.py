@@ -20,8 +20,8 @@ from videopolicy.data.remarks import remarks_on
 from videopolicy.errors import StorageError
 from videopolicy.evaluation.identity import run_identity
 from videopolicy.executors.engine import Executor, LocalExecutor
+from videopolicy.outcomes.records import EpisodeLog
 from videopolicy.recipes.recipe import Recipe
-from videopolicy.results.records import EpisodeLog
 from videopolicy.simulators.environments import check_rendering, checks_rendering, interpreter, is_ready
 from videopolicy.storage import surroundings
 from videopolicy.storage.files import ensure_no_link_out, file_digest, locked, written_whole

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from videopolicy.results.intervals import CONFIDENCE, Interval
+from videopolicy.outcomes.intervals import CONFIDENCE, Interval
 
 LEVEL = 0.05
 POWER = 0.80
