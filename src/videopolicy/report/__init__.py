@@ -1,6 +1,7 @@
 """What a run folder holds, as a page, with films and predicted futures for it.
 
-May import `evaluation` and below; `running` writes the page, `compare` reads run folders and replays episodes through it.
+May import `evaluation` and below; `running` writes the page, `compare` reads run folders and replays episodes through
+it.
 """
 
 from videopolicy.report.current import report_facts
