@@ -6,6 +6,8 @@ import errno
 import json
 import logging
 import shutil
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -221,6 +223,45 @@ class CollectionWriter(ABC):
             return False
         self._believed.add(path)
         return True
+
+
+_NPZ_DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def ensure_npz_whole(path: Path) -> None:
+    """Check that a part that numpy has written (.npz) holds what was written.
+
+    Raises:
+        DataError: It does not.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()  # compares checksums
+    except _NPZ_DAMAGE as error:
+        raise DataError(f"{path} is damaged: {error}.") from error
+    if bad is not None:
+        raise DataError(f"{path} is damaged: the checksum of '{bad}' is another.")
+
+
+def said_in_npz(part: Path) -> dict[str, Any]:
+    """What the entry ``said`` of such a part holds as JSON; see `read_npz` for errors."""
+    return read_npz(part, arrays=False)[1]
+
+
+def read_npz(part: Path, arrays: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of such a part, where they are asked for, and what its entry ``said`` holds as JSON.
+
+    Raises:
+        DataError: It is not there, or damaged.
+    """
+    try:
+        with np.load(part, allow_pickle=False) as content:
+            columns = {name: content[name] for name in content.files if arrays and name != "said"}
+            return columns, dict(json.loads(str(content["said"])))
+    except _NPZ_DAMAGE as error:
+        raise DataError(
+            f"{part} holds no recorded attempt: {error}.", f"Delete {part} and run the same command again."
+        ) from error
 
 
 def attempt_name(episode: Episode) -> str:

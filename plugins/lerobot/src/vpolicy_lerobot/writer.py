@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from videopolicy import DataError, Episode, Spaces
-from videopolicy.parts.collecting import CollectionWriter, ensure_arrays
+from videopolicy.parts.collecting import CollectionWriter, ensure_arrays, ensure_npz_whole, read_npz, said_in_npz
 from vpolicy_lerobot.assembling import Assembly
 from vpolicy_lerobot.described import IMAGES, MARK, STATE
 from vpolicy_lerobot.films import encoded
 from vpolicy_lerobot.measures import counted
-
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged file raises."""
 
 
 class LeRobotWriter(CollectionWriter):
@@ -72,23 +67,17 @@ class LeRobotWriter(CollectionWriter):
             np.savez(handle, allow_pickle=False, **columns, said=np.array(json.dumps(said)))
 
     def _verify(self, path: Path) -> None:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                bad = archive.testzip()  # compares checksums
-        except _DAMAGE as error:
-            raise DataError(f"{path} is damaged: {error}.") from error
-        if bad is not None:
-            raise DataError(f"{path} is damaged: the checksum of '{bad}' is another.")
+        ensure_npz_whole(path)
 
     def _assemble(self, chosen: Mapping[str, list[int]]) -> dict[str, Any]:
         for left in ("data", "videos", "meta"):  # by whoever was killed before everything was recorded
             shutil.rmtree(self.folder / left, ignore_errors=True)
         parts = [part for ones in self._successes(chosen).values() for part in ones]
-        told = [_read(part)[1] for part in parts]
+        told = [said_in_npz(part) for part in parts]
         order = sorted(range(len(parts)), key=lambda one: (_split(told[one]) != "train", _split(told[one])))
         assembly = Assembly(self.folder, self.spaces, self._rate)
         for number in order:
-            columns, said = _read(parts[number], numbers=True)
+            columns, said = read_npz(parts[number])
             assembly.add(columns, said["instruction"], _split(said))
         experts = Counter(str(kind) for said in told if (kind := said["facts"].get("expert")))
         shared = dict(set(told[0]["facts"].items()).intersection(*(said["facts"].items() for said in told)))
@@ -106,19 +95,3 @@ class LeRobotWriter(CollectionWriter):
 
 def _split(said: Mapping[str, Any]) -> str:
     return str(said["facts"].get("split", "train"))
-
-
-def _read(part: Path, numbers: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """An episode's columns, where they are asked for, and what is said of it.
-
-    Raises:
-        DataError: It is not there, or damaged.
-    """
-    try:
-        with np.load(part, allow_pickle=False) as content:
-            columns = {name: content[name] for name in content.files if numbers and name != "said"}
-            return columns, dict(json.loads(str(content["said"])))
-    except _DAMAGE as error:
-        raise DataError(
-            f"{part} holds no recorded episode: {error}.", f"Delete {part} and run the same command again."
-        ) from error

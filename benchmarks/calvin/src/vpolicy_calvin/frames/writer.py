@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from videopolicy import DataError, Episode
-from videopolicy.parts.collecting import Attempts, CollectionWriter, ensure_arrays
+from videopolicy import Episode
+from videopolicy.parts.collecting import Attempts, CollectionWriter, ensure_arrays, ensure_npz_whole, said_in_npz
 from vpolicy_calvin.frames.annotations import FILE
 from vpolicy_calvin.frames.collected import MARKER, read_collection
 from vpolicy_calvin.frames.files import frame_file
@@ -24,8 +22,6 @@ _STATES = 39
 _ROBOT = 15
 _EMBEDDING = (1, 384)
 """Shape of a sentence's embedding in CALVIN's annotations; nothing here reads or makes one, so they are zeros."""
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged file raises."""
 
 
 class CalvinWriter(CollectionWriter):
@@ -67,19 +63,13 @@ class CalvinWriter(CollectionWriter):
             np.savez_compressed(handle, allow_pickle=False, **columns, said=np.array(json.dumps(said)))
 
     def _verify(self, path: Path) -> None:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                bad = archive.testzip()  # compares checksums
-        except _DAMAGE as error:
-            raise DataError(f"{path} is damaged: {error}.") from error
-        if bad is not None:
-            raise DataError(f"{path} is damaged: the checksum of '{bad}' is another.")
+        ensure_npz_whole(path)
 
     def _assemble(self, chosen: Mapping[str, list[int]]) -> dict[str, Any]:
         """Write the folder ``training``, tables and tasks one after the other."""
         parts = [(task, part) for task, ones in self._successes(chosen).items() for part in ones]
         ordered = sorted(
-            ((_said(path)["facts"].get("table", ""), task, path) for task, path in parts), key=lambda one: one[0]
+            ((said_in_npz(path)["facts"].get("table", ""), task, path) for task, path in parts), key=lambda one: one[0]
         )
         unfinished, final = self.folder / ".training.part", self.folder / "training"
         for left in (unfinished, final):  # by whoever was killed before everything was recorded
@@ -89,7 +79,7 @@ class CalvinWriter(CollectionWriter):
         tables: dict[str, list[int]] = {}
         sentences, experts, initial_states = [], Counter[str](), []
         for table, _, path in ordered:
-            first, said = spans[-1][1] + 1 if spans else 0, _said(path)
+            first, said = spans[-1][1] + 1 if spans else 0, said_in_npz(path)
             spans.append((first, _write_frames(path, unfinished, first)))
             tables.setdefault(f"calvin_scene_{table}", [first, 0])[1] = spans[-1][1]
             sentences.append(said["instruction"])
@@ -125,18 +115,3 @@ def _write_frames(part: Path, folder: Path, first: int) -> int:
     for step in range(len(states)):
         np.savez_compressed(frame_file(folder, first + step), **{name: rows[step] for name, rows in columns.items()})
     return first + len(states) - 1
-
-
-def _said(part: Path) -> dict[str, Any]:
-    """Sentence, initial state and facts of a recorded attempt.
-
-    Raises:
-        DataError: It is not there, or damaged.
-    """
-    try:
-        with np.load(part, allow_pickle=False) as content:
-            return dict(json.loads(str(content["said"])))
-    except _DAMAGE as error:
-        raise DataError(
-            f"{part} holds no recorded attempt: {error}.", f"Delete {part} and run the same command again."
-        ) from error
