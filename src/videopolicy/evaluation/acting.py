@@ -146,14 +146,17 @@ class PolicyActor:
 class RandomActor:
     """Uniformly random actions within the bounds: what success by chance looks like.
 
+    It looks at nothing, so it is asked rarely: pictures cost more than steps of most simulators.
+
     Args:
         actions: The bounds.
-        horizon: H.
+        execute: Actions that are drawn at once, as many as a policy executes.
+        chunks: Draws behind one another that make H.
     """
 
-    def __init__(self, actions: ActionSpace, horizon: int) -> None:
+    def __init__(self, actions: ActionSpace, execute: int, chunks: int = 1) -> None:
         self.low, self.high = torch.tensor(actions.low), torch.tensor(actions.high)
-        self.horizon = horizon
+        self.execute, self.chunks = execute, chunks
 
     def prepare(self, observation: Observation) -> None:
         """Nothing takes long."""
@@ -162,8 +165,10 @@ class RandomActor:
         """Nothing is remembered."""
 
     def act(self, observation: Observation, generator: RowGenerator) -> np.ndarray:
-        shape = (self.horizon, len(self.low))
-        draws = torch.stack([torch.rand(shape, generator=one) for one in generator.generators])
+        shape = (self.execute, len(self.low))
+        draws = torch.stack(
+            [torch.cat([torch.rand(shape, generator=one) for _ in range(self.chunks)]) for one in generator.generators]
+        )
         return (self.low + draws * (self.high - self.low)).numpy()
 
 

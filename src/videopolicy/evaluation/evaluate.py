@@ -24,6 +24,9 @@ from videopolicy.training.planning import PlannedStage
 from videopolicy.training.session import Session
 from videopolicy.training.stages import build_learner, load_policy, scaling_after
 
+RANDOM_STEPS = 64
+"""Of the random baseline, executed between two pictures that nobody looks at."""
+
 
 def evaluate(session: Session, planned: list[PlannedStage], folder: RunFolder, python: Path) -> EvaluationFacts | None:
     """Run all episodes that are missing, of the trained policy and of the recipe's baselines.
@@ -91,12 +94,15 @@ def make_rollout(
         folder: Gets the records, and the executed actions of the trained policy.
     """
     recipe = session.recipe
+    settings = recipe.eval
+    if policy == "random":
+        settings = settings.model_copy(update={"execute": settings.execute * _random_chunks(recipe)})
     return Rollout(
         _actor(policy, session, planned),
         policy,
         recipe.policy.window(),
         recipe.benchmark.spaces().actions.dim,
-        recipe.eval,
+        settings,
         pool,
         EpisodeLog(folder.episodes_file),
         fingerprint(recipe.benchmark, pool.simulator),
@@ -151,7 +157,7 @@ def _actor(name: str, session: Session, planned: list[PlannedStage]) -> Actor:
     recipe = session.recipe
     spaces = recipe.benchmark.spaces()
     if name == "random":
-        return RandomActor(spaces.actions, recipe.eval.execute)
+        return RandomActor(spaces.actions, recipe.eval.execute, _random_chunks(recipe))
     if name == "untrained":
         policy = cast(Policy, build_learner(recipe, "policy", recipe.seed))
         normalizer = scaling_after(planned)
@@ -162,6 +168,11 @@ def _actor(name: str, session: Session, planned: list[PlannedStage]) -> Actor:
     return PolicyActor(
         policy, normalizer, spaces.actions, session.device, settings.precision, settings.compile, settings.graphs
     )
+
+
+def _random_chunks(recipe: Recipe) -> int:
+    """How many chunks of random actions are drawn and executed at once."""
+    return max(1, RANDOM_STEPS // recipe.eval.execute)
 
 
 def quantiles(seconds: list[float]) -> ChunkSeconds:
