@@ -50,12 +50,15 @@ class _Signals:
     def __init__(self) -> None:
         self.first: int | None = None
         self._process = os.getpid()
+        self._ours: list[signal.Signals] = []
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.first is not None or os.getpid() != self._process:  # a forked child ends as it would without us
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.first = number
+        for one in self._ours:  # Python's own handlers run late where a signal comes right before a long system call
+            signal.signal(one, signal.SIG_DFL)
         end_within_a_while()
         raise _Signalled
 
@@ -66,14 +69,14 @@ class _Signals:
             return
         # What is ignored stays so, such as SIGHUP under nohup; None is a handler that Python knows nothing of.
         before = {number: signal.getsignal(number) for number in _SIGNALS}
-        ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-        for number in ours:
+        self._ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+        for number in self._ours:
             signal.signal(number, self.handle)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            for number in ours:
+            for number in self._ours:
                 signal.signal(number, before[number])
 
 
