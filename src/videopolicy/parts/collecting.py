@@ -292,6 +292,29 @@ def ensure_arrays(
             )
 
 
+def ensure_as_declared(episode: Episode, spaces: Spaces, hint: str) -> None:
+    """Check that what was recorded has the actions, the state and the cameras of a benchmark.
+
+    Args:
+        episode: The episode.
+        spaces: What the benchmark declares.
+        hint: See `ensure_arrays`.
+
+    Raises:
+        DataError: See `ensure_arrays`.
+    """
+    steps = len(episode.actions)
+    expected: dict[str, tuple[np.ndarray | None, tuple[int, ...]]] = {
+        "actions": (episode.actions, (steps, spaces.actions.dim))
+    }
+    if spaces.state is not None:
+        expected["state"] = (episode.state, (steps, spaces.state.dim))
+    for camera in spaces.cameras:
+        image = (steps, camera.height, camera.width, 3)
+        expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), image)
+    ensure_arrays(episode, expected, hint)
+
+
 @contextmanager
 def _storage(folder: Path) -> Iterator[None]:
     """Say plainly when the disk does not take it."""

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from videopolicy import DataError, Episode
-from videopolicy.parts.collecting import CollectionWriter, attempt_name, ensure_arrays
+from videopolicy.parts.collecting import CollectionWriter, attempt_name, ensure_as_declared
 from videopolicy.parts.files import written_whole
 from vpolicy_hdf5.attributes import mapping
 from vpolicy_hdf5.collected import described, verify_part
@@ -44,16 +44,8 @@ class HDF5Writer(CollectionWriter):
         }
 
     def _check(self, episode: Episode) -> None:
+        ensure_as_declared(episode, self.spaces, "Correct the benchmark.")
         steps = len(episode.actions)
-        expected: dict[str, tuple[np.ndarray | None, tuple[int, ...]]] = {
-            "actions": (episode.actions, (steps, self.spaces.actions.dim))
-        }
-        if self.spaces.state is not None:
-            expected["state"] = (episode.state, (steps, self.spaces.state.dim))
-        for camera in self.spaces.cameras:
-            image = (steps, camera.height, camera.width, 3)
-            expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), image)
-        ensure_arrays(episode, expected, "Correct the benchmark.")
         for name, values in _further(episode).items():
             if len(values) != steps:
                 text = f"{attempt_name(episode)} has {len(values)} {name} for {steps} actions."

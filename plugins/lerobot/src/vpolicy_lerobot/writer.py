@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from videopolicy import DataError, Episode, Spaces
-from videopolicy.parts.collecting import CollectionWriter, ensure_arrays, ensure_npz_whole, read_npz, said_in_npz
+from videopolicy.parts.collecting import CollectionWriter, ensure_as_declared, ensure_npz_whole, read_npz, said_in_npz
 from vpolicy_lerobot.assembling import Assembly
 from vpolicy_lerobot.described import IMAGES, MARK, STATE
 from vpolicy_lerobot.films import encoded
@@ -39,16 +39,7 @@ class LeRobotWriter(CollectionWriter):
             )
 
     def _check(self, episode: Episode) -> None:
-        steps = len(episode.actions)
-        expected: dict[str, tuple[np.ndarray | None, tuple[int, ...]]] = {
-            "actions": (episode.actions, (steps, self.spaces.actions.dim))
-        }
-        if self.spaces.state is not None:
-            expected["state"] = (episode.state, (steps, self.spaces.state.dim))
-        for camera in self.spaces.cameras:
-            image = (steps, camera.height, camera.width, 3)
-            expected[f"camera '{camera.name}'"] = (episode.images.get(camera.name), image)
-        ensure_arrays(episode, expected, "Correct the benchmark, or the data.")
+        ensure_as_declared(episode, self.spaces, "Correct the benchmark, or the data.")
 
     def _write(self, episode: Episode, path: Path) -> None:
         columns = {"action": np.asarray(episode.actions, np.float32)}
