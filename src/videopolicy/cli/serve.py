@@ -33,7 +33,7 @@ def serve(
         from videopolicy.deployment.loading import load
 
         policy = load(run, device, trust=trust)
-        say(f"'{policy.name}' is loaded on {policy.device} and warmed up", error=True)
+        say(f"'{policy.name}' is loaded on {policy.device} and warms up", error=True)
         ended = serve_here(policy, listening, clients, key, lambda line: say(line, error=True))
     say(f"ended by {ended}", error=True)
 
