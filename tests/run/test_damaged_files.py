@@ -14,7 +14,7 @@ import pytest
 from command import vpolicy
 from damage import damage, damageable
 
-PIECES, EACH = 6, 10
+PIECES, EACH = 6, 6
 VERBS = ("show", "report", "compare")
 
 

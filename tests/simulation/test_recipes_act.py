@@ -44,6 +44,11 @@ NARROW = {
         ),
         "policy.extractor.backbone.latent": "{type: vae, channels: [32, 32, 32, 32], layers: 1}",
         "policy.extractor.backbone.text": "{type: word-text}",
+        "policy.extractor.adapter": (
+            "{stages: [[16, 2], [16, 2], [16, 2], [16, 2], [16, 2]], merges: [[8, 2], [8, 2], [8, 2], [8, 2]], "
+            "squeeze: [[8, 2]], trunk: [[16, 2]], deep_layers: 0, blocks: 1, halving_blocks: 1, deep_groups: 2, "
+            "norm_groups: 4}"
+        ),
         "policy.decoder": "{type: action-unet, horizon: 32, down_dims: [32, 32, 32], sampling_levels: {steps: 2}}",
     },
     "image": {"policy.extractor.encoder": "{type: resnet, layers: [1, 1, 1, 1], channels: [16, 16, 32, 32]}"},

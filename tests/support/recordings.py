@@ -7,6 +7,7 @@ tree, in which ``{"table": "17", "offset": 4, "shape": [2, 3], "stride": [3, 1]}
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -27,12 +28,17 @@ def recorded(name: str) -> dict[str, Any]:
         name: ``uva``, ``video_policy`` or ``vpp``. Where ``VPOLICY_SHARED`` names a folder with ``oracles/NAME.pt``,
             that one is taken, so that recordings of other sizes meet the same tests.
     """
-    other = _elsewhere(f"{name}.pt")
-    if other is not None:
-        found: dict[str, Any] = torch.load(other, weights_only=True)
+    return _read(_elsewhere(f"{name}.pt") or FOLDER / f"{name}.json")
+
+
+@functools.cache
+def _read(path: Path) -> dict[str, Any]:
+    """Once a process: names of tests need it as well as tests. Nobody changes what is in it."""
+    if path.suffix == ".pt":
+        found: dict[str, Any] = torch.load(path, weights_only=True)
         return found
-    tables = load_file(FOLDER / f"{name}.safetensors")
-    return _with_windows(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")), tables)
+    tables = load_file(path.with_suffix(".safetensors"))
+    return _with_windows(json.loads(path.read_text(encoding="utf-8")), tables)
 
 
 def released_names() -> dict[str, list[int]]:

@@ -96,12 +96,6 @@ def test_the_papers_tasks_average_to_its_mean():
     assert not any(n.metric == "success" for n in numbers if n.source.endswith("Table IV"))
 
 
-class TestAbsoluteLibero(BenchmarkContract):
-    @pytest.fixture
-    def component(self):
-        return Libero(**SHORT, actions="absolute")
-
-
 def test_absolute_actions_are_ten_numbers_and_another_protocol():
     relative, absolute = Libero(), Libero(actions="absolute")
     actions = absolute.spaces().actions

@@ -125,11 +125,11 @@ def test_nothing_behind_the_last_map_is_run(unet):
 )
 @torch.no_grad()
 def test_compiles_as_a_whole(taps, predict):
-    """Without building kernels, which takes a minute and more."""
+    """Captured as one graph and run as it is: building kernels takes minutes."""
     unet = build().unet.eval()
     given = inputs(unet, "frame")
     torch._dynamo.reset()
-    compiled = torch.compile(unet, backend="aot_eager", fullgraph=True, dynamic=False)
+    compiled = torch.compile(unet, backend="eager", fullgraph=True, dynamic=False)
     ensure_near(compiled(*given, taps, predict), unet(*given, taps, predict))
 
 

@@ -180,7 +180,8 @@ class TestMemory:
     def seeing(self):
         spaces = one_camera()
         latent = KlLatent(channels=(32, 32, 32), layers=1, latent_channels=4)
-        policy = policy_of(spaces, latent=latent, frames=4, stride=4, history_stride=4, action=UvaAction(horizon=16))
+        action = UvaAction(horizon=16, head=ActionHead(width=32, depth=1, sampling_steps=4))
+        policy = policy_of(spaces, latent=latent, frames=4, stride=4, history_stride=4, action=action)
         clip = toy_observation(spaces, policy.window, batch_size=1)
         later = toy_observation(spaces, policy.window, seed=1, batch_size=1)
         later.images["front"] = torch.cat([clip.images["front"][:, 2:], later.images["front"][:, 2:]], dim=1)
@@ -325,7 +326,7 @@ def test_one_model_learns_to_predict_what_actions_do_and_to_read_actions_from_fr
     losses = []
     for step in range(400):
         torch.manual_seed(step)
-        found = policy.loss(lit_room(64, 2, generator))
+        found = policy.loss(lit_room(32, 2, generator))
         optimizer.zero_grad()
         torch.stack(list(found.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
