@@ -108,7 +108,9 @@ def hub_running(cache: Path) -> Iterator[StandIn]:
     with pytest.MonkeyPatch.context() as patch:
         # What the client reads from HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET when it is imported.
         patch.setattr(constants, "ENDPOINT", standin.url)
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", standin.url + "/{repo_id}/resolve/{revision}/{filename}")
+        patch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", standin.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
         patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -141,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments: Any) -> None:
         """Nothing is printed."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._handle()
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
@@ -323,5 +325,6 @@ class _Handler(BaseHTTPRequestHandler):
         if not _lfs(file):
             return self._answer(data, ETag=f'"{oid}"', **headers)
         self.state.uploads[oid] = data
-        linked = {"X_Linked_Etag": f'"{oid}"', "X_Linked_Size": str(len(data)), "Location": f"/lfs/{oid}"}
+        elsewhere = self.state.url.replace("127.0.0.1", "localhost")  # large files lie on other hosts
+        linked = {"X_Linked_Etag": f'"{oid}"', "X_Linked_Size": str(len(data)), "Location": f"{elsewhere}/lfs/{oid}"}
         self._answer(b"", 302, **linked, **headers)

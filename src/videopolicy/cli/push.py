@@ -24,4 +24,4 @@ def push(
 
     done = pushed(run, name, licence, private=private, trust=trust)
     say(f"{done.url}: {done.files} files, {done.bytes / 2**20:.1f} MiB, revision {done.revision[:12]}")
-    say(f"in Python: videopolicy.load({name!r}); for robots: vpolicy serve {name}")
+    say(f"in Python: videopolicy.load({name!r})\nfor robots: vpolicy serve {name}")

@@ -191,7 +191,7 @@ def _use(recipe: Recipe, name: HubName, files: Sequence[str]) -> list[str]:
         f"policy = videopolicy.load({str(name)!r}{trust})",
         f"images = {{{images}}}  # RGB",
         f"state = {state}",
-        f"chunk = policy.act(images, state, {sentence!r})  # {(window.horizon, spaces.actions.dim)}, in the benchmark's units",
+        f"chunk = policy.act(images, state, {sentence!r})  # {(window.horizon, spaces.actions.dim)}",
     ]
     found = ["## Use", "\n".join(["```python", *lines, "```"])]
     found.append(f"`vpolicy serve {name}{option}` serves it to robots.")

@@ -123,11 +123,13 @@ def published_weights(recipe: Recipe) -> tuple[Published, ...]:
     }
     if not named:
         return ()
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        cached = {one.repo_id: one.refs for one in scan_cache_dir().repos if one.repo_type == "model"}
+        cached = {
+            one.repo_id: one.refs for one in scan_cache_dir(constants.HF_HUB_CACHE).repos if one.repo_type == "model"
+        }
     except CacheNotFound:
         return ()
     found = []
