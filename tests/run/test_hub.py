@@ -129,7 +129,7 @@ def test_the_card_says_what_the_records_and_the_provenance_say(
     episodes = videopolicy.results(run)
     trained = episodes[episodes.policy == "trained"]
     (results,) = [one["results"] for one in data["model-index"]]
-    values = {one["task"]["name"]: one["metrics"][0]["value"] for one in results}
+    values = {one["dataset"]["config"]: one["metrics"][0]["value"] for one in results}
     assert values["mean"] == pytest.approx(100 * trained.success.mean(), abs=0.05)
     for task in ("red", "blue"):
         of_task = trained[trained.task == task]

@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._writable(repo):
             return
         if repo in self.state.repositories:
-            return self._error(409, "You already created this model repo")
+            return self._answer({"error": "You already created this model repo", "url": f"{self.state.url}/{repo}"}, 409)
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         self.state.add(repo, {".gitattributes": b"*.safetensors filter=lfs\n"}, private)
         self._answer({"url": f"{self.state.url}/{repo}"})

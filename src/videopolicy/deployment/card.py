@@ -66,9 +66,9 @@ def _metadata(run: RunContents, recipe: Recipe, licence: str, published: Sequenc
         eval_results=[
             EvalResult(
                 task_type="robotics",
-                task_name=rate.name,
                 dataset_type=recipe.benchmark.type,
-                dataset_name=recipe.benchmark.type,
+                dataset_name=f"{recipe.benchmark.type}: {rate.name}",
+                dataset_config=rate.name,  # by which the Hub tells them apart
                 metric_type="success_rate",
                 metric_name=f"success rate, 95 % interval {span(rate.interval)} %, n = {rate.episodes}",
                 metric_value=round(100 * (rate.value or 0.0), 1),

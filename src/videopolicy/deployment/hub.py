@@ -145,8 +145,11 @@ def _explained(error: Exception, name: HubName) -> tuple[str, str]:
             return reason, "Unset it where there is a network."
         if isinstance(one, errors.HfHubHTTPError):
             return _answered(one, name, hub)
-    if isinstance(error, ValueError):
+    if type(error) is ValueError:  # what the client has found wrong
         return _line(str(error)), "Correct what it names."
+    if isinstance(error, LookupError | TypeError | AssertionError):
+        reason = f"the answer of {hub} cannot be understood ({type(error).__name__}: {_line(str(error))})"
+        return reason, "See whether HF_ENDPOINT, where it is set, names a Hub."
     return f"{hub} cannot be reached ({_line(str(chain[-1]))})", "Try again where there is a network."
 
 
