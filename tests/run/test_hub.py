@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,24 +95,18 @@ def test_a_pushed_run_acts_as_the_run_does(
         videopolicy.load("alice/policy")
 
 
-def test_another_process_finds_it_by_the_hubs_own_variables(
-    published: dict[str, bytes], hub: StandIn, run: Path
+def test_a_revision_of_a_private_repository_is_loaded_with_a_token_that_may_read(
+    published: dict[str, bytes], hub: StandIn, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = hub.add("alice/policy", published, private=True)
     hub.add("alice/policy", {"README.md": b"taken back"})
-    np.savez("seen.npz", state=seen()["state"], **seen()["images"])
-    program = (
-        "import numpy, videopolicy\n"
-        "seen = dict(numpy.load('seen.npz')); state = seen.pop('state')\n"
-        f"policy = videopolicy.load('alice/policy@{first}', 'cpu')\n"
-        f"numpy.save('chunk.npy', policy.act(seen, state, {seen()['instruction']!r}))"
-    )
-    variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(hub.cache), "HF_TOKEN": "hf_reader", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, **variables}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert np.array_equal(np.load("chunk.npy"), videopolicy.load(run, "cpu").act(**seen()))
+    with pytest.raises(HubError, match="no such repository that may be read from here"):
+        videopolicy.load(f"alice/policy@{first}", "cpu")
+    monkeypatch.setenv("HF_TOKEN", "hf_reader")
+    chunk = videopolicy.load(f"alice/policy@{first}", "cpu").act(**seen())
+    assert np.array_equal(chunk, videopolicy.load(run, "cpu").act(**seen()))
+    with pytest.raises(HubError, match=r"'alice/policy' on the Hub holds no policy"):
+        videopolicy.load("alice/policy")
 
 
 def test_the_card_says_what_the_records_and_the_provenance_say(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import importlib
 import json
 import re
 import threading
@@ -65,7 +66,7 @@ class StandIn:
     """The Hub's state, and the server that answers for it.
 
     Args:
-        cache: The client's local cache.
+        cache: The client's local cache of repositories.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -101,27 +102,27 @@ class StandIn:
 
 @contextlib.contextmanager
 def hub_running(cache: Path) -> Iterator[StandIn]:
-    """A stand-in to which this process's client of the Hub speaks, with a local cache of its own."""
+    """A stand-in to which this process's client of the Hub speaks.
+
+    Args:
+        cache: The client's folder, in which it has nothing yet.
+    """
     from huggingface_hub import close_session, constants
 
-    standin = StandIn(cache)
+    standin = StandIn(cache / "hub")
+    variables = {"HF_ENDPOINT": standin.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
     with pytest.MonkeyPatch.context() as patch:
-        # What the client reads from HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET when it is imported.
-        patch.setattr(constants, "ENDPOINT", standin.url)
-        patch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", standin.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
-        patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             patch.delenv(name, raising=False)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        importlib.reload(constants)  # the client reads them when it is imported
         try:
             yield standin
         finally:
             standin.close()
             close_session()
+    importlib.reload(constants)
 
 
 def _lfs(path: str) -> bool:
@@ -220,7 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._writable(repo):
             return
         if repo in self.state.repositories:
-            return self._answer({"error": "You already created this model repo", "url": f"{self.state.url}/{repo}"}, 409)
+            return self._answer(
+                {"error": "You already created this model repo", "url": f"{self.state.url}/{repo}"}, 409
+            )
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         self.state.add(repo, {".gitattributes": b"*.safetensors filter=lfs\n"}, private)
         self._answer({"url": f"{self.state.url}/{repo}"})
