@@ -18,7 +18,7 @@ from videopolicy.outcomes.published import with_sign
 from videopolicy.outcomes.records import PolicySummary, Rate
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.report.contents import RunContents
-from videopolicy.report.page import POLICY_NOTES
+from videopolicy.report.page import POLICY_NOTES, composition
 from videopolicy.storage.provenance import Provenance, StageFacts
 
 UNKNOWN = "unknown"
@@ -40,7 +40,8 @@ def model_card(run: RunContents, recipe: Recipe, name: HubName, licence: str, fo
     parts = [
         f"# {markdown_text(recipe.name)}",
         f"A robot policy (`{recipe.policy.type}`) for the benchmark `{recipe.benchmark.type}`, trained and evaluated "
-        "with `videopolicy`. This card was written from the run's records.",
+        "with `videopolicy`. This card was written from the run's records. Its parts:",
+        _listed(f"{path}: {kind}" for path, kind in composition(run.recipe)),
         *_success(run, recipe),
         *_data(run, recipe),
         *_training(run, published),
@@ -92,7 +93,7 @@ def _success(run: RunContents, recipe: Recipe) -> list[str]:
             _rows(trained, others),
         ),
     ]
-    notes = [f"`{one.policy}`: {POLICY_NOTES[one.policy]}" for one in others if one.policy in POLICY_NOTES]
+    notes = [f"{one.policy}: {POLICY_NOTES[one.policy]}" for one in others if one.policy in POLICY_NOTES]
     notes += [f"{trained.mean.errors} more episodes, which the simulator could not finish, are in no number"] * bool(
         trained.mean.errors
     )
@@ -140,9 +141,9 @@ def _data(run: RunContents, recipe: Recipe) -> list[str]:
     if (data := provenance.data) is not None:
         count = sum(data.episodes.values())
         by_task = ", ".join(f"{task} {number}" for task, number in data.episodes.items())
-        lines.append(f"{count} demonstrations, collected in `{data.benchmark}` and kept as `{data.type}`: {by_task}")
+        lines.append(f"{count} demonstrations, collected in {data.benchmark} and kept as {data.type}: {by_task}")
     elif recipe.data is not None:
-        lines.append(f"recorded episodes that were at hand, read as `{recipe.data.type}`")
+        lines.append(f"recorded episodes that were at hand, read as {recipe.data.type}")
     lines += [f"stage {stage.name} has data of its own" for stage in recipe.train if stage.data is not None]
     lines += provenance.data_remarks
     return ["## Data", _listed(lines) if lines else "The run had no data: its weights were taken as they are."]

@@ -141,7 +141,7 @@ def _explained(error: Exception, name: HubName) -> tuple[str, str]:
             reason = "there is no such repository that may be read from here"
             return reason, f"Check the name; to read a private one, {log_in}."
         if isinstance(one, errors.OfflineModeIsEnabled):
-            reason = "HF_HUB_OFFLINE is set, and the local cache has no whole copy"
+            reason = "HF_HUB_OFFLINE is set, and what is cached here is not enough"
             return reason, "Unset it where there is a network."
         if isinstance(one, errors.HfHubHTTPError):
             return _answered(one, name, hub)

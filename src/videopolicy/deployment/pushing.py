@@ -66,12 +66,12 @@ def push(
     where = HubName.read(name)
     if where is None or where.revision is not None:
         raise HubError(f"'{name}' is no name on the Hub.", "Write USER/NAME, in letters, digits, '-', '_' and '.'.")
-    _ensure_token(where)
     folder = RunFolder(run)
     folder.ensure_exists()
     recipe = load_recipe(folder.recipe_file, trust=trust)
     contents = read_run(run, recipe.benchmark)
     _ensure_finished(contents)
+    _ensure_token(where)
     with ExitStack() as stack:
         whole = run
         if not (run / WEIGHTS).is_file():
