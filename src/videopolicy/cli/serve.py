@@ -13,7 +13,7 @@ from videopolicy.console.text import say
 
 def serve(
     run: Annotated[
-        Path, typer.Argument(help="Run folder, what `vpolicy export` wrote, or USER/NAME on the Hub.", show_default=False)
+        Path, typer.Argument(help="Run, what `vpolicy export` wrote, or USER/NAME on the Hub.", show_default=False)
     ],
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all, which needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
