@@ -40,6 +40,7 @@ from videopolicy.contracts.benchmark import AssetPack, Assets, Checkout, Publish
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,
+    HubError,
     PluginError,
     PolicyServerError,
     RecipeError,
@@ -167,6 +168,7 @@ __all__ = [
     "FeatureStream",
     "FieldStatistics",
     "FrozenTextEncoder",
+    "HubError",
     "Imported",
     "ImporterComponent",
     "InfersActions",

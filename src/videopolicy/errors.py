@@ -60,6 +60,10 @@ class PolicyServerError(VpolicyError):
     """A policy cannot be served, or a server of one cannot be reached or answers something else than actions."""
 
 
+class HubError(VpolicyError):
+    """The Hugging Face Hub cannot be reached, or does not give or take what it is asked for."""
+
+
 class StorageError(VpolicyError):
     """A folder cannot be written, or the disk is full."""
 

@@ -16,6 +16,7 @@ from videopolicy.cli import (
     export,
     import_weights,
     plugins,
+    push,
     quality,
     report,
     run,
@@ -48,6 +49,7 @@ app.command("quality")(interruptible(quality.quality))
 app.command("bench")(interruptible(bench.bench))
 app.command("import")(interruptible(import_weights.import_weights))
 app.command("export")(interruptible(export.export))
+app.command("push")(interruptible(push.push))
 app.command("serve")(interruptible(serve.serve))
 app.command("plugins")(plugins.plugins)
 app.command("show")(show.show)

@@ -12,7 +12,9 @@ from videopolicy.console.text import say
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="Run folder, or one that `vpolicy export` wrote.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(help="Run, what `vpolicy export` wrote, or USER/NAME on the Hub.", show_default=False)
+    ],
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all, which needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     clients: Annotated[int, typer.Option(min=1, max=256, help="Robots at once, rows of the batch.")] = 8,

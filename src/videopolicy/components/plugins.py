@@ -137,7 +137,7 @@ def file_plugin(path: Path) -> Plugin:
     Raises:
         PluginError: The file is missing, cannot be imported, or provides nothing.
     """
-    path = path.resolve()
+    path = path.parent.resolve() / path.name  # where the file is a link, it is known by its own name
     give = "Name a Python file, relative to the recipe's folder."
     ensure_regular(path, PluginError, give)
     if not path.is_file():

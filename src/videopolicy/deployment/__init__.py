@@ -1,7 +1,7 @@
 """Policies in somebody else's Python: loaded from a run or an exported folder, asked in physical units, evaluated.
 
-May import `running`, `evaluation` and below. `videopolicy.load`, `evaluate`, `run` and `results` are its interface;
-`vpolicy export` writes folders that need neither data nor store.
+May import `running`, `compare`, `evaluation` and below. `videopolicy.load`, `evaluate`, `run` and `results` are its
+interface; `vpolicy export` writes folders that need neither data nor store, and `vpolicy push` publishes them.
 """
 
 from videopolicy.deployment.evaluating import Acts, Evaluated, evaluate

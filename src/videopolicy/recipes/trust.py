@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,21 @@ def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool)
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise RecipeError(f"{recipe}: plugins: this is no list of Python files.", "Write plugins: [./parts.py].")
     try:
-        paths = [(recipe.parent / expanded(file)).resolve() for file in files]
+        named = [recipe.parent / expanded(file) for file in files]
     except PathError as error:
         raise RecipeError(f"{recipe}: plugins: {error}.", "Name Python files.") from None
-    if not trust and (foreign := [path for path in paths if not path.is_relative_to(_OURS)]):
+    paths = [path.parent.resolve() / path.name for path in named]
+    if not trust and (foreign := received(paths)):
         raise RecipeError(
             f"{recipe} names Python files, which were not run: {listing([str(path)[:200] for path in foreign], 4)}.",
             "Read them, and add --trust if you trust where you have them from.",
         )
     return registry.extended([file_plugin(path) for path in paths]), paths
+
+
+def received(files: Iterable[Path]) -> list[Path]:
+    """Those Python files of a recipe that are not the package's own."""
+    return [file for file in files if not file.resolve().is_relative_to(_OURS)]
 
 
 def recorded_benchmark(recipe: Mapping[str, Any], file: Path, trust: bool) -> BenchmarkComponent:

@@ -89,7 +89,7 @@ def _context(run: RunContents) -> dict[str, Any]:
         "protocols": list(dict.fromkeys(record.protocol for record in run.records)),
         "protocol": run.protocol,
         "errors": [record for record in run.records if record.error is not None],
-        "composition": _composition(run.recipe),
+        "composition": composition(run.recipe),
     }
 
 
@@ -172,7 +172,7 @@ def _stage(run: RunContents, name: str) -> dict[str, Any]:
     }
 
 
-def _composition(recipe: dict[str, Any]) -> list[tuple[str, str]]:
+def composition(recipe: dict[str, Any]) -> list[tuple[str, str]]:
     """Names of the policy's parts, outermost first, by their place in the recipe."""
     found = []
     queue = [("policy", recipe.get("policy"))]
