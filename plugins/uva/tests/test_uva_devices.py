@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+from children import Child, script
 
 PROCESS = """\
 import json
@@ -39,14 +39,15 @@ distributed.destroy_process_group()
 
 
 def test_all_devices_practise_one_mode_unless_asked_otherwise(tmp_path: Path) -> None:
+    program, outputs = tmp_path / "draw.py", [tmp_path / f"{rank}.txt" for rank in range(2)]
+    program.write_text(PROCESS, encoding="utf-8")
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", PROCESS]
     started = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "meeting")], stdout=subprocess.PIPE, env=variables)
-        for rank in range(2)
+        Child(script, (str(program), str(rank), str(tmp_path / "meeting")), tmp_path, variables, output)
+        for rank, output in enumerate(outputs)
     ]
-    first, second = (json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in started)
-    assert all(process.returncode == 0 for process in started)
+    assert [process.wait(300) for process in started] == [0, 0], outputs[0].read_text("utf-8")
+    first, second = (json.loads(output.read_text("utf-8").splitlines()[-1]) for output in outputs)
     assert first["batch"] == second["batch"] and len({tuple(row) for row in first["batch"]}) > 1
     assert first["batch"] == first["device"], "the first process's own draws are those of all"
     assert first["device"] != second["device"]
