@@ -15,6 +15,7 @@ from videopolicy.cli import (
     env,
     export,
     import_weights,
+    new,
     plugins,
     quality,
     report,
@@ -50,6 +51,7 @@ app.command("import")(interruptible(import_weights.import_weights))
 app.command("export")(interruptible(export.export))
 app.command("serve")(interruptible(serve.serve))
 app.command("plugins")(plugins.plugins)
+app.command("new")(new.new)
 app.command("show")(show.show)
 app.command("report")(interruptible(report.report))
 app.add_typer(env.app, name="env", help="Make and check simulators' environments.")

@@ -17,6 +17,8 @@ from videopolicy.paths import PathError, expanded
 
 _OURS = Path(videopolicy.__file__).parent / "testing"
 """The toys that come with the package are installed, not received."""
+_TOYS = "videopolicy.testing."
+"""What recipes write before the name of one of them, wherever the package is installed."""
 
 
 def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool) -> tuple[Registry, list[Path]]:
@@ -24,7 +26,7 @@ def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool)
 
     Args:
         registry: The installed plugins.
-        files: The recipe's ``plugins``.
+        files: The recipe's ``plugins``; toys may be named as modules, such as ``videopolicy.testing.toys``.
         recipe: Its file, to which they are relative.
         trust: Whether they may be run.
 
@@ -35,7 +37,7 @@ def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool)
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise RecipeError(f"{recipe}: plugins: this is no list of Python files.", "Write plugins: [./parts.py].")
     try:
-        paths = [(recipe.parent / expanded(file)).resolve() for file in files]
+        paths = [_place(file, recipe.parent) for file in files]
     except PathError as error:
         raise RecipeError(f"{recipe}: plugins: {error}.", "Name Python files.") from None
     if not trust and (foreign := [path for path in paths if not path.is_relative_to(_OURS)]):
@@ -44,6 +46,14 @@ def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool)
             "Read them, and add --trust if you trust where you have them from.",
         )
     return registry.extended([file_plugin(path) for path in paths]), paths
+
+
+def _place(file: str, folder: Path) -> Path:
+    """Where a plugin file lies that is named relative to a folder, or as one of the toys."""
+    toy = file.removeprefix(_TOYS)
+    if toy != file and toy.isidentifier():
+        return _OURS / f"{toy}.py"
+    return (folder / expanded(file)).resolve()
 
 
 def recorded_benchmark(recipe: Mapping[str, Any], file: Path, trust: bool) -> BenchmarkComponent:
