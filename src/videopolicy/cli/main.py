@@ -12,6 +12,7 @@ from videopolicy.cli import (
     check,
     compare,
     data,
+    describe,
     env,
     export,
     import_weights,
@@ -51,6 +52,7 @@ app.command("import")(interruptible(import_weights.import_weights))
 app.command("export")(interruptible(export.export))
 app.command("serve")(interruptible(serve.serve))
 app.command("plugins")(plugins.plugins)
+app.command("describe")(describe.describe)
 app.command("new")(new.new)
 app.command("show")(show.show)
 app.command("report")(interruptible(report.report))
