@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
+from videopolicy.cli import completing
 from videopolicy.console.text import say
 
 
 def describe(
     name: Annotated[
         str | None,
-        typer.Argument(help="A component, a kind, or a Python file with components.", show_default=False),
+        typer.Argument(
+            help="A component, a kind, or a Python file with components.",
+            show_default=False,
+            autocompletion=completing.described,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Describe every installed component.")] = False,
 ) -> None:

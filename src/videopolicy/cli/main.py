@@ -24,6 +24,7 @@ from videopolicy.cli import (
     serve,
     show,
     store,
+    version,
 )
 from videopolicy.cli.interrupts import SignalError, end_within_a_while, interruptible
 from videopolicy.cli.machine_errors import hint_for
@@ -38,10 +39,10 @@ wait_briefly()  # before torch is imported
 app = Verbs(
     help="Video models as robot policies: train, evaluate and compare them from one recipe.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.callback()(version.options)
 app.command("run")(interruptible(run.run))
 app.command("ablate")(interruptible(ablate.ablate))
 app.command("check")(interruptible(check.check))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from videopolicy.cli import completing
 from videopolicy.console.text import say
 
 
@@ -14,7 +15,9 @@ def new(
     kind: Annotated[
         str,
         typer.Argument(
-            help="backbone, extractor, decoder, policy, dataset, benchmark or importer.", show_default=False
+            help="backbone, extractor, decoder, policy, dataset, benchmark or importer.",
+            show_default=False,
+            autocompletion=completing.new_kinds,
         ),
     ],
     name: Annotated[str, typer.Argument(help="What recipes call it, such as my-decoder.", show_default=False)],
