@@ -67,7 +67,7 @@ def main() -> None:
     told = ""
     try:
         with forgiving_streams():
-            app()
+            app(prog_name="vpolicy")
     except VpolicyError as error:
         told = error.message
         _say(error.message, error.hint)

@@ -18,7 +18,7 @@ from videopolicy.describing.docstrings import argument
 
 _KINDS = {"text": "a text encoder"}
 """What a part of a kind is called, where that is not its kind's name."""
-_WORDS = {type(None): "null", Path: "path", dict: "mapping", Any: "any value"}
+_WORDS: dict[Any, str] = {type(None): "null", Path: "path", dict: "mapping", Any: "any value"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Option:
 
     Args:
         name: As recipes write it.
-        type: In words, with its bounds.
+        words: Its type with its bounds, in words.
         default: As a recipe would write it; None where it must be given.
         meaning: What the docstring says.
         when_acting: Whether training does not depend on it.
@@ -36,7 +36,7 @@ class Option:
     """
 
     name: str
-    type: str
+    words: str
     default: str | None
     meaning: str
     when_acting: bool
@@ -49,7 +49,7 @@ def options_of(model: type[BaseModel]) -> list[Option]:
     return [
         Option(
             name=name,
-            type=_words(field.annotation, field.metadata),
+            words=_words(field.annotation, field.metadata),
             default=None if field.is_required() else written(field.get_default(call_default_factory=True)),
             meaning=field.description or argument(model, name),
             when_acting=any(isinstance(mark, WhenActing) for mark in field.metadata),
@@ -130,7 +130,7 @@ def _unlimited(annotation: Any) -> str:
         return _KINDS.get(annotation.kind) or f"{'an' if annotation.kind[0] in 'aeiou' else 'a'} {annotation.kind}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"`{name_of(annotation)}`" if name_of(annotation) else "options below"
-    return _WORDS.get(annotation) or getattr(annotation, "__name__", str(annotation))
+    return _WORDS.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def _either(words: list[str]) -> str:

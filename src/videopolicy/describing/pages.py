@@ -124,7 +124,7 @@ def _option(option: Option, registry: Registry) -> list[str]:
     names = sorted({cls.name() for kind in option.kinds for cls in parts_of_kind(kind, registry)})
     installed = f"Installed: {listing(names)}." if option.kinds else ""
     text = " ".join(filter(None, [option.meaning, installed]))
-    return _wrapped(f"- `{option.name}` ({option.type}; {default}{acting}){': ' if text else ''}{text}", "  ")
+    return _wrapped(f"- `{option.name}` ({option.words}; {default}{acting}){': ' if text else ''}{text}", "  ")
 
 
 def groups_of(cls: type[Component]) -> Iterator[tuple[type[BaseModel], str]]:

@@ -32,7 +32,7 @@ class ToyWriter(CollectionWriter):
 
     def _write(self, episode: Episode, path: Path) -> None:
         said = {name: getattr(episode, name) for name in ("task", "instruction", "initial_state")}
-        arrays = {f"images/{camera}": images for camera, images in episode.images.items()}
+        arrays: dict[str, Any] = {f"images/{camera}": images for camera, images in episode.images.items()}
         if episode.state is not None:
             arrays["state"] = episode.state
         with path.open("wb") as file:
