@@ -22,7 +22,7 @@ def test_a_shell_is_offered_what_there_is(tmp_path: Path):
     for name in ("one.yaml", "other.yaml", "one.txt"):
         (tmp_path / "recipes" / name).touch()
     assert offered(tmp_path, "vpolicy desc") == ["describe"]
-    assert offered(tmp_path, "vpolicy describe mod") == ["modular"]
+    assert offered(tmp_path, "vpolicy describe modul") == ["modular"]
     assert offered(tmp_path, "vpolicy describe extr") == ["extractor"]
     assert offered(tmp_path, "vpolicy new d") == ["decoder", "dataset"]
     assert offered(tmp_path, "vpolicy run re") == ["recipes/"]

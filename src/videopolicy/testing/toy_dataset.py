@@ -23,15 +23,17 @@ class ToyDataset(DatasetComponent):
 
     Args:
         episodes_per_task: Successful episodes to keep of every task.
+        action_noise: Standard deviation of the noise on executed actions, which shows how errors are corrected.
         validation: Fraction of every task's episodes that is held out.
     """
 
     type: Literal["toy"] = "toy"
     episodes_per_task: int = Field(20, ge=1)
+    action_noise: float = Field(0.0, ge=0)
     validation: float = Field(0.1, ge=0, lt=1)
 
     def demonstrations(self) -> DemonstrationRequest:
-        return DemonstrationRequest(episodes_per_task=self.episodes_per_task)
+        return DemonstrationRequest(episodes_per_task=self.episodes_per_task, action_noise=self.action_noise)
 
     def build(self, folder: Path | None) -> Dataset:
         from videopolicy.testing.toy_episodes import ToyEpisodes
