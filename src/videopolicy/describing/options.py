@@ -50,7 +50,7 @@ def options_of(model: type[BaseModel]) -> list[Option]:
         Option(
             name=name,
             words=_words(field.annotation, field.metadata),
-            default=None if field.is_required() else written(field.get_default(call_default_factory=True)),
+            default=_default(field),
             meaning=field.description or argument(model, name),
             when_acting=any(isinstance(mark, WhenActing) for mark in field.metadata),
             kinds=tuple(kind for kind, base in KINDS.items() if base in _classes(field.annotation)),
@@ -59,6 +59,12 @@ def options_of(model: type[BaseModel]) -> list[Option]:
         for name, field in model.model_fields.items()
         if not (name == "type" and get_origin(field.annotation) is Literal)
     ]
+
+
+def _default(field: FieldInfo) -> str | None:
+    if field.default_factory is not None and field.default_factory_takes_validated_data:
+        return "by other options"
+    return None if field.is_required() else written(field.get_default(call_default_factory=True))
 
 
 def name_of(model: type[BaseModel]) -> str:
