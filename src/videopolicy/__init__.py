@@ -124,6 +124,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'videopolicy' has no attribute '{name}'")
 
 
+def __dir__() -> list[str]:
+    """What is imported on first use is there, too."""
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "NO_ACTIONS",
     "ActionDecoder",

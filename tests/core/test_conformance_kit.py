@@ -13,6 +13,7 @@ from videopolicy.errors import PluginError, RecipeError
 from videopolicy.testing import (
     BackboneContract,
     BenchmarkContract,
+    DatasetContract,
     DecoderContract,
     ExtractorContract,
     PolicyContract,
@@ -21,6 +22,7 @@ from videopolicy.testing import (
     toys,
 )
 from videopolicy.testing.toy_benchmark import ToyBenchmark
+from videopolicy.testing.toy_dataset import ToyDataset
 
 
 class TestToyBackbone(BackboneContract):
@@ -33,6 +35,12 @@ class TestToyExtractor(ExtractorContract):
     @pytest.fixture
     def component(self) -> toys.ToyExtractor:
         return toys.ToyExtractor()
+
+
+class TestToyTaps(ExtractorContract):
+    @pytest.fixture
+    def component(self) -> toys.ToyTaps:
+        return toys.ToyTaps(backbone=toys.ToyBackbone(size=16))
 
 
 class TestToyDecoder(DecoderContract):
@@ -59,6 +67,12 @@ class TestWordText(TextContract):
     @pytest.fixture
     def component(self) -> WordText:
         return WordText(width=16, buckets=64)
+
+
+class TestToyDataset(DatasetContract):
+    @pytest.fixture
+    def component(self) -> ToyDataset:
+        return ToyDataset(validation=0.3)
 
 
 class TestToyBenchmark(BenchmarkContract):
@@ -117,6 +131,16 @@ def test_a_broken_decoder_is_told_what_is_wrong(tmp_path: Path, capsys: pytest.C
     ):
         assert sentence in said
     assert "Traceback" not in said
+
+
+def test_what_every_check_stumbles_over_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = BROKEN.replace("        return Head(", "        raise FloatingPointError('no head')\n        return Head(")
+    (tmp_path / "broken.py").write_text(broken)
+    assert run_contract("decoder", "broken", {}, Registry([file_plugin(tmp_path / "broken.py")])) == 1
+    said = capsys.readouterr().out
+    details, _, outcome = said.partition("short test summary info")
+    assert "failed" in outcome or "error" in outcome
+    assert details.count("E   FloatingPointError: no head") == 1 and details.count("The same as in test_") > 4
 
 
 CARELESS = """

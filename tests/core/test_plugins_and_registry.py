@@ -162,8 +162,8 @@ def test_a_file_with_the_hook_gives_what_the_hook_says(tmp_path: Path) -> None:
     [
         (None, "does not exist"),
         ("x = 1", "defines no component"),
-        ("import a_module_that_is_not_there", "cannot be imported: ModuleNotFoundError"),
-        ("def broken(:", "cannot be imported: SyntaxError"),
+        ("x = 1\nimport a_module_that_is_not_there", "faulty.py:2: .*cannot be imported: ModuleNotFoundError"),
+        ("x = 1\n\ndef broken(:", "faulty.py:3: .*cannot be imported: SyntaxError"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_explained(tmp_path: Path, text: str | None, says: str) -> None:

@@ -190,7 +190,10 @@ def test_the_layout_of_another_library(vpolicy: Any, tmp_path: Path) -> None:
 
 def test_importers_are_listed(vpolicy: Any) -> None:
     said = vpolicy("plugins")[1]
-    assert "importer halves" in " ".join(said.split()) and "Reads what the authors of the halves" in said
+    assert "halves importer" in " ".join(said.split())
+    code, said = vpolicy("describe", "halves")
+    assert code == 0 and "vpolicy import halves FILE -o FOLDER" in said
+    assert "Reads what the authors of the halves" in " ".join(said.split())
 
 
 def pair(folder: Path, width: int = 4) -> Path:

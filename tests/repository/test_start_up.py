@@ -30,7 +30,10 @@ def heavy_modules_after(code: str) -> tuple[list[str], str]:
     return json.loads(done.stderr.strip().splitlines()[-1]), done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [(["--help"], "plugins"), (["plugins"], "modular")])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--help"], "plugins"), (["plugins"], "modular"), (["describe", "modular"], "decoder:")],
+)
 def test_command_answers_without_torch(arguments: list[str], expected: str):
     code = f"sys.argv = ['vpolicy', *{arguments!r}]\nfrom videopolicy.cli.main import main\nmain()"
     heavy, printed = heavy_modules_after(code)

@@ -7,14 +7,19 @@ from typing import Annotated
 
 import typer
 
-from videopolicy.cli import scaling
+from videopolicy.cli import completing, scaling
 from videopolicy.compare import Format
 from videopolicy.console.text import say
 
 
 def ablate(
     file: Annotated[
-        Path, typer.Argument(help="Ablation file, such as recipes/ablations/NAME.yaml.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Ablation file, such as recipes/ablations/NAME.yaml.",
+            show_default=False,
+            autocompletion=completing.recipes,
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Values to change in every row, such as eval.episodes=10.")

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from videopolicy.cli import completing
+
 if TYPE_CHECKING:
     from videopolicy.bench.results import BenchResult, SweepResult
 
 
 def bench(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False, autocompletion=completing.recipes)],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Values to change, such as policy.decoder.horizon=8.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videopolicy.cli import completing
 from videopolicy.console.text import say
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 def check(
     what: Annotated[
         str,
-        typer.Argument(help="A recipe or ablation, a Python file, or the name of a component.", show_default=False),
+        typer.Argument(
+            help="A recipe or ablation, a Python file, or the name of a component.",
+            show_default=False,
+            autocompletion=completing.checked,
+        ),
     ],
     overrides: Annotated[
         list[str] | None,

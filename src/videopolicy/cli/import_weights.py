@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from videopolicy.cli import completing
+
 if TYPE_CHECKING:
     from videopolicy.components.kinds import ImporterComponent
     from videopolicy.components.registry import Registry
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def import_weights(
-    type_: Annotated[str, typer.Argument(metavar="TYPE", help="Importer, as `vpolicy plugins` lists them.")],
+    type_: Annotated[
+        str,
+        typer.Argument(
+            metavar="TYPE", help="Importer, as `vpolicy plugins` lists them.", autocompletion=completing.importers
+        ),
+    ],
     checkpoint: Annotated[Path, typer.Argument(help="The published file or folder.", show_default=False)],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the importer, such as a.b=c.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights.", show_default=False)] = ...,  # type: ignore[assignment]

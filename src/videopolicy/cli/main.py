@@ -12,9 +12,11 @@ from videopolicy.cli import (
     check,
     compare,
     data,
+    describe,
     env,
     export,
     import_weights,
+    new,
     plugins,
     push,
     quality,
@@ -23,6 +25,7 @@ from videopolicy.cli import (
     serve,
     show,
     store,
+    version,
 )
 from videopolicy.cli.interrupts import SignalError, end_within_a_while, interruptible
 from videopolicy.cli.machine_errors import hint_for
@@ -37,10 +40,10 @@ wait_briefly()  # before torch is imported
 app = Verbs(
     help="Video models as robot policies: train, evaluate and compare them from one recipe.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.callback()(version.options)
 app.command("run")(interruptible(run.run))
 app.command("ablate")(interruptible(ablate.ablate))
 app.command("check")(interruptible(check.check))
@@ -52,6 +55,8 @@ app.command("export")(interruptible(export.export))
 app.command("push")(interruptible(push.push))
 app.command("serve")(interruptible(serve.serve))
 app.command("plugins")(plugins.plugins)
+app.command("describe")(describe.describe)
+app.command("new")(new.new)
 app.command("show")(show.show)
 app.command("report")(interruptible(report.report))
 app.add_typer(env.app, name="env", help="Make and check simulators' environments.")
@@ -64,7 +69,7 @@ def main() -> None:
     told = ""
     try:
         with forgiving_streams():
-            app()
+            app(prog_name="vpolicy")
     except VpolicyError as error:
         told = error.message
         _say(error.message, error.hint)

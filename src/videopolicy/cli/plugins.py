@@ -12,15 +12,13 @@ def plugins() -> None:
 
     registry = current_registry()
     table = Table(box=None, pad_edge=False)
-    for column in ("kind", "name", "from", "what it is"):
-        table.add_column(column, overflow="fold", no_wrap=column != "what it is")
+    for column in ("name", "kind", "from"):
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
     for entry in registry.entries():
-        summary = (entry.component.__doc__ or "").strip().splitlines()
-        table.add_row(
-            entry.component.kind, entry.component.name(), entry.plugin.distribution, summary[0] if summary else ""
-        )
+        table.add_row(entry.component.name(), entry.component.kind, entry.plugin.distribution)
     console = Terminal()
     console.print(table)
     for plugin in registry.plugins:
         if plugin.trouble:
             console.print(plugin.trouble)
+    console.print("`vpolicy describe NAME` says what one is and lists its options.")

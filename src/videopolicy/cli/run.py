@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from videopolicy.cli import scaling
+from videopolicy.cli import completing, scaling
 from videopolicy.console.text import say
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False, autocompletion=completing.recipes)],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Values to change, such as seed=1 train.video.steps=100.")
     ] = None,

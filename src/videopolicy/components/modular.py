@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 class Modular(PolicyComponent):
-    """Features from ``extractor``, actions from ``decoder``."""
+    """Features from ``extractor``, actions from ``decoder``.
+
+    Args:
+        extractor: Turns observations into features.
+        decoder: Turns features into chunks of actions.
+    """
 
     type: Literal["modular"] = "modular"
     extractor: AnyExtractor

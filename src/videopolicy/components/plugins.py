@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import importlib.util
 import sys
+import traceback
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.machinery import SourceFileLoader
@@ -151,7 +152,7 @@ def file_plugin(path: Path) -> Plugin:
     except PluginError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{_HOOK} of {path} fails: {error!r}", "Correct the file.") from error
+        raise PluginError(f"{_place(error, path)}: {_HOOK} fails: {error!r}", "Correct it.") from error
     components = from_hook or [
         value
         for value in vars(module).values()
@@ -189,5 +190,15 @@ def _import_file(name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"The plugin file {path} cannot be imported: {error!r}", "Correct the file.") from error
+        raise PluginError(
+            f"{_place(error, path)}: the plugin file cannot be imported: {error!r}", "Correct it."
+        ) from error
     return module
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """Where in a file an error comes from, as ``file:line``."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)

@@ -144,7 +144,8 @@ class Recipe(_Section):
     Args:
         name: Name of the run folder; by default the file's name.
         seed: All draws of training and evaluation follow from it.
-        plugins: Python files with further components, relative to the recipe.
+        plugins: Python files with further components, relative to the recipe; toys as modules, such as
+            ``videopolicy.testing.toys``.
         benchmark, policy: Components.
         data: Component. May be left out where no stage has steps and the weights come with their scaling.
         normalization: Scaling of actions and state.

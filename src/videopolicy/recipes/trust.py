@@ -17,6 +17,8 @@ from videopolicy.paths import PathError, expanded
 
 _OURS = Path(videopolicy.__file__).parent / "testing"
 """The toys that come with the package are installed, not received."""
+_TOYS = "videopolicy.testing."
+"""What recipes write before the name of one of them, wherever the package is installed."""
 
 
 def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool) -> tuple[Registry, list[Path]]:
@@ -24,7 +26,7 @@ def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool)
 
     Args:
         registry: The installed plugins.
-        files: The recipe's ``plugins``.
+        files: The recipe's ``plugins``; toys may be named as modules, such as ``videopolicy.testing.toys``.
         recipe: Its file, to which they are relative.
         trust: Whether they may be run.
 
@@ -35,10 +37,9 @@ def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool)
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise RecipeError(f"{recipe}: plugins: this is no list of Python files.", "Write plugins: [./parts.py].")
     try:
-        named = [recipe.parent / expanded(file) for file in files]
+        paths = [_place(file, recipe.parent) for file in files]
     except PathError as error:
         raise RecipeError(f"{recipe}: plugins: {error}.", "Name Python files.") from None
-    paths = [path.parent.resolve() / path.name for path in named]
     if not trust and (foreign := received(paths)):
         raise RecipeError(
             f"{recipe} names Python files, which were not run: {listing([str(path)[:200] for path in foreign], 4)}.",
@@ -50,6 +51,15 @@ def with_plugin_files(registry: Registry, files: Any, recipe: Path, trust: bool)
 def received(files: Iterable[Path]) -> list[Path]:
     """Those Python files of a recipe that are not the package's own."""
     return [file for file in files if not file.resolve().is_relative_to(_OURS)]
+
+
+def _place(file: str, folder: Path) -> Path:
+    """Where a plugin file lies that is named relative to a folder, or as one of the toys."""
+    toy = file.removeprefix(_TOYS)
+    if toy != file and toy.isidentifier():
+        return _OURS / f"{toy}.py"
+    path = folder / expanded(file)
+    return path.parent.resolve() / path.name  # the Hub's cache links to files without a suffix
 
 
 def recorded_benchmark(recipe: Mapping[str, Any], file: Path, trust: bool) -> BenchmarkComponent:

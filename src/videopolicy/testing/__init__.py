@@ -52,6 +52,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'videopolicy.testing' has no attribute '{name}'")
 
 
+def __dir__() -> list[str]:
+    """What is imported on first use is there, too."""
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "BackboneContract",
     "BenchmarkContract",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,23 @@ def run_contract(kind: str, name: str, options: dict[str, Any], registry: Regist
     from videopolicy.testing.component_contract import COMPONENT
 
     class Chosen:
-        @staticmethod
-        def pytest_configure(config: pytest.Config) -> None:
+        """Gives the component to the checks, and lets what many of them stumble over be told once."""
+
+        def __init__(self) -> None:
+            self.told: dict[tuple[str, int, str], str] = {}
+
+        def pytest_configure(self, config: pytest.Config) -> None:
             config.stash[COMPONENT] = component
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+            report = yield
+            crash = getattr(report.longrepr, "reprcrash", None)
+            if report.failed and crash is not None:
+                first = self.told.setdefault((crash.path, crash.lineno, crash.message), item.name)
+                if first != item.name:
+                    report.longrepr = f"The same as in {first}."
+            return report
 
     folder = Path(__file__).parent
     file, suite = CONTRACTS[kind]

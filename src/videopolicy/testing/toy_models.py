@@ -128,6 +128,38 @@ class ToyPictures(FeatureExtractor):
         return StaticStream(observation, self.layout, [Branch(1.0, tokens)])
 
 
+class ToyVideoFeatures(FeatureExtractor):
+    """A frozen video model, asked once."""
+
+    def __init__(self, backbone: VideoBackbone, window: Window, layout: FeatureLayout, taps: Sequence[str]) -> None:
+        super().__init__()
+        self._window, self._layout, self.taps = window, layout, taps
+        self.backbone = backbone.requires_grad_(False)
+
+    @property
+    def window(self) -> Window:
+        return self._window
+
+    @property
+    def layout(self) -> FeatureLayout:
+        return self._layout
+
+    @torch.no_grad()
+    def stream(
+        self,
+        observation: Observation,
+        batch: Batch | None = None,
+        generator: RowGenerator | None = None,
+    ) -> FeatureStream:
+        model, rows = self.backbone, len(observation)
+        like = next(model.parameters())
+        noise = model.highest_level * normal_noise((rows, *model.latent_shape), like, generator)
+        condition = model.condition(observation, generator=generator)
+        found = model.denoise(noise, like.new_full((rows,), model.highest_level), condition, self.taps, predict=False)
+        tokens = torch.cat([found.taps[name].mean((2, 4, 5)) for name in self.taps], -1)
+        return StaticStream(observation, self.layout, [Branch(1.0, tokens)])
+
+
 class ToyActions(ActionDecoder):
     """Predicts clean actions from noisy ones and all tokens, and walks down the levels."""
 

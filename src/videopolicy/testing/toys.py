@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from videopolicy.components.fields import AnyBackbone
 from videopolicy.components.hookspecs import hookimpl
 from videopolicy.components.kinds import (
     BackboneComponent,
@@ -73,6 +74,35 @@ class ToyExtractor(ExtractorComponent):
         return ToyPictures(self.layout(spaces), self.cells)
 
 
+class ToyTaps(ExtractorComponent):
+    """A video model, frozen: the means of its feature maps in one forward at its noisiest level, a token for each view.
+
+    Args:
+        backbone: The video model.
+        taps: Its feature maps; none: all of them.
+    """
+
+    type: Literal["toy-taps"] = "toy-taps"
+    backbone: AnyBackbone
+    taps: tuple[str, ...] = ()
+
+    def window(self) -> Window:
+        return Window(self.backbone.window().observed)
+
+    def layout(self, spaces: Spaces) -> FeatureLayout:
+        layouts = self.backbone.chosen_taps(self.taps or tuple(self.backbone.taps()))
+        return FeatureLayout(sum(layout.dim for layout in layouts), (("views", len(spaces.cameras)),))
+
+    def check(self, spaces: Spaces) -> list[str]:
+        return self.backbone.check(spaces)
+
+    def build(self, spaces: Spaces) -> FeatureExtractor:
+        from videopolicy.testing.toy_models import ToyVideoFeatures
+
+        names = self.taps or tuple(self.backbone.taps())
+        return ToyVideoFeatures(self.backbone.build(spaces), self.window(), self.layout(spaces), names)
+
+
 class ToyDecoder(DecoderComponent):
     """Diffusion over actions with one hidden layer on the pooled tokens.
 
@@ -113,4 +143,4 @@ class ToyPolicy(PolicyComponent):
 
 @hookimpl
 def vpolicy_components() -> list[type[Component]]:
-    return [ToyBackbone, ToyExtractor, ToyDecoder, ToyPolicy]
+    return [ToyBackbone, ToyExtractor, ToyTaps, ToyDecoder, ToyPolicy]

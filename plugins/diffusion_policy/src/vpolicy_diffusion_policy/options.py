@@ -146,7 +146,12 @@ class Grid(Options):
 
 
 class ColorJitter(Options):
-    """torchvision's ``ColorJitter``, one change for all images of a camera in a batch; UMI's values."""
+    """torchvision's ``ColorJitter``, one change for all images of a camera in a batch; UMI's values.
+
+    Args:
+        brightness, contrast, saturation: Largest change of the factor 1.
+        hue: Largest turn, 1 being the whole circle.
+    """
 
     brightness: float = Field(0.3, ge=0)
     contrast: float = Field(0.4, ge=0)

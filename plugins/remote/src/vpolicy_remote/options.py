@@ -48,7 +48,7 @@ class RemoteOptions(Options):
         timeout: Seconds that the server may take for an answer, the first of which may compile something.
     """
 
-    url: str = Field(pattern=r"^wss?://\S+$")
+    url: str = Field(pattern=r"^wss?://\S+$", examples=["ws://127.0.0.1:8000"])
     preset: Preset = "videopolicy"
     horizon: int = Field(ge=1, le=1000)
     observed: tuple[int, ...] = (0,)

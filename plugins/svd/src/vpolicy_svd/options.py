@@ -97,7 +97,12 @@ class MicroConditioning(Options):
 
 
 class ColorJitter(Options):
-    """torchvision's ``ColorJitter``: the same change for all frames of a view, another one for every view."""
+    """torchvision's ``ColorJitter``: the same change for all frames of a view, another one for every view.
+
+    Args:
+        brightness, contrast, saturation: Largest change of the factor 1.
+        hue: Largest turn, 1 being the whole circle.
+    """
 
     brightness: float = Field(0.2, ge=0)
     contrast: float = Field(0.2, ge=0)

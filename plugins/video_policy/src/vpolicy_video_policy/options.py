@@ -92,6 +92,9 @@ class TrainingLevels(Options):
     """Log-normal density of the training levels: ``ln s ~ N(mean, deviation^2)``.
 
     The paper's equations 4 and 5 describe a discrete process; the code is this one.
+
+    Args:
+        mean, deviation: Of the level's natural logarithm.
     """
 
     mean: float = 1.0

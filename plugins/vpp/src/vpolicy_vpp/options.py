@@ -56,7 +56,11 @@ class VideoFormer2D(VideoFormer):
 
 
 class Linear(Options):
-    """One linear layer on every token (the ablation without Video Former, 3.86 on CALVIN)."""
+    """One linear layer on every token (the ablation without Video Former, 3.86 on CALVIN).
+
+    Args:
+        dim: D.
+    """
 
     type: Literal["linear"] = "linear"
     dim: int = Field(384, ge=1)
@@ -101,7 +105,14 @@ class SamplingLevels(Options):
 
 
 class Dropout(Options):
-    """Dropout probabilities: after the embeddings, on attention weights, after attention, after the feed-forward."""
+    """Dropout probabilities.
+
+    Args:
+        embedding: After the embeddings.
+        attention: On the attention weights.
+        residual: After the attention.
+        feed_forward: After the feed-forward layers.
+    """
 
     embedding: float = Field(0.0, ge=0, lt=1)
     attention: float = Field(0.3, ge=0, lt=1)
