@@ -31,6 +31,7 @@ from videopolicy.components.kinds import (
     ExtractorComponent,
     ImporterComponent,
     LearnerComponent,
+    MultiplierComponent,
     PolicyComponent,
     TextComponent,
     WhenActing,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.latents import EncodedRun, EncodesFrames, LatentWriter
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
+    from videopolicy.contracts.multiplier import Motion, Multiplier, Scene, Source
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, FrozenTextEncoder, TextEncoder
     from videopolicy.deployment import DeployedPolicy, evaluate, load, results, run
@@ -99,9 +101,13 @@ _LAZY = {
     "Learner": "contracts.learner",
     "MeasuredPart": "contracts.measured",
     "MeasuredParts": "contracts.measured",
+    "Motion": "contracts.multiplier",
+    "Multiplier": "contracts.multiplier",
     "Policy": "contracts.policy",
     "PredictsVideo": "contracts.policy",
     "Reporter": "console.progress",
+    "Scene": "contracts.multiplier",
+    "Source": "contracts.multiplier",
     "StaticStream": "contracts.extractor",
     "Statistics": "contracts.dataset",
     "TextEncoder": "contracts.text",
@@ -175,6 +181,9 @@ __all__ = [
     "LearnerComponent",
     "MeasuredPart",
     "MeasuredParts",
+    "Motion",
+    "Multiplier",
+    "MultiplierComponent",
     "Observation",
     "PluginError",
     "Policy",
@@ -185,7 +194,9 @@ __all__ = [
     "RecipeError",
     "Reporter",
     "RowGenerator",
+    "Scene",
     "SimulationError",
+    "Source",
     "Spaces",
     "StateSpace",
     "StaticStream",

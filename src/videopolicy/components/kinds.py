@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from videopolicy.console.progress import Reporter
     from videopolicy.contracts.backbone import VideoBackbone
-    from videopolicy.contracts.dataset import Dataset, EpisodeWriter
+    from videopolicy.contracts.dataset import Dataset, Episode, EpisodeWriter
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import FeatureExtractor
     from videopolicy.contracts.importer import Checkpoint, Imported
     from videopolicy.contracts.latents import LatentWriter
     from videopolicy.contracts.learner import Learner
+    from videopolicy.contracts.multiplier import Multiplier, Source
     from videopolicy.contracts.policy import Policy
     from videopolicy.contracts.text import TextEncoder
 
@@ -245,6 +246,20 @@ class DatasetComponent(Component):
         """
         return self.build(folder)
 
+    def episodes(self, folder: Path | None) -> Sequence[Episode]:
+        """Recorded episodes without pictures, with the simulator's states and the attempts that they were.
+
+        Args:
+            folder: As for ``build``.
+
+        Raises:
+            DataError: An episode holds no states, or does not say from which attempt it is.
+        """
+        raise PluginError(
+            f"Dataset '{self.type}' does not give the simulator's states, without which no episode can be replayed.",
+            "Use a dataset type that does, such as one that demonstrations are collected in.",
+        )
+
     def latent_writer(self, folder: Path) -> LatentWriter:
         """A writer of this dataset's layout, for latents of one camera of one split below ``folder``; see
         `videopolicy.data.encoding`."""
@@ -279,7 +294,8 @@ class BenchmarkComponent(Component):
     """A benchmark. The component is itself the contract: nothing heavy has to be built.
 
     ``ordinal`` names the score of an episode where it says more than success, such as a chain length or a
-    coverage; it is empty where it does not.
+    coverage; it is empty where it does not. ``guided`` says whether the simulator can be guided from pose to pose, and
+    can replay what was recorded in it (`vpolicy_worker.Simulator.guide`).
 
     A subclass with stored initial states may have a field ``demonstrations_from: tuple[int, int] | None = None``: the
     first and the last + 1 of those from which its experts begin, attempt i from the i-th of them. Without it no
@@ -288,6 +304,7 @@ class BenchmarkComponent(Component):
 
     kind: ClassVar[str] = "benchmark"
     ordinal: ClassVar[str] = ""
+    guided: ClassVar[bool] = False
 
     def spaces(self) -> Spaces:
         """Cameras, state and actions of the simulator as configured."""
@@ -370,6 +387,31 @@ class ImporterComponent(Component):
         raise NotImplementedError
 
 
+class MultiplierComponent(Component):
+    """Makes demonstrations out of demonstrations; ``vpolicy data multiply`` reads it from a file of its own.
+
+    ``sources`` is how many recorded episodes a task it may use at most, ``episodes_per_task`` how many successes it is
+    asked for.
+    """
+
+    kind: ClassVar[str] = "multiplier"
+
+    sources: int
+    episodes_per_task: int
+
+    def check(self, tasks: Sequence[str]) -> list[str]:
+        """Say what does not fit the tasks, one sentence each."""
+        return []
+
+    def build(self, sources: Sequence[Source]) -> Multiplier:
+        """Learn from replayed demonstrations, at least one of every task.
+
+        Raises:
+            DataError: They do not hold what the options name.
+        """
+        raise NotImplementedError
+
+
 KINDS: dict[str, type[Component]] = {
     cls.kind: cls
     for cls in (
@@ -382,5 +424,6 @@ KINDS: dict[str, type[Component]] = {
         DatasetComponent,
         BenchmarkComponent,
         ImporterComponent,
+        MultiplierComponent,
     )
 }
