@@ -21,8 +21,8 @@ def multiply_data(path: Path, overrides: list[str], spec: Path, output: Path, qu
     recipe = load_recipe(path, overrides)
     source = read_recipe(spec)
     if not isinstance(source.data.get("type"), str):
-        known = recipe.registry.names("multiplier")
-        raise RecipeError(f"{spec} does not say its 'type'.", f"Name what multiplies: {listing(known) or 'none is there'}.")
+        known = listing(recipe.registry.names("multiplier")) or "none is installed"
+        raise RecipeError(f"{spec} does not say its 'type'.", f"Name what multiplies: {known}.")
     multiplier = component_from(source, MultiplierComponent, recipe.registry)
     # This needs torch: everything that can be found wrong without it has been.
     from videopolicy.data.multiplying import multiply

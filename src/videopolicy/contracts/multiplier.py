@@ -1,4 +1,4 @@
-"""What makes demonstrations out of demonstrations: where things were in those, and where the hand is to go in new scenes.
+"""Demonstrations out of demonstrations: where things were in those, and where the hand is to go in new scenes.
 
 A pose is a homogeneous matrix ``(4, 4)`` float64 in the world's frame, in metres; n of them are ``(n, 4, 4)``.
 """

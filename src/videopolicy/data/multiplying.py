@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videopolicy.components.kinds import BenchmarkComponent, DemonstrationRequest, MultiplierComponent
+from videopolicy.components.kinds import DemonstrationRequest, MultiplierComponent
 from videopolicy.console.progress import Reporter
 from videopolicy.contracts.dataset import Episode, EpisodeWriter
 from videopolicy.contracts.multiplier import Multiplier, Scene, Source
@@ -70,7 +70,8 @@ def multiply(
     benchmark = recipe.benchmark.demonstrating()
     tasks = [task.name for task in benchmark.tasks()]
     if problems := multiplier.check(tasks):
-        raise RecipeError(f"Multiplier '{multiplier.type}' does not fit the tasks: {'; '.join(problems)}.", "Correct it.")
+        misfit = f"Multiplier '{multiplier.type}' does not fit the benchmark's tasks"
+        raise RecipeError(f"{misfit}: {'; '.join(problems)}.", "Correct it, or choose other tasks.")
     if not benchmark.guided:
         raise PluginError(
             f"The simulator of benchmark '{benchmark.type}' cannot be guided from pose to pose.",
@@ -182,9 +183,7 @@ def _replayed(pool: WorkerPool, episodes: Sequence[Episode]) -> list[Source]:
             if worker not in running and waiting:
                 running[worker] = number = waiting.pop(0)
                 one = episodes[number]
-                pool.send(
-                    worker, "replay", task=one.task, attempt=one.attempt, states=one.states, actions=one.actions
-                )
+                pool.send(worker, "replay", task=one.task, attempt=one.attempt, states=one.states, actions=one.actions)
         for worker, answer in pool.wait():
             if isinstance(answer, SimulationError):
                 raise answer
@@ -236,6 +235,8 @@ def _scene(answer: Mapping[str, Any]) -> Scene:
 
 def _outcomes(writer: EpisodeWriter, kept: Mapping[str, int]) -> dict[str, Outcome]:
     tried = writer.present()
-    return {
-        task: Outcome(len(tried.get(task, {})), sum(tried.get(task, {}).values()), count) for task, count in kept.items()
-    }
+    outcomes = {}
+    for task, count in kept.items():
+        attempts = tried.get(task, {})
+        outcomes[task] = Outcome(len(attempts), sum(attempts.values()), count)
+    return outcomes

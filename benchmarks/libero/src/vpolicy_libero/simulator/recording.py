@@ -28,9 +28,7 @@ class Recording:
         declared: A relative action ``(7,)`` in the benchmark's action space.
     """
 
-    def __init__(
-        self, task: str, scene: Scene, most: int, declared: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
+    def __init__(self, task: str, scene: Scene, most: int, declared: Callable[[np.ndarray], np.ndarray]) -> None:
         self.task, self.scene, self.most, self._declared = task, scene, most, declared
         self.initial_state = scene.hash()
         self.success = False
