@@ -70,8 +70,8 @@ def multiply(
     benchmark = recipe.benchmark.demonstrating()
     tasks = [task.name for task in benchmark.tasks()]
     if problems := multiplier.check(tasks):
-        misfit = f"Multiplier '{multiplier.type}' does not fit the benchmark's tasks"
-        raise RecipeError(f"{misfit}: {'; '.join(problems)}.", "Correct it, or choose other tasks.")
+        misfit = f"Multiplier '{multiplier.type}' does not fit the benchmark's tasks:"
+        raise RecipeError("\n  ".join([misfit, *problems]), "Correct it, or choose other tasks.")
     if not benchmark.guided:
         raise PluginError(
             f"The simulator of benchmark '{benchmark.type}' cannot be guided from pose to pose.",

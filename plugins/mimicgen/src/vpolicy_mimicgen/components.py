@@ -99,11 +99,13 @@ class MimicGen(MultiplierComponent):
 
     def check(self, tasks: Sequence[str]) -> list[str]:
         unknown = [
-            f"the benchmark has no task '{task}'{did_you_mean(task, tasks) or f' (it has {listing(tasks)})'}"
+            f"the benchmark has no task '{task}'.{did_you_mean(task, tasks)} It has {listing(tasks)}."
             for task in self.tasks
             if task not in tasks
         ]
-        missing = [f"there are no sub-tasks of '{task}'" for task in tasks if task not in self.tasks]
+        missing = [
+            f"no sub-tasks of the benchmark's task '{task}' are listed." for task in tasks if task not in self.tasks
+        ]
         return unknown + missing
 
     def build(self, sources: Sequence[Source]) -> Multiplier:
