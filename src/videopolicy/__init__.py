@@ -27,7 +27,6 @@ from videopolicy.components.kinds import (
     Component,
     DatasetComponent,
     DecoderComponent,
-    DemonstrationRequest,
     ExtractorComponent,
     ImporterComponent,
     LearnerComponent,
@@ -37,7 +36,15 @@ from videopolicy.components.kinds import (
     WhenActing,
 )
 from videopolicy.components.text import ClipText, WordText
-from videopolicy.contracts.benchmark import AssetPack, Assets, Checkout, PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.benchmark import (
+    AssetPack,
+    Assets,
+    Checkout,
+    DemonstrationRequest,
+    PublishedNumber,
+    Task,
+    WorkerSpec,
+)
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,

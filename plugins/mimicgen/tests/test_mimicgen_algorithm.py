@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from vpolicy_mimicgen.components import MimicGen, SubTask
+from vpolicy_mimicgen.components import MimicGen
 from vpolicy_mimicgen.multiplier import choose
+from vpolicy_mimicgen.options import SubTask
 from vpolicy_mimicgen.poses import between, distance, moved_along
 from vpolicy_mimicgen.segments import Segment
 

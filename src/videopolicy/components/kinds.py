@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from videopolicy.components.building import checked_build
-from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.benchmark import DemonstrationRequest, PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
 from videopolicy.paths import input_paths
 from videopolicy.spaces import DeclaredSpaces, Spaces
@@ -247,18 +247,9 @@ class DatasetComponent(Component):
         return self.build(folder)
 
     def episodes(self, folder: Path | None) -> Sequence[Episode]:
-        """Recorded episodes without pictures, with the simulator's states and the attempts that they were.
-
-        Args:
-            folder: As for ``build``.
-
-        Raises:
-            DataError: An episode holds no states, or does not say from which attempt it is.
-        """
-        raise PluginError(
-            f"Dataset '{self.type}' does not give the simulator's states, without which no episode can be replayed.",
-            "Use a dataset type that does, such as one that demonstrations are collected in.",
-        )
+        """Recorded episodes without pictures, with the simulator's states and the attempts that they were; ``folder``
+        as for ``build``. Raises `DataError` where one does not hold them."""
+        raise PluginError(f"Dataset '{self.type}' holds no states of a simulator.", "Name a dataset type that does.")
 
     def latent_writer(self, folder: Path) -> LatentWriter:
         """A writer of this dataset's layout, for latents of one camera of one split below ``folder``; see
@@ -273,29 +264,12 @@ class DatasetComponent(Component):
         )
 
 
-class DemonstrationRequest(BaseModel):
-    """Demonstrations that a benchmark's own experts are asked for.
-
-    Args:
-        episodes_per_task: Successful episodes to keep of every task.
-        action_noise: Standard deviation of Gaussian noise added to the executed action, in units of the
-            action bounds; the dataset keeps the expert's own action.
-        first_attempt: Index of the first initial state tried; attempts go upwards from here.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    episodes_per_task: int = 50
-    action_noise: float = 0.0
-    first_attempt: int = 0
-
-
 class BenchmarkComponent(Component):
     """A benchmark. The component is itself the contract: nothing heavy has to be built.
 
     ``ordinal`` names the score of an episode where it says more than success, such as a chain length or a
-    coverage; it is empty where it does not. ``guided`` says whether the simulator can be guided from pose to pose, and
-    can replay what was recorded in it (`vpolicy_worker.Simulator.guide`).
+    coverage; it is empty where it does not. ``guided`` says whether the simulator implements
+    `vpolicy_worker.Simulator.guide` and ``replay``.
 
     A subclass with stored initial states may have a field ``demonstrations_from: tuple[int, int] | None = None``: the
     first and the last + 1 of those from which its experts begin, attempt i from the i-th of them. Without it no
@@ -388,11 +362,7 @@ class ImporterComponent(Component):
 
 
 class MultiplierComponent(Component):
-    """Makes demonstrations out of demonstrations; ``vpolicy data multiply`` reads it from a file of its own.
-
-    ``sources`` is how many recorded episodes a task it may use at most, ``episodes_per_task`` how many successes it is
-    asked for.
-    """
+    """Makes ``episodes_per_task`` demonstrations of every task out of at most ``sources`` recorded ones."""
 
     kind: ClassVar[str] = "multiplier"
 
@@ -404,11 +374,7 @@ class MultiplierComponent(Component):
         return []
 
     def build(self, sources: Sequence[Source]) -> Multiplier:
-        """Learn from replayed demonstrations, at least one of every task.
-
-        Raises:
-            DataError: They do not hold what the options name.
-        """
+        """Learn from replayed demonstrations, at least one a task; raises `DataError` where these will not do."""
         raise NotImplementedError
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from videopolicy.components.kinds import BenchmarkComponent, DemonstrationRequest
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
-from videopolicy.contracts.benchmark import Task
+from videopolicy.contracts.benchmark import DemonstrationRequest, Task
 from videopolicy.contracts.dataset import Episode, EpisodeWriter
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.workers import WorkerPool

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videopolicy.components.kinds import DemonstrationRequest, MultiplierComponent
+from videopolicy.components.kinds import MultiplierComponent
 from videopolicy.console.progress import Reporter
+from videopolicy.contracts.benchmark import DemonstrationRequest
 from videopolicy.contracts.dataset import Episode, EpisodeWriter
 from videopolicy.contracts.multiplier import Multiplier, Scene, Source
 from videopolicy.data.collection import Ask, Conversation, collect
@@ -75,7 +76,7 @@ def multiply(
     if not benchmark.guided:
         raise PluginError(
             f"The simulator of benchmark '{benchmark.type}' cannot be guided from pose to pose.",
-            "Multiply demonstrations of a benchmark that says where objects are, such as LIBERO.",
+            "Name a benchmark whose simulator says where objects are and follows poses (`guided`).",
         )
     data = recipe.required_data()
     dataset, collected = prepare_data(recipe, store, reporter)

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 import numpy as np
 
 from videopolicy import Motion, Scene, Source
-from vpolicy_mimicgen.components import SubTask
+from vpolicy_mimicgen.options import SubTask
 from vpolicy_mimicgen.poses import between, distance
 from vpolicy_mimicgen.segments import CutSource, Segment
 
@@ -47,13 +47,13 @@ def choose(part: SubTask, segments: Sequence[Segment], scene: Scene, random: np.
     """The segment of the source that a sub-task's strategy selects."""
     now = scene.frames[part.object]
     if part.selection == "random":
-        return segments[random.integers(len(segments))]
+        return segments[int(random.integers(len(segments)))]
     if part.selection == "nearest-object":
         distances = [distance(segment.then, now) for segment in segments]
     else:
         distances = [distance(segment.targets[0], scene.hand) for segment in segments]
     nearest = np.argsort(distances, kind="stable")[: part.among]
-    return segments[nearest[random.integers(len(nearest))]]
+    return segments[int(random.choice(nearest))]
 
 
 def _motion(part: SubTask, number: int, segment: Segment, hand: np.ndarray, random: np.random.Generator) -> Motion:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from videopolicy import DataError, Source, did_you_mean, listing
-from vpolicy_mimicgen.components import SubTask
+from vpolicy_mimicgen.options import SubTask
 from vpolicy_mimicgen.poses import moved_along
 
 
