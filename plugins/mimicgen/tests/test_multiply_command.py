@@ -111,10 +111,8 @@ def test_it_goes_on_exactly_after_a_kill(home: Path, whole: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            ("  blue:", "  blu:"),
-            "the benchmark has no task 'blu' Did you mean 'blue'?; there are no sub-tasks of 'blue'",
-        ),
+        (("  blue:", "  blu:"), "the benchmark has no task 'blu'. Did you mean 'blue'?"),
+        (("  blue: [{object: blue, selection: nearest-object}]", ""), "no sub-tasks of the benchmark's task 'blue'"),
         (("object: red", "object: rot"), "The scene of 'red' has no object 'rot', of which sub-task 1"),
         (("object: red", "objekt: red"), "objekt"),
         (("type: mimicgen", ""), "does not say its 'type'"),
