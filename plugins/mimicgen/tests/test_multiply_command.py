@@ -113,7 +113,6 @@ def test_it_goes_on_exactly_after_a_kill(home: Path, whole: Path):
     [
         (("  blue:", "  blu:"), "the benchmark has no task 'blu'. Did you mean 'blue'?"),
         (("  blue: [{object: blue, selection: nearest-object}]", ""), "no sub-tasks of the benchmark's task 'blue'"),
-        (("object: red", "object: rot"), "The scene of 'red' has no object 'rot', of which sub-task 1"),
         (("object: red", "objekt: red"), "objekt"),
         (("type: mimicgen", ""), "does not say its 'type'"),
         (("mimicgen", "mimicgn"), "no multiplier named 'mimicgn'. Did you mean 'mimicgen'?"),
@@ -123,7 +122,8 @@ def test_a_spec_that_does_not_fit(home: Path, whole: Path, change: tuple[str, st
     (home / "wrong.yaml").write_text(SPEC.replace(*change))
     ended = multiply(home, "none", spec="wrong.yaml")
     assert ended.returncode == 2 and message in " ".join(ended.stderr.split())
-    shutil.rmtree(home / "none", ignore_errors=True)
+    # Nothing was recorded: the next test begins in the same folder.
+    assert {one.name for one in home.glob("none/*")} <= {"multiplied.json", "logs"}
 
 
 def source(home: Path, name: str) -> tuple[Path, h5py.File]:
@@ -170,7 +170,8 @@ def test_a_source_that_will_not_do(home: Path, whole: Path, damage, message: str
     data = f"data={{type: robomimic-hdf5, path: {path}}}"
     ended = multiply(home, "none", "benchmark.task_names=[red]", data, spec="red.yaml")
     assert ended.returncode == 2 and message in " ".join(ended.stderr.split())
-    shutil.rmtree(home / "none", ignore_errors=True)
+    # Nothing was recorded: the next test begins in the same folder.
+    assert {one.name for one in home.glob("none/*")} <= {"multiplied.json", "logs"}
 
 
 def test_a_task_without_a_source(home: Path, whole: Path):

@@ -30,6 +30,8 @@ from videopolicy.storage.store import Store
 
 PROVENANCE = "multiplied.json"
 """File in the folder that says what the episodes were made of."""
+LOGS = "logs"
+"""Folder in it for what simulators print."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def multiply(
         writer,
         interpreter(benchmark.launch(), say=reporter.line),
         min(recipe.eval.workers, os.cpu_count() or 1),
-        folder / "logs",
+        folder / LOGS,
         reporter,
         begin,
         "multiply demonstrations",
@@ -134,7 +136,8 @@ def _claim(folder: Path, made_of: Mapping[str, Any]) -> None:
     place, plain = folder / PROVENANCE, json.loads(json.dumps(dict(made_of)))
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file.", "Choose a folder.")
-    if folder.is_dir() and any(folder.iterdir()):
+    there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+    if there - {PROVENANCE, LOGS}:  # where no attempt was recorded yet, other options may begin
         try:
             found = json.loads(place.read_bytes())
         except (OSError, ValueError):
