@@ -27,16 +27,24 @@ from videopolicy.components.kinds import (
     Component,
     DatasetComponent,
     DecoderComponent,
-    DemonstrationRequest,
     ExtractorComponent,
     ImporterComponent,
     LearnerComponent,
+    MultiplierComponent,
     PolicyComponent,
     TextComponent,
     WhenActing,
 )
 from videopolicy.components.text import ClipText, WordText
-from videopolicy.contracts.benchmark import AssetPack, Assets, Checkout, PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.benchmark import (
+    AssetPack,
+    Assets,
+    Checkout,
+    DemonstrationRequest,
+    PublishedNumber,
+    Task,
+    WorkerSpec,
+)
 from videopolicy.contracts.importer import Checkpoint, Imported
 from videopolicy.errors import (
     DataError,
@@ -74,6 +82,7 @@ if TYPE_CHECKING:
     from videopolicy.contracts.latents import EncodedRun, EncodesFrames, LatentWriter
     from videopolicy.contracts.learner import Learner
     from videopolicy.contracts.measured import MeasuredPart, MeasuredParts
+    from videopolicy.contracts.multiplier import Motion, Multiplier, Scene, Source
     from videopolicy.contracts.policy import InfersActions, Policy, PredictsVideo
     from videopolicy.contracts.text import EncodedText, FrozenTextEncoder, TextEncoder
     from videopolicy.deployment import DeployedPolicy, evaluate, load, results, run
@@ -100,9 +109,13 @@ _LAZY = {
     "Learner": "contracts.learner",
     "MeasuredPart": "contracts.measured",
     "MeasuredParts": "contracts.measured",
+    "Motion": "contracts.multiplier",
+    "Multiplier": "contracts.multiplier",
     "Policy": "contracts.policy",
     "PredictsVideo": "contracts.policy",
     "Reporter": "console.progress",
+    "Scene": "contracts.multiplier",
+    "Source": "contracts.multiplier",
     "StaticStream": "contracts.extractor",
     "Statistics": "contracts.dataset",
     "TextEncoder": "contracts.text",
@@ -182,6 +195,9 @@ __all__ = [
     "LearnerComponent",
     "MeasuredPart",
     "MeasuredParts",
+    "Motion",
+    "Multiplier",
+    "MultiplierComponent",
     "Observation",
     "PluginError",
     "Policy",
@@ -192,7 +208,9 @@ __all__ = [
     "RecipeError",
     "Reporter",
     "RowGenerator",
+    "Scene",
     "SimulationError",
+    "Source",
     "Spaces",
     "StateSpace",
     "StaticStream",

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videopolicy.components.kinds import DemonstrationRequest
 from videopolicy.console.progress import Reporter
+from videopolicy.contracts.benchmark import DemonstrationRequest
 from videopolicy.data.collection import _episode, collect
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.workers import WorkerPool

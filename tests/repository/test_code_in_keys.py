@@ -33,6 +33,7 @@ HARMLESS = {
     "contracts.importer": "what was imported enters keys as a file",
     "contracts.latents": "carries what was encoded, which enters keys as a file",
     "contracts.measured": "names parts for measurements",
+    "contracts.multiplier": "carries where things are in a simulator, from which episodes are made",
     "contracts.samples": "only says what is wrong",
     "contracts.state_dicts": "what was imported enters keys as a file",
     "errors": "only says what is wrong",

@@ -83,6 +83,24 @@ def test_a_demonstration_holds_what_liberos_own_files_do_and_replays(pool, shown
             assert np.array_equal(image, shown["images"][camera][index])
 
 
+def test_a_demonstration_is_replayed_and_followed_pose_by_pose(pool, shown):
+    asked = {"task": KNOB, "attempt": 0}
+    found = pool.call(1, "replay", **asked, states=shown["states"], actions=shown["actions"])
+    assert found["success"] and found["initial_state"] == shown["initial_state"]
+    np.testing.assert_allclose(found["hand"][:, :3, 3], shown["arrays"]["obs/ee_pos"], atol=2e-3)
+    ways = found["targets"][:, :3, 3] - found["hand"][:, :3, 3]
+    np.testing.assert_allclose(ways, 0.05 * shown["actions"][:, :3], atol=1e-6)
+    assert {"flat_stove_1", "flat_stove_1_button", "flat_stove_1_cook_region", "plate_1"} <= found["frames"].keys()
+    standing = pool.call(1, "replay", **asked, states=shown["states"][:1], actions=shown["actions"][:1])
+    assert not standing["success"]
+    begun = pool.call(1, "guide", **asked)
+    assert begun["initial_state"] == shown["initial_state"]
+    followed = {"targets": found["targets"], "gripper": found["gripper"], "noise": np.zeros((len(ways), 6))}
+    assert pool.call(1, "follow", **followed)["done"], "the knob is turned, long before the limit of 200 steps"
+    with pytest.raises(SimulationError, match=r"states have 3 numbers, those of this scene \d+"):
+        pool.call(1, "replay", **asked, states=np.zeros((1, 3)), actions=shown["actions"][:1])
+
+
 def test_an_episode_is_the_same_to_the_last_bit_in_a_fresh_and_a_used_worker(pool, shown):
     fresh = play(pool, 0, PLATE, 3)
     play(pool, 1, KNOB, 2)  # after a demonstration, in which the burner came on
@@ -131,6 +149,10 @@ def test_absolute_actions_do_what_the_experts_relative_ones_did(python, shown, t
         again = pool.call(0, "demonstrate", task=KNOB, attempt=0, action_noise=0.0)
         pool.call(0, "reset", task=KNOB, episode=7, images=False)
         replayed = pool.call(0, "step", actions=again["actions"], frames=[])
+        kept = {"states": again["states"], "actions": again["actions"]}
+        targets = pool.call(0, "replay", task=KNOB, attempt=0, **kept)["targets"]
+    np.testing.assert_allclose(targets[:, :3, 3], again["actions"][:, :3], atol=1e-6)
+    np.testing.assert_allclose(targets[:, :2, :3].reshape(-1, 6), again["actions"][:, 3:9], atol=1e-5)
     assert again["success"] and replayed["success"] and abs(replayed["steps"] - len(shown["actions"])) <= 15
     assert again["actions"].shape[1] == 10
     assert random.stored_states() is None and absolute.stored_states() == 50

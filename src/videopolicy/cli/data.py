@@ -128,6 +128,21 @@ def export(
     export_data(recipe, overrides or [], format_, output, quiet)
 
 
+@app.command()
+@interruptible
+def multiply(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file, whose data are the sources.", show_default=False)],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
+    by: Annotated[Path, typer.Option("--by", help="YAML file that says how: a multiplier.", show_default=False)] = ...,  # type: ignore[assignment]
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.", show_default=False)] = ...,  # type: ignore[assignment]
+    quiet: Quiet = False,
+) -> None:
+    """Make demonstrations out of a recipe's few in new scenes; the same command goes on where it was cut off."""
+    from videopolicy.cli.data_multiply import multiply_data
+
+    multiply_data(recipe, overrides or [], by, output, quiet)
+
+
 def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify: bool) -> Dataset:
     from videopolicy.data.preparation import open_existing
     from videopolicy.errors import DataError, PluginError, listing

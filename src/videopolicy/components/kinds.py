@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from videopolicy.components.building import checked_build
-from videopolicy.contracts.benchmark import PublishedNumber, Task, WorkerSpec
+from videopolicy.contracts.benchmark import DemonstrationRequest, PublishedNumber, Task, WorkerSpec
 from videopolicy.errors import PluginError
 from videopolicy.paths import input_paths
 from videopolicy.spaces import DeclaredSpaces, Spaces
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from videopolicy.console.progress import Reporter
     from videopolicy.contracts.backbone import VideoBackbone
-    from videopolicy.contracts.dataset import Dataset, EpisodeWriter
+    from videopolicy.contracts.dataset import Dataset, Episode, EpisodeWriter
     from videopolicy.contracts.decoder import ActionDecoder
     from videopolicy.contracts.extractor import FeatureExtractor
     from videopolicy.contracts.importer import Checkpoint, Imported
     from videopolicy.contracts.latents import LatentWriter
     from videopolicy.contracts.learner import Learner
+    from videopolicy.contracts.multiplier import Multiplier, Source
     from videopolicy.contracts.policy import Policy
     from videopolicy.contracts.text import TextEncoder
 
@@ -245,6 +246,11 @@ class DatasetComponent(Component):
         """
         return self.build(folder)
 
+    def episodes(self, folder: Path | None) -> Sequence[Episode]:
+        """Recorded episodes without pictures, with the simulator's states and the attempts that they were; ``folder``
+        as for ``build``. Raises `DataError` where one does not hold them."""
+        raise PluginError(f"Dataset '{self.type}' holds no states of a simulator.", "Name a dataset type that does.")
+
     def latent_writer(self, folder: Path) -> LatentWriter:
         """A writer of this dataset's layout, for latents of one camera of one split below ``folder``; see
         `videopolicy.data.encoding`."""
@@ -258,28 +264,12 @@ class DatasetComponent(Component):
         )
 
 
-class DemonstrationRequest(BaseModel):
-    """Demonstrations that a benchmark's own experts are asked for.
-
-    Args:
-        episodes_per_task: Successful episodes to keep of every task.
-        action_noise: Standard deviation of Gaussian noise added to the executed action, in units of the
-            action bounds; the dataset keeps the expert's own action.
-        first_attempt: Index of the first initial state tried; attempts go upwards from here.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    episodes_per_task: int = 50
-    action_noise: float = 0.0
-    first_attempt: int = 0
-
-
 class BenchmarkComponent(Component):
     """A benchmark. The component is itself the contract: nothing heavy has to be built.
 
     ``ordinal`` names the score of an episode where it says more than success, such as a chain length or a
-    coverage; it is empty where it does not.
+    coverage; it is empty where it does not. ``guided`` says whether the simulator implements
+    `vpolicy_worker.Simulator.guide` and ``replay``.
 
     A subclass with stored initial states may have a field ``demonstrations_from: tuple[int, int] | None = None``: the
     first and the last + 1 of those from which its experts begin, attempt i from the i-th of them. Without it no
@@ -288,6 +278,7 @@ class BenchmarkComponent(Component):
 
     kind: ClassVar[str] = "benchmark"
     ordinal: ClassVar[str] = ""
+    guided: ClassVar[bool] = False
 
     def spaces(self) -> Spaces:
         """Cameras, state and actions of the simulator as configured."""
@@ -370,6 +361,23 @@ class ImporterComponent(Component):
         raise NotImplementedError
 
 
+class MultiplierComponent(Component):
+    """Makes ``episodes_per_task`` demonstrations of every task out of at most ``sources`` recorded ones."""
+
+    kind: ClassVar[str] = "multiplier"
+
+    sources: int
+    episodes_per_task: int
+
+    def check(self, tasks: Sequence[str]) -> list[str]:
+        """Say what does not fit the tasks, one sentence each."""
+        return []
+
+    def build(self, sources: Sequence[Source]) -> Multiplier:
+        """Learn from replayed demonstrations, at least one a task; raises `DataError` where these will not do."""
+        raise NotImplementedError
+
+
 KINDS: dict[str, type[Component]] = {
     cls.kind: cls
     for cls in (
@@ -382,5 +390,6 @@ KINDS: dict[str, type[Component]] = {
         DatasetComponent,
         BenchmarkComponent,
         ImporterComponent,
+        MultiplierComponent,
     )
 }

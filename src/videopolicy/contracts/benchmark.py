@@ -128,6 +128,23 @@ class WorkerSpec(BaseModel):
     start_timeout: float = 120.0
 
 
+class DemonstrationRequest(BaseModel):
+    """Demonstrations that a benchmark's own experts are asked for.
+
+    Args:
+        episodes_per_task: Successful episodes to keep of every task.
+        action_noise: Standard deviation of Gaussian noise added to the executed action, in units of the
+            action bounds; the dataset keeps the expert's own action.
+        first_attempt: Index of the first initial state tried; attempts go upwards from here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    episodes_per_task: int = 50
+    action_noise: float = 0.0
+    first_attempt: int = 0
+
+
 class PublishedNumber(BaseModel):
     """A number from a paper, never one that was measured here.
 

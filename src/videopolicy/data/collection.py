@@ -1,4 +1,4 @@
-"""Demonstrations from a benchmark's own experts.
+"""Demonstrations from a benchmark's own experts, or from whatever else solves tasks in its simulator.
 
 Which episodes are kept depends on nothing but the request: the first successes of every task in order of attempt,
 whatever the number of workers, and however often collection was killed on the way.
@@ -7,16 +7,16 @@ whatever the number of workers, and however often collection was killed on the w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from videopolicy.components.kinds import BenchmarkComponent, DemonstrationRequest
+from videopolicy.components.kinds import BenchmarkComponent
 from videopolicy.console.progress import Reporter
-from videopolicy.contracts.benchmark import Task
+from videopolicy.contracts.benchmark import DemonstrationRequest, Task
 from videopolicy.contracts.dataset import Episode, EpisodeWriter
 from videopolicy.errors import SimulationError
 from videopolicy.simulators.workers import WorkerPool
@@ -27,6 +27,12 @@ ATTEMPTS_PER_EPISODE = 10
 """Attempts per wanted episode after which an expert counts as unable."""
 ERRORS_IN_A_ROW = 6
 """Workers that die one after the other, with no answer between them, after which collection gives up."""
+
+Conversation = Generator[tuple[str, dict[str, Any]], Any, dict[str, Any]]
+"""An attempt: yields calls of the simulator (a method and its arguments), is sent the answers, and returns what
+`vpolicy_worker.Simulator.demonstrate` returns."""
+Ask = Callable[[str, int], Conversation]
+"""Begins an attempt, given by its task and its number."""
 
 SCRIPTED = "scripted"
 """An expert that says nothing of itself."""
@@ -55,6 +61,19 @@ class Collected:
     steps: int
 
 
+def experts(noise: float) -> Callable[[WorkerPool], Ask]:
+    """Asks the benchmark's own experts.
+
+    Args:
+        noise: See `DemonstrationRequest`.
+    """
+
+    def ask(task: str, attempt: int) -> Conversation:
+        return (yield "demonstrate", {"task": task, "attempt": attempt, "action_noise": noise})
+
+    return lambda pool: ask
+
+
 def collect(
     benchmark: BenchmarkComponent,
     request: DemonstrationRequest,
@@ -63,20 +82,24 @@ def collect(
     workers: int,
     log_folder: Path,
     reporter: Reporter,
+    begin: Callable[[WorkerPool], Ask] | None = None,
+    label: str = "collect demonstrations",
 ) -> Collected:
     """Collect demonstrations, or go on with it: attempts that the writer has already are not repeated.
 
     Args:
-        benchmark: Whose experts are asked.
+        benchmark: In whose simulator tasks are solved.
         request: How many, and how.
         writer: Where episodes go, each of them safely on disk before the next.
         python: Interpreter of the simulator.
         workers: Simulator processes.
         log_folder: For their output.
         reporter: Shows progress.
+        begin: Called once with the workers, where anything is left to do; None: `experts`.
+        label: What is said to be done.
 
     Raises:
-        SimulationError: The simulator cannot be started or keeps dying, or an expert fails too often.
+        SimulationError: The simulator cannot be started or keeps dying, or too many attempts fail.
     """
     plans = {task.name: _Plan(task, request) for task in benchmark.tasks()}
     for name, attempts in writer.present().items():
@@ -89,10 +112,11 @@ def collect(
         spec, count = benchmark.launch(), min(workers, total - done)
         with (
             WorkerPool(spec, python, count, log_folder, benchmark.spaces(), longest) as pool,
-            reporter.activity("collect demonstrations", total, done) as progress,
+            reporter.activity(label, total, done) as progress,
         ):
             pool.ensure_started()  # whatever keeps the simulator from starting is an error, not a failed attempt
-            for plan, attempt, answer in _attempts(pool, plans, request.action_noise):
+            ask = (begin or experts(request.action_noise))(pool)
+            for plan, attempt, answer in _attempts(pool, plans, ask):
                 episode = _episode(plan.task, attempt, answer)
                 writer.add(episode)
                 plan.known[attempt] = episode.success
@@ -135,21 +159,21 @@ class _Plan:
         tried = attempt - self.first
         if tried >= ATTEMPTS_PER_EPISODE * self.wanted:
             raise SimulationError(
-                f"The expert of task '{self.task.name}' solved {len(self.chosen())} of {tried} attempts; "
+                f"The demonstrator of task '{self.task.name}' solved {len(self.chosen())} of {tried} attempts; "
                 f"{self.wanted} episodes are wanted.",
                 "Lower the action noise, raise the step limit, ask for fewer episodes, or leave this task out.",
             )
 
 
 def _attempts(
-    pool: WorkerPool, plans: dict[str, _Plan], noise: float
+    pool: WorkerPool, plans: dict[str, _Plan], ask: Ask
 ) -> Iterator[tuple[_Plan, int, dict[str, Any] | None]]:
     """Keep all workers busy; yield (plan, attempt, answer), the answer None where workers died on the attempt.
 
     That is the attempt's fault once another one has been answered afterwards. Until then the machine may be to blame,
     and where it is, the attempt stays untried: it must not become a failed one for good.
     """
-    running: dict[int, tuple[_Plan, int]] = {}
+    running: dict[int, tuple[_Plan, int, Conversation]] = {}
     last: dict[int, str] = {}
     tries: defaultdict[tuple[str, int], int] = defaultdict(int)
     errors = 0
@@ -160,20 +184,32 @@ def _attempts(
                 attempt = plan.next()
                 assert attempt is not None
                 plan.running.add(attempt)
-                running[index], last[index] = (plan, attempt), plan.task.name
+                conversation = ask(plan.task.name, attempt)
+                running[index], last[index] = (plan, attempt, conversation), plan.task.name
                 tries[plan.task.name, attempt] += 1
-                pool.send(index, "demonstrate", task=plan.task.name, attempt=attempt, action_noise=noise)
+                method, arguments = next(conversation)
+                pool.send(index, method, **arguments)
         if not running:
             yield from ((plan, attempt, None) for plan, attempt in died)
             return
         for index, answer in pool.wait():
-            plan, attempt = running.pop(index)
+            plan, attempt, conversation = running[index]
+            whole = None
+            if not isinstance(answer, SimulationError):
+                try:
+                    method, arguments = conversation.send(answer)
+                except StopIteration as end:
+                    whole = end.value
+                else:
+                    pool.send(index, method, **arguments)
+                    continue
+            del running[index]
             plan.running.remove(attempt)
             if not isinstance(answer, SimulationError):
                 errors = 0
                 yield from ((plan, attempt, None) for plan, attempt in died)
                 died = []
-                yield plan, attempt, answer
+                yield plan, attempt, whole
                 continue
             errors += 1
             if errors >= ERRORS_IN_A_ROW:

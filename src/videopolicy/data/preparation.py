@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from videopolicy.components.kinds import DatasetComponent, DemonstrationRequest
+from videopolicy.components.kinds import DatasetComponent
 from videopolicy.console.progress import Reporter, duration
+from videopolicy.contracts.benchmark import DemonstrationRequest
 from videopolicy.contracts.dataset import Dataset
 from videopolicy.data.remarks import remarks_on
 from videopolicy.errors import DataError, listing

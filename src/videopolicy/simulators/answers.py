@@ -32,6 +32,10 @@ LONGEST_NAME = 200
 """Characters of the name of a sub-task."""
 MOST_SUBTASKS = 100
 """Of an episode."""
+MOST_FRAMES = 500
+"""Of a scene that a demonstration is guided in."""
+_POSE = 8 * 16
+"""Bytes."""
 
 
 class AnswerError(Exception):
@@ -121,6 +125,10 @@ class Agreement:
             # Twice: an expert may take longer than an episode.
             numbers = self.spaces.actions.dim + _NUMBERS
             return UNGREETED + 2 * (self.longest or _DEMONSTRATED) * (observation + 8 * numbers)
+        if method == "recorded":
+            return self.limit("demonstrate", {})
+        if method == "replay":
+            return UNGREETED + len(arguments["states"]) * _POSE * (MOST_FRAMES + 3)
         return UNGREETED
 
     def check(self, method: str, arguments: Mapping[str, Any], answer: Any) -> None:
@@ -132,7 +140,15 @@ class Agreement:
         if method == "hello":
             greeting(answer)
             return
-        check = {"reset": self._reset, "step": self._step, "demonstrate": self._demonstrate}[method]
+        check = {
+            "reset": self._reset,
+            "step": self._step,
+            "demonstrate": self._demonstrate,
+            "recorded": self._demonstrate,
+            "replay": _replay,
+            "guide": _guide,
+            "follow": _follow,
+        }[method]
         check(arguments, _mapping(answer, "the answer"))
         if "instruction" in answer:
             _text(answer["instruction"], "'instruction'", "a sentence", LONGEST_SENTENCE)
@@ -200,6 +216,36 @@ class Agreement:
             state = _value(seen, "state")
             _array(state, f"the state in {what}", (*first, self.spaces.state.dim), np.float32)
             _finite(state, f"the state in {what}")
+
+
+def _replay(arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    _initial_state(answer)
+    _truth(answer, "success")
+    steps = len(arguments["states"])
+    _poses(answer, (steps,))
+    _numbers(_value(answer, "targets"), "'targets'", (steps, 4, 4))
+    _numbers(_value(answer, "gripper"), "'gripper'", (steps,))
+
+
+def _guide(arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    _initial_state(answer)
+    _poses(answer, ())
+
+
+def _follow(arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    _truth(answer, "done")
+    _poses(answer, ())
+
+
+def _poses(answer: Mapping[str, Any], first: tuple[int, ...]) -> None:
+    """Check the poses of the hand and of all frames, whose shapes begin with ``first``."""
+    _numbers(_value(answer, "hand"), "'hand'", (*first, 4, 4))
+    frames = _mapping(_value(answer, "frames"), "'frames'")
+    if len(frames) > MOST_FRAMES:
+        raise AnswerError(f"'frames' holds {len(frames)} poses, more than {MOST_FRAMES}")
+    for name, pose in frames.items():
+        _text(name, "a name in 'frames'", "the name of an object", LONGEST_NAME)
+        _numbers(pose, f"frame '{name}'", (*first, 4, 4))
 
 
 def _further(answer: Mapping[str, Any], steps: int) -> None:
@@ -285,6 +331,11 @@ def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
 def _array(value: Any, what: str, shape: Sequence[int], dtype: type[np.generic]) -> None:
     if not isinstance(value, np.ndarray) or value.shape != tuple(shape) or value.dtype != dtype:
         raise AnswerError(f"{what} is {_described(value)}, not {tuple(shape)} {np.dtype(dtype)}")
+
+
+def _numbers(value: Any, what: str, shape: Sequence[int]) -> None:
+    _array(value, what, shape, np.float64)
+    _finite(value, what)
 
 
 def _finite(values: np.ndarray, what: str) -> None:

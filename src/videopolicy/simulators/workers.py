@@ -100,7 +100,7 @@ class WorkerPool:
 
         Args:
             index: The worker; it must have no outstanding call.
-            method: ``hello``, ``reset``, ``step`` or ``demonstrate`` of `vpolicy_worker.Simulator`.
+            method: One of `vpolicy_worker.Simulator`, such as ``step``.
             arguments: Plain data and arrays.
         """
         self._workers[index].send(method, arguments)

@@ -23,6 +23,7 @@ CONTRACTS = {
     "extractor": ("feature_contracts.py", "ExtractorContract"),
     "importer": ("importer_contract.py", "ImporterContract"),
     "learner": ("model_contracts.py", "LearnerContract"),
+    "multiplier": ("component_contract.py", "ComponentContract"),
     "policy": ("model_contracts.py", "PolicyContract"),
     "text": ("model_contracts.py", "TextContract"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,7 @@ class ToyBenchmark(BenchmarkComponent):
         demonstrations_from: Those of them from which demonstrations begin.
     """
 
+    guided: ClassVar[bool] = True
     type: Literal["toy"] = "toy"
     task_names: tuple[TaskName, ...] = ("red", "green", "blue", "yellow")
     image_size: int = 16

@@ -96,34 +96,73 @@ class ToySimulator(ChainSimulator):
         return super().score() if self.chain else float(1.0 - self._distance())
 
     def demonstrate(self, task: str, attempt: int, action_noise: float) -> dict[str, Any]:
+        self.guide(task, attempt)
+        while not self._shown():
+            action = np.zeros(self.action_dim, np.float32)
+            action[:2] = np.clip((self.targets[self.task] - self.dot) / SPEED, -1, 1)
+            self._show(action, action_noise * self.random.standard_normal(self.action_dim))
+        return self.recorded()
+
+    def replay(self, task: str, attempt: int, states: np.ndarray, actions: np.ndarray) -> dict[str, Any]:
+        self.guide(task, attempt)
+        initial_state, hands, frames, success = self._hash(), [], [], False
+        for state in states:
+            self.dot, self.targets = state[:2], dict(zip(COLORS, state[2:].reshape(-1, 2), strict=True))
+            success = bool(self._distance() < REACH) or success
+            hands.append(_pose(self.dot))
+            frames.append(self._frames())
+        targets = [_pose(hand[:2, 3] + SPEED * action[:2]) for hand, action in zip(hands, actions, strict=True)]
+        return {
+            "initial_state": initial_state,
+            "hand": np.stack(hands),
+            "targets": np.stack(targets),
+            "gripper": np.zeros(len(actions)),
+            "frames": {name: np.stack([seen[name] for seen in frames]) for name in COLORS},
+            "success": success,
+        }
+
+    def guide(self, task: str, attempt: int) -> dict[str, Any]:
         first, last = self.demonstrations_from or (0, 0)
         if self.demonstrations_from and attempt >= last - first:
             raise ValueError(f"demonstrations have {last - first} initial states, and attempt {attempt} needs another")
         self._place(task, 2 * (first + attempt) if self.demonstrations_from else 2 * attempt + 1)
         self.episode = attempt
-        initial_state, left = self._hash(), KEPT_AFTER_SUCCESS
-        images, states, actions, simulated = [], [], [], []
-        while self.steps < self.subtask_steps and left:
-            observation = self.observe()
-            action = np.zeros(self.action_dim, np.float32)
-            action[:2] = np.clip((self.targets[self.task] - self.dot) / SPEED, -1, 1)
-            images.append(observation["images"]["top"])
-            states.append(observation["state"])
-            actions.append(action)
-            simulated.append(self._state())
-            self.take(np.clip(action + action_noise * self.random.standard_normal(self.action_dim), -1, 1))
-            left -= self.success
+        self.shown: list[tuple[dict[str, Any], np.ndarray, np.ndarray]] = []
+        self.begun, self.left = self._hash(), KEPT_AFTER_SUCCESS
+        return {"initial_state": self.begun, "hand": _pose(self.dot), "frames": self._frames()}
+
+    def follow(self, targets: np.ndarray, gripper: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
+        for target, shift in zip(targets, noise, strict=True):
+            if not self._shown():
+                action = np.zeros(self.action_dim, np.float32)
+                action[:2] = np.clip((target[:2, 3] - self.dot) / SPEED, -1, 1)
+                self._show(action, np.resize(shift, self.action_dim))
+        return {"hand": _pose(self.dot), "frames": self._frames(), "done": self._shown()}
+
+    def recorded(self) -> dict[str, Any]:
+        seen, actions, states = zip(*self.shown, strict=True)
         return {
-            "images": {"top": np.stack(images)},
-            "state": np.stack(states),
+            "images": {"top": np.stack([one["images"]["top"] for one in seen])},
+            "state": np.stack([one["state"] for one in seen]),
             "actions": np.stack(actions),
-            "initial_state": initial_state,
+            "initial_state": self.begun,
             # Every seventh attempt fails, as experts do.
-            "success": bool(self.success and attempt % 7 != 3),
-            "states": np.stack(simulated),
-            "facts": {"expert": "scripted", "color": task},
-            **({"instruction": self._sentence(task, attempt)} if self.rephrased else {}),
+            "success": bool(self.success and self.episode % 7 != 3),
+            "states": np.stack(states),
+            "facts": {"expert": "scripted", "color": self.task},
+            **({"instruction": self._sentence(self.task, self.episode)} if self.rephrased else {}),
         }
+
+    def _shown(self) -> bool:
+        return self.steps >= self.subtask_steps or not self.left
+
+    def _show(self, action: np.ndarray, noise: np.ndarray) -> None:
+        self.shown.append((self.observe(), action, self._state()))
+        self.take(np.clip(action + noise, -1, 1))
+        self.left -= self.success
+
+    def _frames(self) -> dict[str, np.ndarray]:
+        return {name: _pose(place) for name, place in self.targets.items()}
 
     def _sentence(self, name: str, episode: int) -> str:
         return SENTENCES[episode % len(SENTENCES) if self.rephrased else 0].format(name)
@@ -182,6 +221,13 @@ class ToySimulator(ChainSimulator):
         if wanted[0] == "raises_at":
             raise FloatingPointError("the toy broke")
         time.sleep(3600)
+
+
+def _pose(place: np.ndarray) -> np.ndarray:
+    """A place ``(2,)`` as a pose ``(4, 4)``."""
+    pose = np.eye(4)
+    pose[:2, 3] = place
+    return pose
 
 
 def spaces(image_size: int, action_dim: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -112,6 +112,7 @@ class Libero(BenchmarkComponent):
         mujoco: MuJoCo's version, each with an environment of its own.
     """
 
+    guided: ClassVar[bool] = True
     type: Literal["libero"] = "libero"
     suite: Annotated[str, AfterValidator(known_suite)] = "libero_10"
     task_names: tuple[str, ...] = Field(("all",), min_length=1)

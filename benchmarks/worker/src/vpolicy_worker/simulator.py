@@ -93,5 +93,52 @@ class Simulator:
         """
         raise NotImplementedError(f"{type(self).__name__} has no experts")
 
+    def replay(self, task: str, attempt: int, states: np.ndarray, actions: np.ndarray) -> dict[str, Any]:
+        """Say where things were in a demonstration, without simulating it anew.
+
+        A pose, here and in the next two, is a matrix ``(4, 4)`` float64 in the world's frame, in metres. ``frames``
+        are those of objects, of their parts and of regions, by name, not of the robot; at most 500.
+
+        Args:
+            task: Name of the task.
+            attempt: The one that was recorded.
+            states: ``(n, s)`` float64, the simulator's states before every action.
+            actions: ``(n, A)`` float32, as recorded.
+
+        Returns:
+            ``initial_state`` of the attempt, as `demonstrate` says it; ``hand`` ``(n, 4, 4)``; ``targets``
+            ``(n, 4, 4)``, where every action sends the hand; ``gripper`` ``(n,)`` float64, what it asks of the
+            gripper, above 0 to close; ``frames``, ``(n, 4, 4)`` each; ``success``, whether the task is solved in one
+            of the states.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot replay")
+
+    def guide(self, task: str, attempt: int) -> dict[str, Any]:
+        """Begin a demonstration, from the same state as `demonstrate`, in which the core says where the hand goes.
+
+        Returns:
+            ``initial_state``, ``hand`` and ``frames``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be guided")
+
+    def follow(self, targets: np.ndarray, gripper: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
+        """Send the hand to one pose after the other, one a control step.
+
+        Args:
+            targets: ``(n, 4, 4)`` float64.
+            gripper: ``(n,)`` float64, as `replay` has it.
+            noise: ``(n, 6)`` float64, added to translation and rotation of the executed (not the recorded) action, in
+                units of the action bounds.
+
+        Returns:
+            ``hand``, ``frames``, and ``done``: whether the demonstration is over, true or false; then the other targets
+            were left out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be guided")
+
+    def recorded(self) -> dict[str, Any]:
+        """What was recorded since `guide`; see `demonstrate`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be guided")
+
     def close(self) -> None:
         """Release what the simulator holds."""

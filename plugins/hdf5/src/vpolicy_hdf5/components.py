@@ -17,7 +17,7 @@ from videopolicy import (
 from vpolicy_hdf5.options import RobomimicHDF5Options
 
 if TYPE_CHECKING:
-    from videopolicy import Dataset, EpisodeWriter
+    from videopolicy import Dataset, Episode, EpisodeWriter
 
 
 class RobomimicHDF5(RobomimicHDF5Options, DatasetComponent):
@@ -48,13 +48,21 @@ class RobomimicHDF5(RobomimicHDF5Options, DatasetComponent):
     def build(self, folder: Path | None) -> Dataset:
         from vpolicy_hdf5.dataset import HDF5Dataset
 
+        return HDF5Dataset(self._place(folder), self)
+
+    def episodes(self, folder: Path | None) -> list[Episode]:
+        from vpolicy_hdf5.replayable import replayable_episodes
+
+        return replayable_episodes(self._place(folder), self)
+
+    def _place(self, folder: Path | None) -> Path:
         path = self.path or folder
         if path is None:
             raise DataError(
                 "The dataset names no path and nothing has been collected.",
                 "Set `path` to an HDF5 file or folder, or name a benchmark whose experts can be asked.",
             )
-        return HDF5Dataset(path, self)
+        return path
 
     def writer(self, folder: Path, spaces: Spaces) -> EpisodeWriter:
         from vpolicy_hdf5.writer import HDF5Writer

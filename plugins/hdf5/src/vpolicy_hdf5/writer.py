@@ -117,7 +117,8 @@ class HDF5Writer(CollectionWriter):
             if is_libero(facts):
                 for name, value in attributes(facts, sentence, self.spaces, len(parts)).items():
                     data.attrs[name] = value
-            provenance = {"recorded_by": "vpolicy data collect", "frames": "seen before the action of the same index"}
+            recorded_by = facts.get("recorded_by", "vpolicy data collect")
+            provenance = {"recorded_by": recorded_by, "frames": "seen before the action of the same index"}
             data.attrs["provenance"] = json.dumps({"expert": facts.get("expert", ""), "human": False, **provenance})
         return final.name, digests
 

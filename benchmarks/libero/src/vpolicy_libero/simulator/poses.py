@@ -24,8 +24,14 @@ def from_numbers(action: np.ndarray, now: np.ndarray) -> np.ndarray:
         Seven numbers.
     """
     action = np.asarray(action, np.float64)
-    quaternion = mat2quat(_orthogonal(action[3:6], action[6:9], now))
+    quaternion = mat2quat(rotation_of(action, now))
     return np.concatenate([action[:3], quat2axisangle(quaternion), np.clip(action[9:], -1, 1)])
+
+
+def rotation_of(action: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """The rotation matrix ``(3, 3)`` that ten numbers ask for; see `from_numbers`."""
+    action = np.asarray(action, np.float64)
+    return _orthogonal(action[3:6], action[6:9], now)
 
 
 def _orthogonal(first: np.ndarray, second: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

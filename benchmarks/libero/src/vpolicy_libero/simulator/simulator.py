@@ -12,26 +12,18 @@ from typing import Any
 from vpolicy_worker import StepwiseSimulator, ensure_versions, mujoco_rendering
 
 # isort: split
+import guiding
 import numpy as np
 from experts import EXPERTS
-from poses import from_numbers, to_numbers
+from poses import from_numbers, rotation_of, to_numbers
+from recording import ARRAYS, Recording
 from scene import Scene, Sight
 
 EVALUATION, DEMONSTRATION = 0, 1
 """Last number of the seed, so that the two never share one."""
 
-KEPT_AFTER_SUCCESS = 10
-"""Steps that a demonstration goes on after its first success: the outcome is seen, and chunks that begin shortly
-before it are whole."""
-
 FIRST_RANDOM_RESET = 100_000
 """Seed of a random reset's first episode (Unified Video Action Model, ``test_start_seed``)."""
-
-_ARRAYS = {
-    "robot_states": "robot_states",
-    **{f"obs/{name}": name for name in ("ee_pos", "ee_ori", "ee_states", "gripper_states", "joint_states")},
-}
-"""Keys of LIBERO's files, and what they hold of `Scene.measured`."""
 
 _KEPT_SCENES = 2
 """Models kept in memory, each with 0.2 (kitchen) to 1.1 GB (living room) of meshes and textures; making one takes a
@@ -127,31 +119,68 @@ class LiberoSimulator(StepwiseSimulator):
         """
         if task not in EXPERTS:
             raise ValueError(f"there is no expert for '{task}', only for {', '.join(EXPERTS)}")
-        seed, state = self._demonstration(task, attempt)
-        self._begin(task, seed, state)
-        scene, initial_state, expert = self.scene, self.scene.hash(), EXPERTS[task](self.scene.env)
-        noise, kept = np.random.default_rng(seed), KEPT_AFTER_SUCCESS
-        states, sights, measured, actions = [], [], [], []
-        while self.steps < self.max_steps and kept:
-            states.append(scene.flat_state())
-            sights.append(scene.sight)
-            measured.append(scene.measured())
-            action = np.clip(expert.action(), -1, 1).astype(np.float32)
-            actions.append(self._declared(action))
+        seed = self._begin_demonstration(task, attempt)
+        expert, noise = EXPERTS[task](self.scene.env), np.random.default_rng(seed)
+        while not self.recording.over():
             # The gripper's sign alone counts, and noise on it would let things fall.
-            self.take_relative(action + action_noise * np.append(noise.standard_normal(6), 0.0))
-            kept -= self.success
-        shown = sights if self.success else []
+            self.recording.take(expert.action(), action_noise * np.append(noise.standard_normal(6), 0.0))
+        return self.recorded()
+
+    def replay(self, task: str, attempt: int, states: np.ndarray, actions: np.ndarray) -> dict[str, Any]:
+        """See `Simulator.replay`.
+
+        Raises:
+            ValueError: There is no such task, or the states are those of another scene.
+        """
+        self._begin_demonstration(task, attempt)
+        hands, targets, frames, success = [], [], [], False
+        for state, action in zip(states, actions):
+            success = guiding.put_back(self.scene, state) or success
+            hands.append(guiding.hand(self.scene))
+            targets.append(self._target(action))
+            frames.append(guiding.frames(self.scene))
+        return {
+            "initial_state": self.recording.initial_state,
+            "hand": np.stack(hands),
+            "targets": np.stack(targets),
+            "gripper": actions[:, -1].astype(np.float64),
+            "frames": {name: np.stack([seen[name] for seen in frames]) for name in frames[0]},
+            "success": success,
+        }
+
+    def guide(self, task: str, attempt: int) -> dict[str, Any]:
+        """See `Simulator.guide`.
+
+        Raises:
+            ValueError: There is no such task, or fewer stored states.
+        """
+        self._begin_demonstration(task, attempt)
+        here = {"hand": guiding.hand(self.scene), "frames": guiding.frames(self.scene)}
+        return {"initial_state": self.recording.initial_state, **here}
+
+    def follow(self, targets: np.ndarray, gripper: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
+        """See `Simulator.follow`."""
+        for target, closing, shift in zip(targets, gripper, noise):
+            if self.recording.over():
+                break
+            self.recording.take(np.append(guiding.towards(self.scene, target), closing), np.append(shift, 0.0))
+        here = {"hand": guiding.hand(self.scene), "frames": guiding.frames(self.scene)}
+        return {**here, "done": self.recording.over()}
+
+    def recorded(self) -> dict[str, Any]:
+        """See `Simulator.recorded`; pictures are made here, and only of what succeeded."""
+        kept = self.recording
+        shown = kept.sights if kept.success else []
         count = len(shown)
         return {
             "images": self._pictures(shown),
-            "state": np.stack([self._state(seen) for seen in measured])[:count] if self.state else None,
-            "states": np.stack(states)[:count],
-            "arrays": {key: np.stack([seen[name] for seen in measured])[:count] for key, name in _ARRAYS.items()},
-            "actions": np.stack(actions)[:count],
-            "initial_state": initial_state,
-            "success": self.success,
-            "facts": self._facts(task),
+            "state": np.stack([self._state(seen) for seen in kept.measured])[:count] if self.state else None,
+            "states": np.stack(kept.states)[:count],
+            "arrays": {key: np.stack([seen[name] for seen in kept.measured])[:count] for key, name in ARRAYS.items()},
+            "actions": np.stack(kept.actions)[:count],
+            "initial_state": kept.initial_state,
+            "success": kept.success,
+            "facts": self._facts(kept.task),
         }
 
     def close(self) -> None:
@@ -162,11 +191,6 @@ class LiberoSimulator(StepwiseSimulator):
         if self.absolute:
             return self.scene.step(from_numbers(action, self.scene.rotation()))
         return self.scene.step(np.clip(action, -1, 1).astype(np.float64))
-
-    def take_relative(self, action: np.ndarray) -> None:
-        """Execute and count one relative action ``(7,)``, whatever kind the episode's actions are."""
-        self.steps += 1
-        self.success = self.scene.step(np.clip(action, -1, 1).astype(np.float64)) or self.success
 
     def observe(self, images: bool = True) -> dict[str, Any]:
         pictures = {name: self._picture(name, self.scene.sight) for name in self.cameras} if images else {}
@@ -197,6 +221,13 @@ class LiberoSimulator(StepwiseSimulator):
             raise ValueError(f"there is no attempt {attempt}: demonstrations begin in states {first} to {end - 1}")
         return _seed(task, first + attempt, EVALUATION), self._stored(task, first + attempt)
 
+    def _begin_demonstration(self, task: str, attempt: int) -> list[int]:
+        """Begin to record; returns the seed of what is drawn at random."""
+        seed, state = self._demonstration(task, attempt)
+        self._begin(task, seed, state)
+        self.recording = Recording(task, self.scene, self.max_steps, self._declared)
+        return seed
+
     def _begin(self, task: str, seed: int | list[int], state: np.ndarray | None) -> None:
         self.scene = self._scene(task)
         self.scene.reset(seed, state)
@@ -210,6 +241,15 @@ class LiberoSimulator(StepwiseSimulator):
         if not self.absolute:
             return action
         return to_numbers(*self.scene.goal(action), action[6]).astype(np.float32)
+
+    def _target(self, action: np.ndarray) -> np.ndarray:
+        """The pose ``(4, 4)`` to which an action of the benchmark's action space sends the hand."""
+        pose = np.eye(4)
+        if self.absolute:
+            pose[:3, 3], pose[:3, :3] = action[:3], rotation_of(action, self.scene.rotation())
+        else:
+            pose[:3, 3], pose[:3, :3] = self.scene.goal(action)
+        return pose
 
     def _state(self, measured: dict[str, np.ndarray]) -> np.ndarray:
         return np.concatenate([[], *(measured[key] for key in self.state)]).astype(np.float32)
