@@ -103,7 +103,7 @@ def chains():
     env = envs["toy"][0]
     assert isinstance(env, gym.vector.VectorEnv) and env.call("_max_episode_steps") == (75, 75)
     seen, info = env.reset(seed=[7, 8])  # the initial states 3 and 0
-    first, rewards, told, frozen = seen["pixels"]["top"].copy(), [], [], None
+    first, rewards, told, rested = seen["pixels"]["top"].copy(), [], [], None
     over = np.zeros(2, bool)
     while not over.all():
         sentence = env.call("task_description")[0]
@@ -112,9 +112,9 @@ def chains():
         target = (place.mean(0)[::-1] + 0.5) / 64
         chosen = np.zeros((2, 2), np.float32)
         chosen[0] = np.clip((target - seen["agent_pos"][0][:2]) / SPEED, -1, 1)
-        if over[0]:
-            frozen = frozen if frozen is not None else seen["agent_pos"][0].tolist()
-            chosen[0] = 1.0
+        if over[1]:
+            rested = rested if rested is not None else seen["agent_pos"][1].tolist()
+            chosen[1] = 1.0
         seen, reward, terminated, truncated, info = env.step(chosen)
         over = terminated | truncated
         rewards.append(reward.tolist())
@@ -125,7 +125,7 @@ def chains():
         "steps": len(rewards),
         "ended": [terminated.tolist(), truncated.tolist(), info["is_success"].tolist()],
         "told": list(dict.fromkeys(told)),
-        "frozen": frozen == seen["agent_pos"][0].tolist(),
+        "rested": rested == seen["agent_pos"][1].tolist(),
         "same": bool(np.array_equal(again["pixels"]["top"], first)),
         "rendered": [one.shape for one in env.call("render")],
     }

@@ -128,8 +128,8 @@ def test_chains_give_a_reward_for_every_task_and_say_the_next_sentence(tmp_path:
     assert [color for one in found["told"] for color in ("red", "green", "blue") if color in one] == [
         "red", "green", "blue",
     ]  # fmt: skip
-    assert found["steps"] == 25  # the second simulator was left alone until its first task had failed
-    assert found["frozen"] and found["same"] and found["rendered"] == [[64, 64, 3]] * 2
+    assert 25 < found["steps"] < 75  # the second simulator, which nobody moved, failed after 25 steps, and rested then
+    assert found["rested"] and found["same"] and found["rendered"] == [[64, 64, 3]] * 2
 
 
 @pytest.mark.slow

@@ -120,9 +120,9 @@ class CalvinEnvironments(gym.vector.VectorEnv[dict[str, Any], np.ndarray, np.nda
             )
         if self._pool is None:
             raise DataError("No episode has begun.", "Call `reset` first.")
-        for row in np.flatnonzero(~self._over):
+        for row in np.flatnonzero(~self._over).tolist():
             action = np.clip(chosen[row], space.low, space.high)[None]
-            self._pool.send(int(row), "step", actions=action, frames=[1])
+            self._pool.send(row, "step", actions=action, frames=[1])
         rewards = np.zeros(self.num_envs)
         for row, answer in self._answers(self._pool).items():
             self._seen[row] = answer["observations"][1]
