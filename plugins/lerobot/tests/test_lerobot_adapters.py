@@ -105,7 +105,7 @@ def test_actions_through_lerobot_are_those_of_the_policy(tmp_path: Path) -> None
     )
     (tmp_path / "recipe.yaml").write_text(recipe)
     home = {"VPOLICY_HOME": str(tmp_path / "home")}
-    done = vpolicy(tmp_path, "run", "recipe.yaml", "--trust", **home)
+    done = vpolicy(tmp_path, "run", "recipe.yaml", **home)
     assert not done.returncode, done.stderr
     done = vpolicy(tmp_path, "export", "runs/recipe", "-o", "exported", "--trust", **home)
     assert not done.returncode, done.stderr
