@@ -16,11 +16,12 @@ export PYTHON SIMULATORS UPGRADE
 # Compiling what is imported takes longer than importing it; where this is set, every process would do so anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup rendering demo test check lock clean
+.PHONY: help setup rendering demo test test-all check lock clean
 
 help:
 	@echo 'make demo    install, then train and evaluate $(RECIPE); ends with a report to open'
 	@echo 'make test    install, then run the tests            (ARGS="-k name" are passed to pytest)'
+	@echo 'make test-all  the same with the slow ones, as continuous integration does'
 	@echo 'make check   install, then style, types, layers'
 	@echo 'make setup   install only: .venv from requirements.lock, our packages editable'
 	@echo 'make lock    resolve requirements.lock anew from every pyproject.toml'
@@ -40,6 +41,10 @@ demo: rendering
 	@if [ -f $(REPORT) ]; then echo '==> Open this in a browser: $(CURDIR)/$(REPORT)'; fi
 
 test: rendering
+	@echo '==> pytest $(PARALLEL) -m "not slow" $(ARGS)'
+	@.venv/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+
+test-all: rendering
 	@echo '==> pytest $(PARALLEL) $(ARGS)'
 	@.venv/bin/python -m pytest $(PARALLEL) $(ARGS)
 

@@ -15,9 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with a slow test begin first: near the end, no process is left alone with a long one."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with slow tests, then those with simulators: near the end, no process is left alone with a long one."""
+    marked = {mark: {item.path for item in items if item.get_closest_marker(mark)} for mark in ("slow", "simulator")}
+    items.sort(key=lambda item: (item.path not in marked["slow"], item.path not in marked["simulator"]))
 
 
 @pytest.fixture(scope="session")

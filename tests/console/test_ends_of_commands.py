@@ -112,7 +112,7 @@ def talkative():
     for number in range(100_000):
         say(f"line {number}")
 
-main.app = interruptible(COMMAND)
+main.app = lambda prog_name: interruptible(COMMAND)()
 main.main()
 """
 

@@ -87,7 +87,7 @@ def test_a_stream_that_lacks_characters_shows_others(monkeypatch: pytest.MonkeyP
 
 
 def raising(error: BaseException):
-    def command() -> None:
+    def command(prog_name: str) -> None:
         raise error
 
     return command

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class StandIn:
         self.uploads: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.failing: dict[str, int] = {}
+        self.connections: list[socket.socket] = []
         hub = self
 
         class Handler(_Handler):
@@ -98,6 +100,9 @@ class StandIn:
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
+        for one in self.connections:  # those that a client keeps outlive the server
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
@@ -140,6 +145,10 @@ def _git(data: bytes) -> str:
 class _Handler(BaseHTTPRequestHandler):
     state: StandIn
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.state.connections.append(self.connection)
 
     def log_message(self, *arguments: Any) -> None:
         """Nothing is printed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -142,14 +141,6 @@ def to_be_made(spec: WorkerSpec, root: Path | None = None) -> str:
     return " ".join(filter(None, parts))
 
 
-@functools.cache
-def _has_python(program: str, version: str, variables: tuple[tuple[str, str], ...]) -> bool:
-    """Whether uv finds a Python here. Asked once: rows of an ablation share it, and uv starts every Python it meets."""
-    command = [program, "python", "find", "--offline", "--no-python-downloads", version]
-    done = subprocess.run(command, capture_output=True, env=dict(variables))
-    return done.returncode == 0
-
-
 def _to_be_installed(spec: WorkerSpec, root: Path | None) -> str:
     if override := os.environ.get(override_variable(spec)):
         _given(Path(override).expanduser(), spec)
@@ -169,10 +160,14 @@ def _to_be_installed(spec: WorkerSpec, root: Path | None) -> str:
             f"The environment of '{spec.environment}' cannot be made: uv is not here ({error}).",
             f"Install it (pip install uv), {elsewhere}",
         ) from None
+    command = [program, "python", "find", "--offline", "--no-python-downloads", _python_version(spec)]
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", env=without_the_shells_paths()
+    )
     what = f"The environment of '{spec.environment}' has to be made, with packages from the registry"
-    version = _python_version(spec)
-    if _has_python(program, version, tuple(sorted(without_the_shells_paths().items()))):
+    if done.returncode == 0:
         return f"{what}."
+    version = _python_version(spec)
     if os.environ.get("UV_PYTHON_DOWNLOADS", "").lower() in ("never", "manual") or os.environ.get("UV_OFFLINE"):
         raise SimulationError(
             f"The environment of '{spec.environment}' cannot be made: there is no Python {version} here, and uv may "
