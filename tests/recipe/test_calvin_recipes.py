@@ -108,6 +108,7 @@ def test_tables_have_the_numbers_of_the_benchmark(path):
     assert sorted(variant.row.published.value for variant in variants if variant.row.published) == sorted(printed)
 
 
+@pytest.mark.slow
 def test_every_row_builds():
     variants = [variant for path in TABLES for variant in load_ablation(path).variants]
     different = {variant.recipe.policy.model_dump_json(): variant for variant in variants}

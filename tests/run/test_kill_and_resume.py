@@ -116,6 +116,7 @@ def test_no_episode_begins_where_a_demonstration_began(uninterrupted: Any) -> No
     assert "0 of 30 episodes began in the initial state of a demonstration" in uninterrupted.output()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [3])
 def test_the_number_of_workers_changes_nothing(uninterrupted: Any, workers: int, runner_in: Any) -> None:
     uninterrupted.finish(f"eval.workers={workers}", f"name=workers-{workers}")
@@ -146,7 +147,6 @@ def test_another_seed_is_refused_in_the_same_folder(uninterrupted: Any) -> None:
     assert "Traceback" not in uninterrupted.output() + done.stdout + done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 2), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_says_how_to_go_on(tmp_path: Path, runner_in: Any, number: int, code: int) -> None:
     runner = runner_in(tmp_path / "interrupted")

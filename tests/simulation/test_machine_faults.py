@@ -80,6 +80,7 @@ class Apart(ClusterExecutor):
             yield perform(unit, reporter)
 
 
+@pytest.mark.slow
 def test_units_on_machines_that_are_down_are_tried_again_too(tmp_path, recipe, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store, quiet, trouble = Store(tmp_path / "home"), Reporter(quiet=True), tmp_path / "trouble"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from small_video_model import small
 from video_samples import robot_videos
@@ -20,6 +21,7 @@ from videopolicy.training.validation import validation_windows
 COMMON = {"training": "annotation/val", "validation": None, "image_size": (32, 32)}
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_each_part(tmp_path: Path) -> None:
     folder = robot_videos()
     bridge, rt1 = (

@@ -106,6 +106,7 @@ def test_experts_are_for_tasks_of_libero(modules):
         assert issubclass(expert, motion.Expert) and expert.script is not motion.Expert.script
 
 
+@pytest.mark.slow
 @pytest.mark.simulator
 @pytest.mark.timeout(300)
 def test_experts_solve_short_tasks_of_drawn_states_and_repeat_themselves(python):

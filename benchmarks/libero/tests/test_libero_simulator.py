@@ -18,7 +18,7 @@ from videopolicy.errors import SimulationError
 from videopolicy.simulators.environments import interpreter
 from videopolicy.simulators.workers import WorkerPool
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.simulator, pytest.mark.slow, pytest.mark.timeout(600)]
 
 KNOB, PLATE = "turn_on_the_stove", "push_the_plate_to_the_front_of_the_stove"
 OPTIONS = {"suite": "libero_goal", "task_names": (KNOB, PLATE), "image_size": 64, "preset": "own", "max_steps": 200}

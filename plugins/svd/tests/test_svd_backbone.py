@@ -99,6 +99,7 @@ def test_positions_are_sines_then_cosines() -> None:
     torch.testing.assert_close(code[2, 3], torch.tensor(2 * 10000 ** (-3 / 4)).sin())
 
 
+@pytest.mark.slow
 def test_it_learns_to_show_what_a_sentence_asks_for() -> None:
     """Two sentences ask for two colours; what is predicted follows the sentence, with and without guidance."""
     spaces = toy_spaces(16).model_copy(update={"cameras": toy_spaces(16).cameras[:1]})

@@ -143,6 +143,7 @@ def seeds(rows: int) -> RowGenerator:
     return RowGenerator.from_seeds(list(range(rows)))
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned():
     torch.manual_seed(0)
     model, batch, losses = inverse().build(SPACES), pair_batch(32, seed=0), []

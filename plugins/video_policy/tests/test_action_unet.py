@@ -158,6 +158,7 @@ def test_it_learns_actions_that_static_features_tell() -> None:
     assert (sampled - actions).abs().mean() < 0.15
 
 
+@pytest.mark.slow
 def test_video_and_actions_are_learned_together() -> None:
     """Two windows, eight times over; the video model learns its own task, and the actions come out of its features."""
     torch.manual_seed(0)
