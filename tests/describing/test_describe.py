@@ -9,10 +9,12 @@ import pytest
 import yaml
 from command import vpolicy
 
+from videopolicy import testing
 from videopolicy.components.kinds import KINDS
 from videopolicy.components.registry import current_registry
 from videopolicy.describing.options import options_of
 from videopolicy.describing.pages import component_page, groups_of, kind_page, kinds_page
+from videopolicy.scaffold.writing import KINDS as TEMPLATES
 
 ENTRIES = current_registry().entries()
 
@@ -142,6 +144,14 @@ def test_kinds_are_all_there_and_say_what_they_take():
     assert max(map(len, page.splitlines())) <= 80
     assert "`videopolicy.testing.DecoderContract`" in " ".join(kind_page("decoder", current_registry()).split())
     assert "vpolicy new" not in kind_page("text", current_registry())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_on_a_kind_names_only_what_is_there(kind: str):
+    said = " ".join(kind_page(kind, current_registry()).split())
+    assert (f"`vpolicy new {kind} NAME`" in said) == (kind in TEMPLATES)
+    for contract in re.findall(r"`videopolicy\.testing\.(\w+)`", said):
+        assert hasattr(testing, contract)
 
 
 def test_an_unknown_name_is_answered_with_a_near_one(tmp_path: Path):

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 import yaml
 from pydantic import BaseModel
 
+from videopolicy import testing
 from videopolicy.components.kinds import KINDS, Component
 from videopolicy.components.registry import RegisteredComponent, Registry
 from videopolicy.describing.docstrings import paragraphs, summary
 from videopolicy.describing.fragments import fragment, parts_of_kind
 from videopolicy.describing.options import Option, name_of, options_of
 from videopolicy.errors import PluginError, did_you_mean, listing
+from videopolicy.scaffold.writing import KINDS as TEMPLATES
 
 _COLUMNS = 80
 _SECTIONS = {"dataset": "data"}
 """What a recipe calls a part of a kind, where that is not its kind's name."""
-_MADE_ELSEWHERE = ("learner", "text")
-"""Kinds that have no template of their own."""
 
 
 def page(name: str, registry: Registry) -> str:
@@ -74,10 +74,9 @@ def kind_page(kind: str, registry: Registry) -> str:
     for paragraph in paragraphs(base):
         lines += [*_wrapped(paragraph), ""]
     contract = f"{base.__name__.removesuffix('Component')}Contract"
-    lines += _wrapped(
-        f"Subclass `videopolicy.{base.__name__}`; `videopolicy.testing.{contract}` checks what it promises."
-    )
-    if kind not in _MADE_ELSEWHERE:
+    checked = f"; `videopolicy.testing.{contract}` checks what it promises" if contract in testing.__all__ else ""
+    lines += _wrapped(f"Subclass `videopolicy.{base.__name__}`{checked}.")
+    if kind in TEMPLATES:
         lines += _wrapped(f"`vpolicy new {kind} NAME` writes one to begin with.")
     lines.append("")
     for cls in parts_of_kind(kind, registry):
