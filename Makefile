@@ -40,13 +40,10 @@ demo: rendering
 	@$(VPOLICY) run $(RECIPE) $(ARGS)
 	@if [ -f $(REPORT) ]; then echo '==> Open this in a browser: $(CURDIR)/$(REPORT)'; fi
 
-test: rendering
-	@echo '==> pytest $(PARALLEL) -m "not slow" $(ARGS)'
-	@.venv/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
-
-test-all: rendering
-	@echo '==> pytest $(PARALLEL) $(ARGS)'
-	@.venv/bin/python -m pytest $(PARALLEL) $(ARGS)
+test: SELECTED = -m "not slow"
+test test-all: rendering
+	@echo '==> pytest $(PARALLEL) $(SELECTED) $(ARGS)'
+	@.venv/bin/python -m pytest $(PARALLEL) $(SELECTED) $(ARGS)
 
 check: setup
 	@sh scripts/check.sh

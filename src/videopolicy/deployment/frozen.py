@@ -23,7 +23,8 @@ from videopolicy.storage.provenance import Facts
 from videopolicy.storage.run_folder import RunFolder
 
 FROZEN = "frozen.json"
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*", re.ASCII)
+REPOSITORY = r"[A-Za-z0-9][\w.-]*/\w[\w.-]*"
+"""What repositories on the Hub are called, as an expression of ASCII letters."""
 _AGAIN = "Copy the folder again, or export the run again."
 
 
@@ -119,7 +120,7 @@ def published_weights(recipe: Recipe) -> tuple[Published, ...]:
     named = {
         option: value
         for option, value in _texts(recipe.policy.model_dump(mode="json"), "policy")
-        if _ID.fullmatch(value) and not expanded(value).exists()
+        if re.fullmatch(REPOSITORY, value, re.ASCII) and not expanded(value).exists()
     }
     if not named:
         return ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videopolicy.deployment.exporting import FILES, PLUGINS
+from videopolicy.deployment.frozen import REPOSITORY
 from videopolicy.errors import HubError, StorageError, VpolicyError, listing
 from videopolicy.paths import expanded
 from videopolicy.storage.run_folder import RunFolder
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 REQUIRED = (WEIGHTS, CONFIG, NORMALIZATION, "recipe.yaml")
 """Files without which a repository holds no policy."""
 
-_NAME = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_NAME = re.compile(rf"(?P<repository>{REPOSITORY})(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
