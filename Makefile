@@ -16,7 +16,7 @@ export PYTHON SIMULATORS UPGRADE
 # Compiling what is imported takes longer than importing it; where this is set, every process would do so anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup rendering demo test test-all check lock clean
+.PHONY: help setup rendering demo test test-all check wheels lock clean
 
 help:
 	@echo 'make demo    install, then train and evaluate $(RECIPE); ends with a report to open'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test-all  the same with the slow ones, as continuous integration does'
 	@echo 'make check   install, then style, types, layers'
 	@echo 'make setup   install only: .venv from requirements.lock, our packages editable'
+	@echo 'make wheels  install, then build every package into dist/'
 	@echo 'make lock    resolve requirements.lock anew from every pyproject.toml'
 	@echo 'make clean   remove .venv, .tools and caches; runs, data and simulators stay'
 	@echo
@@ -47,6 +48,9 @@ test test-all: rendering
 
 check: setup
 	@sh scripts/check.sh
+
+wheels: setup
+	@sh scripts/wheels.sh
 
 lock:
 	@sh scripts/lock.sh

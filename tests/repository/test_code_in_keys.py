@@ -52,6 +52,7 @@ HARMLESS = {
     "parts.weights": "offers the core's module of this name, which is judged itself",
     "recipes.explaining": "only says what is wrong",
     "recipes.recipe": "what a recipe says enters keys as it was read",
+    "recipes.shipped": "where a recipe lies; what it says enters keys as it was read",
     "recipes.source": "what a recipe says enters keys as it was read",
     "recipes.stage_data": "what a recipe says enters keys as it was read",
     "recipes.trust": "finds plugins",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = [
@@ -53,6 +57,37 @@ def test_lock_satisfies_every_dependency(python: str):
             name = re.sub(r"[-_.]+", "-", requirement.name).lower()
             if name not in ours:
                 assert requirement.specifier.contains(found[name]), f"{requirement} of {project.name}: {found[name]}"
+
+
+def imported(project: Path) -> set[str]:
+    """Distributions whose modules a package's own ones import; simulators run in environments of their own."""
+    providers = {**packages_distributions(), "rerun": ["rerun-sdk"]}
+    found: set[str] = set()
+    for file in project.glob("src/**/*.py"):
+        if "simulator" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules = [node.module]
+            roots = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
+            found |= {canonicalize_name(one) for root in roots for one in providers.get(root, [root])[:1]}
+    return found
+
+
+@pytest.mark.parametrize("project", [one for one in PROJECTS if one.name != "worker"], ids=lambda one: one.name)
+def test_a_package_depends_on_what_it_imports(project: Path):
+    table = metadata(project)["project"]
+    declared = [
+        *table["dependencies"],
+        *(one for extra in table.get("optional-dependencies", {}).values() for one in extra),
+    ]
+    names = {canonicalize_name(Requirement(text).name) for text in declared}
+    assert imported(project) - names <= {table["name"], "pydantic-core"}  # which pydantic pins
+    ours = {metadata(one)["project"]["name"] for one in PROJECTS}
+    for requirement in map(Requirement, declared):
+        if requirement.name in ours:
+            assert str(requirement.specifier) == "<0.2,>=0.1", requirement
 
 
 def test_import_linter_knows_every_package():

@@ -16,7 +16,7 @@ def ablate(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Ablation file, such as recipes/ablations/NAME.yaml.",
+            help="Ablation file, or the name of an ablation that comes with the package, such as ablations/NAME.",
             show_default=False,
             autocompletion=completing.recipes,
         ),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False, autocompletion=completing.recipes)],
+    recipe: completing.RecipeArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Values to change, such as policy.decoder.horizon=8.")
     ] = None,

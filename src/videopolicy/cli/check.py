@@ -35,11 +35,12 @@ def check(
 ) -> None:
     """Check a recipe or an ablation without running it, or run the conformance tests on components."""
     from videopolicy.paths import expanded, kind_of
+    from videopolicy.recipes.shipped import located
 
-    path = expanded(what)
+    path = located(expanded(what))
     if path.suffix == ".py":
         _check_file(path, overrides or [])
-    elif path.suffix in (".yaml", ".yml") or (not _is_component(what) and (path.is_file() or kind_of(path))):
+    elif Path(what).suffix in (".yaml", ".yml") or (not _is_component(what) and (path.is_file() or kind_of(path))):
         _check_recipe(path, overrides or [])
     else:
         _check_components(what, overrides or [])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 _MOST = 200
 """Files of a folder that are offered."""
@@ -38,7 +41,14 @@ def new_kinds(incomplete: str) -> list[str]:
 
 
 def recipes(incomplete: str) -> list[str]:
-    """Recipes in the folder that the word names so far, and its folders."""
+    """Recipes in the folder that the word names so far, and its folders; and those that come with the package."""
+    from videopolicy.recipes.shipped import shipped_recipes
+
+    shipped = [one.name for one in shipped_recipes() if one.name.startswith(incomplete)]
+    return [*_files(incomplete), *shipped]
+
+
+def _files(incomplete: str) -> list[str]:
     folder, _, begun = incomplete.rpartition("/")
     place = Path(f"{folder}/" if folder or incomplete.startswith("/") else ".").expanduser()
     before = f"{folder}/" if "/" in incomplete else ""
@@ -53,3 +63,13 @@ def recipes(incomplete: str) -> list[str]:
 def checked(incomplete: str) -> list[str]:
     """What can be checked: recipes and components."""
     return [*recipes(incomplete), *components(incomplete)]
+
+
+RecipeArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Recipe file, or the name of a recipe that comes with the package.",
+        show_default=False,
+        autocompletion=recipes,
+    ),
+]

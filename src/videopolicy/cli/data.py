@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videopolicy.cli import completing
 from videopolicy.cli.interrupts import interruptible
 from videopolicy.cli.verbs import Verbs
 from videopolicy.console.text import say
@@ -25,7 +26,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and results o
 @app.command()
 @interruptible
 def collect(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    recipe: completing.RecipeArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Values to change, such as data.episodes_per_task=10.")
     ] = None,
@@ -96,7 +97,7 @@ def info(
 @app.command()
 @interruptible
 def encode(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    recipe: completing.RecipeArgument,
     overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
     stage: Annotated[str, typer.Option(help="Stage whose data are encoded; left out: the only one that can be.")] = "",
     output: Annotated[
@@ -114,7 +115,7 @@ def encode(
 @app.command(name="export")
 @interruptible
 def export(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)],
+    recipe: completing.RecipeArgument,
     overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.", show_default=False)] = ...,  # type: ignore[assignment]
     format_: Annotated[
@@ -131,7 +132,12 @@ def export(
 @app.command()
 @interruptible
 def multiply(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file, whose data are the sources.", show_default=False)],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            help="Recipe, whose data are the sources.", show_default=False, autocompletion=completing.recipes
+        ),
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
     by: Annotated[Path, typer.Option("--by", help="YAML file that says how: a multiplier.", show_default=False)] = ...,  # type: ignore[assignment]
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.", show_default=False)] = ...,  # type: ignore[assignment]

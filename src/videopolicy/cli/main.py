@@ -20,6 +20,7 @@ from videopolicy.cli import (
     plugins,
     push,
     quality,
+    recipes,
     report,
     run,
     serve,
@@ -54,6 +55,7 @@ app.command("import")(interruptible(import_weights.import_weights))
 app.command("export")(interruptible(export.export))
 app.command("push")(interruptible(push.push))
 app.command("serve")(interruptible(serve.serve))
+app.command("recipes")(recipes.recipes)
 app.command("plugins")(plugins.plugins)
 app.command("describe")(describe.describe)
 app.command("new")(new.new)

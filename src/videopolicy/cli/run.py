@@ -12,7 +12,7 @@ from videopolicy.console.text import say
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file.", show_default=False, autocompletion=completing.recipes)],
+    recipe: completing.RecipeArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Values to change, such as seed=1 train.video.steps=100.")
     ] = None,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from videopolicy.errors import RecipeError
 from videopolicy.paths import expanded, input_paths
 from videopolicy.recipes.recipe import Recipe, load_recipe
+from videopolicy.recipes.shipped import located
 from videopolicy.recipes.source import Source, read_recipe
 
 
@@ -124,14 +125,14 @@ def load_ablation(path: Path, base: Path | None = None, overrides: list[str] | t
     On another base rows may name what it does not have, such as layers of a larger network: these are left out.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of an ablation that comes with the package.
         base: Another recipe than the file's own, such as a smaller one.
         overrides: Applied to every row, behind its own.
 
     Raises:
         RecipeError: Of the file; or of its rows, each with its name: of any without ``base``, of all with it.
     """
-    path = Path(path)
+    path = located(Path(path))
     source = read_recipe(path)
     try:
         ablation = Ablation.model_validate(source.data)
@@ -142,7 +143,7 @@ def load_ablation(path: Path, base: Path | None = None, overrides: list[str] | t
             "An ablation has base, overrides, source, metric and rows of name, base, overrides, elsewhere, published.",
         ) from None
     own = path.parent / (ablation.base or "")
-    moved = base is not None and expanded(base).resolve() != own.resolve()
+    moved = base is not None and located(expanded(base)).resolve() != own.resolve()
     prefix = path.stem if base is None else f"{path.stem}-{Path(base).stem}"
     variants: list[Variant] = []
     problems: dict[str, RecipeError] = {}

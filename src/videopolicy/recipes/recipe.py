@@ -14,6 +14,7 @@ from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import RecipeError, did_you_mean, listing
 from videopolicy.paths import input_paths
 from videopolicy.recipes.explaining import explained
+from videopolicy.recipes.shipped import located
 from videopolicy.recipes.source import Location, override, read_recipe
 from videopolicy.recipes.stage_data import StageData, components_of, data_problems, needs_numbers
 from videopolicy.recipes.trust import with_plugin_files
@@ -359,7 +360,7 @@ def load_recipe(
     """Read, complete and check a recipe; no weight is allocated.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe that comes with the package.
         overrides: Assignments such as ``train.video.steps=100``, applied in order.
         registry: Where components are looked up; the installed plugins by default.
         trust: Whether the Python files that it names may be run.
@@ -368,7 +369,7 @@ def load_recipe(
         RecipeError: With the path in the recipe, the line in the file, and near names.
         PluginError: A plugin file cannot be used.
     """
-    path = Path(path)
+    path = located(Path(path))
     source = read_recipe(path)
     for text in overrides:
         override(source, text)

@@ -9,6 +9,7 @@ from typing import Any
 
 from videopolicy.errors import RecipeError, did_you_mean, listing
 from videopolicy.paths import PathError, expanded, read_regular
+from videopolicy.recipes.shipped import shipped_file, shipped_recipes
 from videopolicy.storage.plain_yaml import DEEPEST, LARGEST_FILE, Place, YamlError, decoded, read_yaml
 
 Location = tuple[str | int, ...]
@@ -37,12 +38,19 @@ class Source:
 
 
 def _read(path: Path) -> Source:
-    give = "Give the path of a recipe such as recipes/NAME.yaml."
+    give = "Give the path of a recipe, or a name that `vpolicy recipes` lists."
     try:
         content = read_regular(path, LARGEST_FILE, RecipeError, give)
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
-        hint = f"Did you mean {path.parent / near[0]}?" if near else give
+        known = (
+            [str(file) for file in path.parent.glob("*.y*ml")]
+            if path.suffix
+            else [one.name for one in shipped_recipes()]
+        )
+        near = difflib.get_close_matches(str(path), known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else give
+        if not near and shipped_file(Path(path.stem)):
+            hint = f"Did you mean {path.stem}, which comes with the package? Names have no folder and no suffix."
         raise RecipeError(f"There is no recipe {path}.", hint) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -98,7 +106,8 @@ def read_recipe(path: Path) -> Source:
     if not isinstance(parent, str) or not parent:
         raise RecipeError(f"{where}: extends is {shortened(parent)}, not the path of a recipe.", "Name one file.")
     try:
-        base = _read(path.parent / expanded(parent))
+        beside = path.parent / expanded(parent)
+        base = _read(beside if beside.is_file() else shipped_file(Path(parent)) or beside)
     except PathError as error:
         raise RecipeError(f"{where}: extends: {error}.", "Name a file, relative to this one.") from None
     if "extends" in base.data:

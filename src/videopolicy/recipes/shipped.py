@@ -1,0 +1,65 @@
+"""The recipes that come with the package, and what a recipe's name on a command line means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import videopolicy
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A recipe or an ablation that comes with the package.
+
+    Args:
+        name: What stands for its path on a command line; that of an ablation begins with ``ablations/``.
+        path: The file.
+        summary: The first sentence of the comment that it begins with.
+    """
+
+    name: str
+    path: Path
+    summary: str
+
+
+def shipped_folder() -> Path:
+    """Where they lie: in the installed package, or at the top of a checkout."""
+    package = Path(videopolicy.__file__).parent
+    inside = package / "shipped_recipes"
+    return inside if inside.is_dir() else package.parents[1] / "recipes"
+
+
+def shipped_recipes() -> list[Shipped]:
+    """All recipes, then all ablations, each by name."""
+    folder = shipped_folder()
+    files = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("ablations/*.yaml"))]
+    return [Shipped(file.relative_to(folder).with_suffix("").as_posix(), file, _summary(file)) for file in files]
+
+
+def shipped_file(name: Path) -> Path | None:
+    """The recipe that comes with the package and has this name; None where there is none."""
+    if not name.name or name.suffix or name.is_absolute() or ".." in name.parts:
+        return None
+    file = shipped_folder() / name.with_suffix(".yaml")
+    return file if file.is_file() else None
+
+
+def located(recipe: Path) -> Path:
+    """The file that is meant by a path, or by the name of a recipe that comes with the package.
+
+    Args:
+        recipe: A file goes before a name.
+
+    Returns:
+        The path as it is where it is not such a name.
+    """
+    return recipe if recipe.is_file() else shipped_file(recipe) or recipe
+
+
+def _summary(file: Path) -> str:
+    comment = re.match(r"(?:#.*\n)*", file.read_text(encoding="utf-8"))
+    text = " ".join(line.lstrip("# ") for line in comment[0].splitlines()) if comment else ""
+    first = re.match(r"(.+?[.:])(?:\s+[A-Z]|$)", text)
+    return (first[1].rstrip(":") if first else text).rstrip(".")
