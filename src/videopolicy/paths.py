@@ -1,4 +1,4 @@
-"""Paths as people write them, and inputs that are opened only when they are files."""
+"""Paths as users write them, and inputs that are opened only when they are files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KINDS = (
 
 
 class PathError(VpolicyError, ValueError):
-    """A path cannot be one on this machine; also a `ValueError`, so that it is told as a recipe's others are."""
+    """A path cannot be one on this machine; also a `ValueError`, so that a recipe reports it as its own."""
 
 
 def expanded(path: str | Path) -> Path:
@@ -30,7 +30,7 @@ def expanded(path: str | Path) -> Path:
 
     Args:
         path: ``~`` and ``~user`` are home folders; ``$NAME`` and ``${NAME}`` are variables of the environment. Inside a
-            path, and in front of anything but a ``/``, they are letters like any others.
+            path, and in front of anything but a ``/``, they are characters like any others.
 
     Raises:
         PathError: There is no such user or variable, or no file can have such a name.
@@ -48,7 +48,7 @@ def expanded(path: str | Path) -> Path:
     except RuntimeError:
         raise PathError(f"the path {text} begins with ~, and there is no such home folder: write it out") from None
     if any(len(os.fsencode(part)) > 255 for part in whole.parts):
-        raise PathError(f"the path {text[:40]}... holds a name of more than 255 letters, which no file can have")
+        raise PathError(f"the path {text[:40]}... holds a name of more than 255 characters, which no file can have")
     return whole
 
 

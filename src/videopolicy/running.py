@@ -184,7 +184,7 @@ class _Record:
     """Keeps a run's provenance, which is written after every step.
 
     Args:
-        folder: Of the run. A damaged file is named and begun anew: nothing but times and versions is lost.
+        folder: Of the run. A damaged file is named and started over: nothing but times and versions is lost.
         recipe: What is run.
         memory: Of this process.
         reporter: Names the damaged file.
@@ -196,7 +196,7 @@ class _Record:
         try:
             before = folder.provenance()
         except StorageError as error:
-            reporter.line(f"{error.message}; it is begun anew")
+            reporter.line(f"{error.message}; it is started over")
             before = None
         before = before or Provenance(started=_now())
         self._seconds = before.seconds or 0.0

@@ -260,7 +260,7 @@ def to_device(values: Tensor, device: torch.device, dtype: torch.dtype | None = 
 
 def normal_noise(shape: tuple[int, ...], like: Tensor, generator: RowGenerator | None = None) -> Tensor:
     """Unit normal noise ``(B, ...)``: from the rows' own generators when acting, from torch's global
-    generator (which training seeds anew at every step) when ``generator`` is None."""
+    generator (which training reseeds at every step) when ``generator`` is None."""
     import torch
 
     if generator is None:

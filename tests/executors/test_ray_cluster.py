@@ -160,7 +160,7 @@ def _kill_at_work(nodes, second) -> bool:
 
 def test_more_gpus_than_any_node_has_are_refused(cluster):
     executor = executor_from("ray", address=cluster[0].address, gpus_per_unit=1)
-    with pytest.raises(ExecutionError, match="A unit wants 1 GPUs, and no node of the Ray cluster has more than 0"):
+    with pytest.raises(ExecutionError, match="A unit needs 1 GPUs, and no node of the Ray cluster has more than 0"):
         list(executor.map([], Reporter(quiet=True)))
 
 

@@ -114,7 +114,7 @@ def test_documented_commands_exist():
 
 
 def test_bytecode_is_kept_whatever_the_shell_says():
-    """Without it every process of a test compiles torch and its friends anew."""
+    """Without it every process of a test compiles torch and its friends again."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     command = ["make", "--silent", "--eval", "variables: ; @env", "variables"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

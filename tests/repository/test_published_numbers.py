@@ -1,4 +1,4 @@
-"""The papers' tables: every benchmark can be asked for them, and their averages are added up anew."""
+"""The papers' tables: every benchmark can be asked for them, and their averages are added up again."""
 
 from __future__ import annotations
 

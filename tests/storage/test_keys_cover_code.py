@@ -239,7 +239,7 @@ def test_an_edit_of_the_training_path_trains_anew(folder: Path, core: Path, modu
     edit(core / module, old, new)
     after = stage_keys(folder)
     assert after[0] != before[0] and after[1] != before[1]
-    assert (data_key(folder), fingerprint(folder)) == (data, protocol)  # nothing is collected or evaluated anew
+    assert (data_key(folder), fingerprint(folder)) == (data, protocol)  # nothing is collected or evaluated again
 
 
 def test_an_edit_of_the_report_or_a_remark_does_not(folder: Path, core: Path):

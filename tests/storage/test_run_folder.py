@@ -147,7 +147,7 @@ def test_another_seed_never_joins_episodes_whose_identity_is_damaged(tmp_path, r
     with pytest.raises(StorageError, match=r"identity\.json, which says of which policy, is missing"):
         run(recipe_of("seed=1"), runs, quiet, store)
     assert folder.episodes_file.read_bytes() == episodes
-    # Restored, it goes on; what only tells times is begun anew, and said.
+    # Restored, it goes on; what only tells times is started over, and said.
     folder.identity_file.write_text(identity)
     folder.provenance_file.write_text("{")
     run(recipe_of(), runs, quiet, store)

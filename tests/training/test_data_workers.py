@@ -123,14 +123,14 @@ def test_a_machine_with_hardly_any_shared_memory(tmp_path):
 
 
 def wrong() -> None:
-    raise DataError("episode 40 is cut.", "Copy it anew.")
+    raise DataError("episode 40 is cut.", "Copy it again.")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_of_the_data_arrives_as_it_was_raised(tmp_path, workers):
     with pytest.raises(VpolicyError) as error:
         train(tmp_path, Pictures(wrong), workers)
-    assert (error.value.message, error.value.hint) == ("episode 40 is cut.", "Copy it anew.")
+    assert (error.value.message, error.value.hint) == ("episode 40 is cut.", "Copy it again.")
 
 
 def killed() -> None:

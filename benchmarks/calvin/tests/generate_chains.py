@@ -1,4 +1,4 @@
-"""Computes CALVIN's official chains: ``python benchmarks/calvin/tests/generate_chains.py`` writes ``chains.txt`` anew.
+"""Computes CALVIN's official chains: ``python benchmarks/calvin/tests/generate_chains.py`` writes ``chains.txt`` again.
 
 Of every initial state as many chains as are its share of 1000, drawn with its own seed until they are possible, all of
 them shuffled. numpy's old random numbers, which no version changes, make that exact. A minute of one processor.

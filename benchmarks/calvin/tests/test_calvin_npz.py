@@ -128,7 +128,7 @@ def test_numbers_are_read_once_and_again_where_files_have_changed(copied, tmp_pa
     assert third.fingerprint() != first.fingerprint()
     assert third.fingerprint(actions=False) == first.fingerprint(actions=False)
     assert third.statistics().actions.mean != first.statistics().actions.mean
-    assert len(list(cache.rglob("*.npz"))) == len(parts) + 1  # one part was read anew
+    assert len(list(cache.rglob("*.npz"))) == len(parts) + 1  # one part was read again
 
 
 def test_headers_are_parsed_in_one_thread_at_a_time(copied, monkeypatch):

@@ -60,11 +60,11 @@ def test_the_reason_is_what_the_system_says(tmp_path: Path, error: Exception, sa
 
 def test_only_what_was_collected_here_can_be_collected_anew(tmp_path: Path) -> None:
     ours, foreign = collect(tmp_path / "data", tasks=("close",)) / "close.hdf5", foreign_file(tmp_path / "lift.hdf5")
-    for path, anew in ((ours, True), (foreign, False)):
+    for path, again in ((ours, True), (foreign, False)):
         path.write_bytes(path.read_bytes()[:-100])
         with pytest.raises(DataError, match=r"cut short: \d+ of its \d+ bytes") as caught:
             _build(path)
-        assert ("collect it anew" in caught.value.hint) == anew
+        assert ("collect it again" in caught.value.hint) == again
     foreign.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     _told(foreign, "a pointer of Git LFS", "git lfs pull")
 

@@ -271,7 +271,7 @@ def test_a_damaged_attempt_and_a_damaged_end_are_named(tmp_path: Path) -> None:
         part.write_bytes(damage)
         with pytest.raises(DataError, match=r"000001\.hdf5 cannot be read") as caught:
             writer.finish({"close": [0, 1]})
-        assert "this attempt is then made anew" in caught.value.hint
+        assert "this attempt is then made again" in caught.value.hint
     part.unlink()
     writer.add(episode("close", 1))
     writer.finish({"close": [0, 1]})

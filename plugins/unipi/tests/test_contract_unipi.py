@@ -24,7 +24,7 @@ class TestInverseDynamics(LearnerContract):
 
 
 class TestOnStableVideoDiffusion(PolicyContract):
-    """Whose first frame is the present one, predicted anew."""
+    """Whose first frame is the present one, predicted again."""
 
     @pytest.fixture
     def component(self):

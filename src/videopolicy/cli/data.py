@@ -160,21 +160,21 @@ def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify:
     input_paths(path)
     fitting = _fitting(path, name, options)
     opened: list[Dataset] = []
-    refused: dict[str, DataError] = {}
+    failed: dict[str, DataError] = {}
     for component in fitting:
         try:
             opened.append(open_existing(component, Store(), reporter, verify))
         except DataError as error:
             if len(fitting) == 1:
                 raise
-            refused[component.type] = error
+            failed[component.type] = error
     if len(opened) == 1:
         return opened[0]
     if opened:
         raise PluginError(f"Several dataset types read {path} with these options.", "Choose one with --type.")
     raise DataError(
-        f"{path} cannot be opened as {listing(refused)}:\n"
-        + "\n".join(f"  {kind}: {error.message}" for kind, error in refused.items()),
+        f"{path} cannot be opened as {listing(failed)}:\n"
+        + "\n".join(f"  {kind}: {error.message}" for kind, error in failed.items()),
         "Choose the right type with --type to see what to do.",
     )
 

@@ -43,7 +43,7 @@ def import_weights(
     loaded = load_recipe(recipe) if recipe else None
     importer = _importer(type_, options or [], loaded.registry if loaded else current_registry())
     reporter = Reporter(quiet)
-    # These need torch: everything that can be refused without it has been.
+    # These need torch: everything that can be checked without it has been.
     from videopolicy.importing import folder as folders
     from videopolicy.importing.reading import read_published
     from videopolicy.importing.tensors import converted

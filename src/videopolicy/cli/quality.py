@@ -38,7 +38,7 @@ def quality(
     folder.ensure_exists()
     ensure_no_link_out(run)
     recipe, store = load_recipe(folder.recipe_file, trust=trust), Store()
-    # These need torch: everything that can be refused without it has been.
+    # These need torch: everything that can be checked without it has been.
     from videopolicy.bench.subject import trained_stages
     from videopolicy.console.progress import Reporter
     from videopolicy.data.preparation import open_data

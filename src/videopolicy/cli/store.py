@@ -149,7 +149,7 @@ def _look(runs: Sequence[Path] | None) -> tuple[Store, list[Run], list[Artifact]
 
 
 def _environments() -> dict[str, str]:
-    """Environments that installed benchmarks want, with their benchmarks."""
+    """Environments that installed benchmarks need, with their benchmarks."""
     from pydantic import ValidationError
 
     from videopolicy.components.kinds import BenchmarkComponent

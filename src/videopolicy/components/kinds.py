@@ -331,7 +331,7 @@ class BenchmarkComponent(Component):
         return self.model_copy(update=usual) if usual else self
 
     def closeup(self) -> BenchmarkComponent:
-        """The same benchmark with cameras fit for people's eyes, for videos in reports."""
+        """The same benchmark with cameras that are large enough to look at, for videos in reports."""
         return self
 
 

@@ -66,7 +66,7 @@ class WordText(TextComponent):
 
     Words, lower-cased and without punctuation, and their character n-grams are hashed into buckets
     (Bojanowski et al. 2017); a word is the mean of its buckets. A new word shares n-grams with words of
-    the same stem, and no sentence is refused.
+    the same stem, and no sentence is rejected.
 
     Args:
         width: D, of tokens and vector.

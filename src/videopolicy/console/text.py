@@ -32,7 +32,7 @@ def clean(text: str) -> str:
 
 
 def say(text: object, end: str = "\n", error: bool = False) -> None:
-    """Print for people.
+    """Print to the terminal.
 
     Args:
         text: What to print.

@@ -95,8 +95,8 @@ class Imported:
         target: What a recipe puts the weights into, such as ``policy`` or ``policy.extractor.backbone``. Empty for
             a folder in another library's layout.
         dropped: Names in the checkpoint that are of no use, each with the reason.
-        unexpected: Names in the checkpoint that nobody knows. Any of them is refused.
-        missing: Names that the checkpoint should have and has not. Any of them is refused.
+        unexpected: Names in the checkpoint that nobody knows. Any of them is an error.
+        missing: Names that the checkpoint should have and has not. Any of them is an error.
         left_out: Names, or beginnings of names that end with a dot, of frozen parameters of the target that these
             weights do not hold, because the recipe's own components load them.
         not_carried: What the checkpoint cannot give, or what has to be done about it; one sentence each.

@@ -33,7 +33,7 @@ class Learner(Part, nn.Module, ABC):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted scalar losses by name; their sum is minimised.
 
-        Random draws come from torch's global generator, which training seeds anew at every step.
+        Random draws come from torch's global generator, which training reseeds at every step.
         """
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:

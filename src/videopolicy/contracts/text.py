@@ -84,7 +84,7 @@ class FrozenTextEncoder(TextEncoder):
         if sentence not in self._remembered:
             if len(self._remembered) >= REMEMBERED_SENTENCES:
                 self._remembered.clear()
-            # What is remembered while acting must serve training as well, which refuses inference tensors.
+            # What is remembered while acting must serve training as well, which rejects inference tensors.
             with torch.inference_mode(False), torch.no_grad():
                 self._remembered[sentence] = self.encode(sentence)
         return self._remembered[sentence]

@@ -200,13 +200,13 @@ def _source(episode: Episode, answer: Mapping[str, Any]) -> Source:
     if answer["initial_state"] != episode.initial_state:
         raise DataError(
             f"The demonstration {name} of task '{episode.task}' does not begin here as it did when it was recorded.",
-            "Use the simulator's versions and the benchmark's options of the recording, or collect it anew.",
+            "Use the simulator's versions and the benchmark's options of the recording, or collect it again.",
         )
     if not answer["success"]:
         raise DataError(
             f"The demonstration {name} of task '{episode.task}' fails when it is replayed: the task is solved in none "
             f"of its {len(episode.actions)} states.",
-            "Leave it out of the data, or collect it anew.",
+            "Leave it out of the data, or collect it again.",
         )
     return Source(name, episode.task, answer["hand"], answer["targets"], answer["gripper"], answer["frames"])
 

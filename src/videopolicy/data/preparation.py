@@ -95,7 +95,7 @@ def open_existing(data: DatasetComponent, store: Store, reporter: Reporter, thor
     Args:
         data: The data.
         store: Remembers what was there.
-        reporter: Shows progress, and is told of changes.
+        reporter: Shows progress and changes.
         thorough: Read every file, whether it seems to have been touched or not, and make a change an error.
 
     Raises:
@@ -218,5 +218,5 @@ def ensure_as_collected(folder: Path, thorough: bool = False) -> None:
         raise DataError(
             f"The demonstrations in {folder} are no longer what was collected: {listing(wrong)}.",
             f"Copy them again from where they are whole, or remove them (rm -r {folder}) and run the same command "
-            "again: they are collected anew. To use changed data on purpose, copy them elsewhere and name that path.",
+            "again: they are collected again. To use changed data on purpose, copy them elsewhere and name that path.",
         )

@@ -40,7 +40,7 @@ class DeployedPolicy:
     """A policy with its weights and its scaling.
 
     `act` plans a whole chunk from exactly the frames that it is given. `step` is called once for every control step,
-    remembers what the policy wants to see again, and plans when a chunk is executed, as an evaluation does.
+    remembers what the policy needs to see again, and plans when a chunk is executed, as an evaluation does.
 
     Args:
         actor: The policy on its device, as the episode loop asks it.

@@ -23,7 +23,7 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def ensure_ways_to_act(settings: Evaluation, device: torch.device) -> None:
-    """Check that policies can act as a recipe wants, before hours of training.
+    """Check that policies can act as a recipe requires, before hours of training.
 
     Raises:
         VpolicyError: The device, or what is installed for it, cannot.

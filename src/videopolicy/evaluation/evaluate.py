@@ -132,7 +132,7 @@ def report_success(policy: str, recipe: Recipe, log: EpisodeLog, reporter: Repor
 
 
 def facts_of(session: Session, seconds: float, chunk_seconds: dict[str, list[float]], usage: Usage) -> EvaluationFacts:
-    """What is recorded of an evaluation that took so many seconds; the terminal is told where they went."""
+    """What is recorded of an evaluation that took so many seconds; the terminal shows where they went."""
     spent = ""
     if usage.steps_per_second is not None and usage.shares is not None:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in usage.shares.model_dump().items())

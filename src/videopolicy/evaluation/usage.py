@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from videopolicy.storage.provenance import WorkerShares
 
 KINDS = ("simulation", "rendering", "transport", "policy", "waiting")
-"""What a worker's time goes into, in the order in which it is told."""
+"""What a worker's time goes into, in the order of reports."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Usage:
         steps: Environment steps executed, those of episodes that ended in an error included.
         clock: Seconds by the clock.
         seconds: Of workers, by `KINDS`. Policy: the worker stood still while a forward pass was computed; waiting: it
-            stood still for another reason, such as other workers, its own start, or want of an episode.
+            stood still for another reason, such as other workers, its own start, or lack of an episode.
     """
 
     steps: int = 0

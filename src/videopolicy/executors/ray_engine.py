@@ -70,7 +70,7 @@ class RayExecutor(ClusterExecutor):
         most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
         if self.gpus > most:
             raise ExecutionError(
-                f"A unit wants {self.gpus:g} GPUs, and no node of the Ray cluster has more than {most:g}.",
+                f"A unit needs {self.gpus:g} GPUs, and no node of the Ray cluster has more than {most:g}.",
                 "Lower --gpus-per-unit, or start nodes with `ray start --num-gpus`.",
             )
 

@@ -31,7 +31,7 @@ def converted(importer: ImporterComponent, checkpoint: Checkpoint) -> Imported:
         raise WeightsError(
             f"Importer '{importer.type}' can make nothing of {checkpoint.path}: names or shapes are not those that it "
             f"knows ({type(error).__name__}: {_first_line(error)}).",
-            "Compare the file with the published one; if it is that one, tell the authors of the plugin.",
+            "Compare the file with the published one; if it is that one, report it to the authors of the plugin.",
         ) from error
     _ensure_tensors(imported, importer.type)
     if imported.missing or imported.unexpected:
@@ -50,7 +50,7 @@ def _ensure_tensors(imported: Imported, importer: str) -> None:
     if not isinstance(imported, Imported):
         raise PluginError(
             f"Importer '{importer}' returns {type(imported).__name__}, not videopolicy.Imported.",
-            "Tell the authors of the plugin.",
+            "Report it to the authors of the plugin.",
         )
     seen: dict[str, str] = {}
     for part, held in imported.parts.items():
@@ -59,12 +59,12 @@ def _ensure_tensors(imported: Imported, importer: str) -> None:
                 raise PluginError(
                     f"Importer '{importer}' gives {name!r} in '{part}' as {type(value).__name__}; expected a tensor "
                     "by its name.",
-                    "Tell the authors of the plugin.",
+                    "Report it to the authors of the plugin.",
                 )
             if name in seen:
                 raise PluginError(
                     f"Importer '{importer}' gives '{name}' twice, in '{seen[name]}' and in '{part}'.",
-                    "Tell the authors of the plugin.",
+                    "Report it to the authors of the plugin.",
                 )
             seen[name] = part
 

@@ -157,7 +157,7 @@ class EpisodeLog:
             os.fsync(file.fileno())
 
     def _replace(self, key: tuple[str, str, int], line: bytes) -> None:
-        """Write the file anew without the errors of an episode; lines that are no records stay."""
+        """Rewrite the file without the errors of an episode; lines that are no records stay."""
         lines = self.path.read_bytes().split(b"\n")[:-1]
         kept = [one + b"\n" for one in lines if not _is_error_of(one, key)]
         with written_whole(self.path) as part:

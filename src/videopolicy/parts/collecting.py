@@ -69,7 +69,7 @@ def read_marker(path: Path, read: Callable[[Any], Marked]) -> Marked | None:
         return read(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} is damaged: {error!r}.", "Restore the file, or collect the demonstrations anew."
+            f"{path} is damaged: {error!r}.", "Restore the file, or collect the demonstrations again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, paths as people write them, and inputs that can be read to an end."""
+"""Files that are whole or not there, paths as users write them, and inputs that can be read to an end."""
 
 import errno
 from pathlib import Path

@@ -159,7 +159,7 @@ class EpisodeWindows:
 
 
 def require_split(split: str, splits: Iterable[str], hint: str) -> None:
-    """Refuse a split that a dataset does not have.
+    """Ensure that a dataset has a split.
 
     Raises:
         DataError: The dataset has none of this name.

@@ -14,7 +14,7 @@ from videopolicy.errors import PluginError, did_you_mean, listing
 from videopolicy.recipes.source import Location, Source, shortened
 
 _MOST = 20
-"""Problems that are told at once."""
+"""Problems that are reported at once."""
 _LETTERS = 2000
 """Of one problem: lists of known names have up to a thousand."""
 

@@ -178,6 +178,6 @@ def override(source: Source, text: str) -> None:
 
 
 def shortened(value: Any, quoted: bool = True, most: int = 120) -> str:
-    """A value as a message shows it, cut where it has more letters than ``most``."""
+    """A value as a message shows it, cut where it has more characters than ``most``."""
     text = repr(value) if quoted else str(value)
-    return text if len(text) <= most else f"{text[: most - 20]}... ({len(text):,} letters)"
+    return text if len(text) <= most else f"{text[: most - 20]}... ({len(text):,} characters)"

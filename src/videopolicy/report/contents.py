@@ -129,7 +129,7 @@ def read_run(path: Path, benchmark: BenchmarkComponent | None = None, trust: boo
 
 
 def _sections(recipe: dict[str, Any], folder: RunFolder, problems: list[str]) -> dict[str, Any]:
-    """The recipe without the sections that are no sections, of which one more problem tells."""
+    """The recipe without the sections that are no sections, which one more problem reports."""
     train, evaluation = recipe.get("train") or [], recipe.get("eval") or {}
     fits = {
         "train": isinstance(train, list)

@@ -149,7 +149,7 @@ def keep_current(
         path: The index; its files lie beside it.
         wanted: Keys by name.
         files: Names of the files of one entry.
-        say: Is told of a damaged index, of which everything is made again.
+        say: Reports a damaged index, of which everything is made again.
 
     Returns:
         The index of what stays.

@@ -73,7 +73,7 @@ def load_trajectory(
     Args:
         folder: Of the run.
         record: Of the episode.
-        say: Is told of a damaged file.
+        say: Reports a damaged file.
     """
     path = folder.trajectory(record.policy, record.task, record.episode)
     try:

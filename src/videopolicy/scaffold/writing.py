@@ -166,7 +166,7 @@ def _template(name: str) -> Template:
 
 
 def _body(template: Template, names: Names) -> str:
-    """What a module holds between its imports and its hook, as a single file wants it."""
+    """What a module holds between its imports and its hook, as a single file needs it."""
     return "".join(template.blocks["body"](template.new_context(_values(names, single=True))))
 
 

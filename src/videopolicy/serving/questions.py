@@ -1,4 +1,4 @@
-"""What robots send, read and checked, and what they are told of the policy first."""
+"""What robots send, read and checked, and what they learn about the policy first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Prefetch(NamedTuple):
 
 
 def metadata(policy: DeployedPolicy) -> dict[str, Any]:
-    """What a client is told when it connects, plain data."""
+    """What a client receives when it connects, plain data."""
     window = policy.window
     return {
         "server": "videopolicy",
@@ -68,7 +68,7 @@ def largest_message(policy: DeployedPolicy) -> int:
 
 
 def read(data: bytes | str, policy: DeployedPolicy) -> Infer | Reset | Prefetch:
-    """What a robot wants.
+    """What a robot asks for.
 
     Raises:
         DataError: It is no message, or does not fit the policy.

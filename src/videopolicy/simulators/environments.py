@@ -58,7 +58,7 @@ def is_ready(spec: WorkerSpec, root: Path | None = None) -> bool:
     """Whether the interpreter, and what it runs, is there without anything having to be installed."""
     try:
         return _interpreter_is_ready(spec, root) and not to_be_cloned(spec, root) and assets_are_there(spec, root)
-    except SimulationError:  # whoever wants to use it is told
+    except SimulationError:  # whoever needs it gets the error
         return False
 
 

@@ -40,7 +40,7 @@ class SocketFolder:
         """A socket that waits for one connection, and its path.
 
         Args:
-            name: Of the socket in the folder, at most ten letters.
+            name: Of the socket in the folder, at most ten characters.
         """
         path = self.ready() / name
         path.unlink(missing_ok=True)

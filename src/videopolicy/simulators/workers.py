@@ -2,7 +2,7 @@
 
 A pool knows nothing of episodes. It sends calls to numbered workers, returns answers as they come, and turns a
 worker that dies, hangs, raises, or sends what was not agreed into a `SimulationError` answer; such a worker is started
-anew when it is called next.
+again when it is called next.
 """
 
 from __future__ import annotations

@@ -29,13 +29,13 @@ _HINTS = {
     errno.EEXIST: "A file stands where a folder is needed: move it away, or choose another folder.",
 }
 SECONDS_BETWEEN_WORDS = 60.0
-"""How often somebody who waits for another process is told so."""
+"""How often somebody who waits for another process is notified."""
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write into an error that says what to do."""
+    """Turn the operating system's failure to write into an error that says what to do."""
     try:
         yield
     except OSError as error:

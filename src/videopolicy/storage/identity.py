@@ -162,7 +162,7 @@ def _simulator(component: Component) -> WorkerSpec | None:
 
 
 def _when_acting(model: BaseModel) -> dict[str, Any]:
-    """The fields marked `WhenActing`, of nested models too, as pydantic's ``exclude`` wants them."""
+    """The fields marked `WhenActing`, of nested models too, as pydantic's ``exclude`` takes them."""
     found: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)

@@ -58,7 +58,7 @@ def differences(folder: Path, thorough: bool = False, closed: bool = False) -> l
     Raises:
         StorageError: What was recorded cannot be read.
     """
-    hashes = read_mapping(folder / HASHES, "Restore it, or make what its folder holds anew.")
+    hashes = read_mapping(folder / HASHES, "Restore it, or make what its folder holds again.")
     if hashes is None:
         return []
     known: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What lies about and nothing needs any more: besides whole artifacts, of which `inventory` tells."""
+"""What lies about and nothing needs any more: besides whole artifacts, which `inventory` lists."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class ReportFacts(Facts):
 
 
 class Provenance(Facts):
-    """``provenance.json``: what a run was made of, written anew after every step, so that a killed run has it too.
+    """``provenance.json``: what a run was made of, rewritten after every step, so that a killed run has it too.
 
     Args:
         version: Of this format.

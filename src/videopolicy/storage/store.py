@@ -125,5 +125,5 @@ class Store:
 def _again(folder: Path) -> str:
     return (
         f"Copy it again from where it is whole, or remove it (rm -r {folder}) and run the same command again: "
-        "it is made anew."
+        "it is made again."
     )

@@ -134,7 +134,7 @@ def trains(model: nn.Module, losses: Callable[[int], dict[str, Tensor]], groups:
 
     Args:
         model: What is trained.
-        losses: The losses at a step; called anew at every step.
+        losses: The losses at a step; called again at every step.
         groups: Parameter groups for the optimiser.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}

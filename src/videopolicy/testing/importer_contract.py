@@ -18,7 +18,7 @@ from videopolicy.testing.component_contract import ComponentContract
 class ImporterContract(ComponentContract):
     """Checks that an importer accounts for everything in a checkpoint.
 
-    Override ``checkpoint`` with a small one of the published layout; without it, only refusals are checked.
+    Override ``checkpoint`` with a small one of the published layout; without it, only errors are checked.
     """
 
     @pytest.fixture

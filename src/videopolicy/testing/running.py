@@ -63,7 +63,7 @@ def run_contract(kind: str, name: str, options: dict[str, Any], registry: Regist
     from videopolicy.testing.component_contract import COMPONENT
 
     class Chosen:
-        """Gives the component to the checks, and lets what many of them stumble over be told once."""
+        """Gives the component to the checks, and lets what many of them stumble over be reported once."""
 
         def __init__(self) -> None:
             self.told: dict[tuple[str, int, str], str] = {}

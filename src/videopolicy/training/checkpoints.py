@@ -68,7 +68,7 @@ def load_weights(module: nn.Module, folder: Path) -> None:
     """
     with _explained(folder):
         for name in (WEIGHTS, CONFIG):
-            ensure_regular(folder / name, WeightsError, "Copy the folder again, or make the weights anew.")
+            ensure_regular(folder / name, WeightsError, "Copy the folder again, or make the weights again.")
         state = load_file(folder / WEIGHTS)
         left_out = _left_out(folder)
     ensure_fit(module, str(folder), {name: tuple(value.shape) for name, value in state.items()}, left_out)
@@ -132,7 +132,7 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"The weights in {folder} cannot be read: {error}", "Copy the folder again, or make the weights anew."
+            f"The weights in {folder} cannot be read: {error}", "Copy the folder again, or make the weights again."
         ) from error
 
 
@@ -147,7 +147,7 @@ def load_normalizer(folder: Path) -> Normalizer:
         WeightsError: It is missing or damaged.
     """
     path = folder / NORMALIZATION
-    ensure_regular(path, WeightsError, "Copy the folder again, or make the weights anew.")
+    ensure_regular(path, WeightsError, "Copy the folder again, or make the weights again.")
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         state = stored["statistics"]["state"]
@@ -157,5 +157,5 @@ def load_normalizer(folder: Path) -> Normalizer:
         return Normalizer(Normalization(**stored["modes"]), statistics)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(
-            f"The scaling in {path} cannot be read: {error}", "Copy the folder again, or make the weights anew."
+            f"The scaling in {path} cannot be read: {error}", "Copy the folder again, or make the weights again."
         ) from error

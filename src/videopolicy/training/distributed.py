@@ -82,7 +82,7 @@ def processes_per_node() -> int:
 
 
 def ensure_processes_fit(recipe: Recipe) -> None:
-    """Check that the stages of a recipe want as many processes as there are, and that these can find each other.
+    """Check that the stages of a recipe need as many processes as there are, and that these can find each other.
 
     Raises:
         RecipeError: A stage could never begin.
@@ -91,7 +91,7 @@ def ensure_processes_fit(recipe: Recipe) -> None:
     wanted = {stage.devices for stage in recipe.train if stage.steps and stage.devices > 1}
     if len(wanted) > 1:
         raise RecipeError(
-            f"Stages of '{recipe.name}' want {' and '.join(map(str, sorted(wanted)))} devices.",
+            f"Stages of '{recipe.name}' need {' and '.join(map(str, sorted(wanted)))} devices.",
             "Give the stages that train on several devices the same number; the others may have one.",
         )
     found = launch()

@@ -29,7 +29,7 @@ def loggers_for(folder: Path, first: int, tracking: tuple[str, ...]) -> list[Log
         StorageError: The folder cannot be written.
     """
     with storage_errors(folder):
-        # A resumed stage writes a file of its own, since the logger starts its file anew.
+        # A resumed stage writes a file of its own, since the logger starts its file again.
         loggers: list[Logger] = [
             CSVLogger(folder, name="curves", version=f"from-{first:09d}", flush_logs_every_n_steps=50)
         ]

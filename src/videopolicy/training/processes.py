@@ -1,4 +1,4 @@
-"""Which process is which, as Lightning wants to know it."""
+"""Which process is which, as Lightning needs to know it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _said(record: logging.LogRecord) -> bool:
 class _Srun(SLURMEnvironment):
     """A step of srun. Interrupted stages go on from our checkpoints: Slurm is not asked to send the job again."""
 
-    def __init__(self) -> None:  # not Lightning's, which wants --ntasks-per-node
+    def __init__(self) -> None:  # not Lightning's, which needs --ntasks-per-node
         self.auto_requeue, self.requeue_signal = False, signal.SIGUSR1
 
     def world_size(self) -> int:

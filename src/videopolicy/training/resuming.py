@@ -23,18 +23,18 @@ _LAUNCH = (_TORCHRUN, "SLURM_JOB_ID", "SLURM_STEP_ID")
 
 
 def drop_damaged_checkpoint(folder: Path, reporter: Reporter) -> None:
-    """Remove a stage's checkpoint where it is not what was written, so that the stage begins anew.
+    """Remove a stage's checkpoint where it is not what was written, so that the stage starts over.
 
     Its checksums are compared, which torch itself does not do: about a second a gigabyte, once for every start.
 
     Args:
         folder: Of the stage, which this process holds.
-        reporter: Is told what is wrong.
+        reporter: Shows what is wrong.
     """
     path = folder / CHECKPOINT
     if not path.exists() or not (reason := _damage(path)):
         return
-    reporter.line(f"{path} is damaged: {reason}; the stage begins anew")
+    reporter.line(f"{path} is damaged: {reason}; the stage starts over")
     path.unlink()
     shutil.rmtree(folder / "curves", ignore_errors=True)  # they would be put together with those of the new beginning
 

@@ -263,7 +263,7 @@ def _title(recipe: Recipe, stage: Stage) -> str:
 def _take(session: Session, planned: PlannedStage, dataset: Dataset | None) -> StageFacts:
     """Finish a stage without steps: its weights stay where they are, and must fit."""
     recipe, stage = session.recipe, planned.stage
-    assert stage.init_from is not None  # a recipe without it is refused
+    assert stage.init_from is not None  # a recipe without it is invalid
     with torch.device("meta"):
         learner = build_learner(recipe, stage.target, recipe.seed)
     check_weights(learner, stage.init_from)

@@ -61,7 +61,7 @@ class Validation:
 
     @torch.no_grad()
     def losses(self, device: torch.device) -> dict[str, float]:
-        """The losses now, called ``validation/NAME/LOSS``. torch's global generator is seeded anew."""
+        """The losses now, called ``validation/NAME/LOSS``. torch's global generator is reseeded."""
         found: dict[str, float] = {}
         self._learner.eval()
         for name, batch in self._batches.items():

@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent
 SEEDING = 1
 """Version of the map from (task, episode) to the initial state."""
 VERSIONS = {"metaworld": "3.1.1", "mujoco": "3.3.0"}
-"""What the simulator's results depend on; a simulator with others refuses to start."""
+"""What the simulator's results depend on; a simulator with others does not start."""
 CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
 GROUPS = {"easy": "easy", "medium": "middle", "hard": "hard", "very_hard": "hard"}
 """Our four tiers to the three of VPP's Table 2."""

@@ -66,7 +66,7 @@ class Simulator:
             ``instruction``, where there is another sentence from now on. Of a chain always ``solved``, the names of
             the sub-tasks solved so far. Where one of them ends and another begins the chunk ends too, with fewer
             ``steps`` than asked and without ``done``: then ``observation`` is what is seen there, and the policy
-            begins anew with it. What limits a sub-task is the simulator's business.
+            starts over with it. What limits a sub-task is the simulator's business.
         """
         raise NotImplementedError
 
@@ -94,7 +94,7 @@ class Simulator:
         raise NotImplementedError(f"{type(self).__name__} has no experts")
 
     def replay(self, task: str, attempt: int, states: np.ndarray, actions: np.ndarray) -> dict[str, Any]:
-        """Say where things were in a demonstration, without simulating it anew.
+        """Say where things were in a demonstration, without simulating it again.
 
         A pose, here and in the next two, is a matrix ``(4, 4)`` float64 in the world's frame, in metres. ``frames``
         are those of objects, of their parts and of regions, by name, not of the robot; at most 500.

@@ -34,7 +34,7 @@ class StepwiseSimulator(Simulator):
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Count steps and success anew."""
+        """Count steps and success again."""
         self.steps, self.success = 0, False
 
     def take(self, action: np.ndarray) -> None:

@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 
 PROTOCOL = 1
-"""Version of the conversation; the core refuses a worker of another version."""
+"""Version of the conversation; the core rejects a worker of another version."""
 
 _LENGTH = struct.Struct(">Q")
 _HEADER = struct.Struct(">I")

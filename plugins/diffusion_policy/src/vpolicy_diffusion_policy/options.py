@@ -203,7 +203,7 @@ class ImageOptions(Options):
         text: Append the vector of what reads the instruction to every token, for decoders that do not read it
             themselves; None: nothing does.
         resize: Height and width that images are resized to first; None: as they come.
-        crop: Height and width that are cut out of that, at random in training, for every image anew, and in the middle
+        crop: Height and width that are cut out of that: in training at random for each image, in the middle
             otherwise. None: the whole image. Officially 76 of 84 pixels, 84 of 96 on PushT.
         restore: Resize what was cut out to the size before, as UMI does.
         color_jitter: Change of colours in training; None: none. UMI has it, also when acting, which is left out here.
@@ -232,7 +232,7 @@ class ImageOptions(Options):
 
     @model_validator(mode="after")
     def _fits(self) -> ImageOptions:
-        Window(self.observed)  # refuses offsets that do not ascend to 0
+        Window(self.observed)  # rejects offsets that do not ascend to 0
         if isinstance(self.pool, ClassToken) and not isinstance(self.encoder, Timm):
             raise ValueError(f"encoder '{self.encoder.type}' has no class token; use another pool")
         if self.restore and self.crop is None:

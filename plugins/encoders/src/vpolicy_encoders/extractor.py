@@ -36,7 +36,7 @@ class ImageEncoderExtractor(FeatureExtractor):
         self.text = None if options.text is None else options.text.build()
         self.encoder: TimmEncoder | VoltronEncoder | LatentEncoder
         if isinstance(options.encoder, Voltron):
-            assert self.text is not None and options.text is not None, "the options want it"
+            assert self.text is not None and options.text is not None, "the options require it"
             self.encoder = VoltronEncoder(options.encoder, options.text.dim, self.text)
         elif isinstance(options.encoder, Autoencoder):
             self.encoder = LatentEncoder(options.encoder)

@@ -138,7 +138,7 @@ class VoltronEncoder(nn.Module):
             self._load(expanded(options.weights), text)
 
     def forward(self, pixels: Tensor, words: Tensor, mask: Tensor | None) -> Tensor:
-        """Tokens of patches, and of words where the options want them.
+        """Tokens of patches, and of words where the options require them.
 
         Args:
             pixels: ``(N, 3, H, W)``.
@@ -204,7 +204,7 @@ def positions(width: int, grid: int, class_token: bool) -> Tensor:
 def _ensure_same_language(path: Path, state: Mapping[str, Tensor], text: TextEncoder) -> None:
     """The published file repeats DistilBERT, which is frozen: it must be the one that the policy reads with."""
     theirs = {name.removeprefix(_LANGUAGE): value for name, value in state.items() if name.startswith(_LANGUAGE)}
-    assert isinstance(text, DistilBertTextEncoder), "the options want it beside weights"
+    assert isinstance(text, DistilBertTextEncoder), "the options require it beside weights"
     different = [
         name
         for name, value in text.model.state_dict().items()

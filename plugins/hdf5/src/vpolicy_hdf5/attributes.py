@@ -61,7 +61,7 @@ def spaces_of(path: Path, attributes: h5py.AttributeManager) -> Spaces | None:
     try:
         return Spaces.model_validate_json(text(attributes, "spaces", str(path)))
     except ValidationError as error:
-        raise DataError(f"{path}: the attribute 'spaces' cannot be read: {error}", "Collect the file anew.") from error
+        raise DataError(f"{path}: the attribute 'spaces' cannot be read: {error}", "Collect the file again.") from error
 
 
 def orientation_of(path: Path, attributes: h5py.AttributeManager, said: str | None) -> str:

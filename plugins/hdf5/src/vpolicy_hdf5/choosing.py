@@ -106,7 +106,7 @@ def episodes_of(file: h5py.File, path: Path, task: str, options: RobomimicHDF5Op
 
 
 def check_skipped(tasks: Collection[str], skip: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse to skip episodes of a task that is not there."""
+    """Ensure that the tasks of skipped episodes are there."""
     _known(skip, sorted(set(tasks)), "skip")
 
 

@@ -16,7 +16,7 @@ from vpolicy_hdf5.layout import LIBERO, MARKER, STATE_KEY, image_key, task_file
 from vpolicy_hdf5.libero import is_libero
 
 _FRAMES = 256
-_HINT = "Restore the file, or collect the demonstrations anew."
+_HINT = "Restore the file, or collect the demonstrations again."
 
 
 def content_keys(spaces: Spaces, libero: bool) -> Iterator[str]:

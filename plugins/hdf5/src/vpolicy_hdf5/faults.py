@@ -1,4 +1,4 @@
-"""What HDF5 says when something goes wrong, told apart: most of it is no damage of the file."""
+"""What HDF5 reports when something goes wrong, by cause: most of it is no damage of the file."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _no_hdf5(path: Path, remedy: str) -> tuple[str, str]:
 
 
 def _damaged(path: Path) -> str:
-    """What to do about a damaged file: only what was collected here can be collected anew."""
+    """What to do about a damaged file: only what was collected here can be collected again."""
     if (path.parent / MARKER).is_file():
-        return f"The file is damaged: restore it from a copy, or delete {path.parent} to collect it anew."
+        return f"The file is damaged: restore it from a copy, or delete {path.parent} to collect it again."
     return "The file is damaged or not what it should be: copy or download it again."

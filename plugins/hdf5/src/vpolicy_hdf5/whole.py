@@ -105,7 +105,7 @@ def ensure_filters(dataset: h5py.Dataset, where: str) -> None:
             called = _FILTERS.get(code) or os.fsdecode(name) or "of unknown name"
             raise DataError(
                 f"{where} is compressed with the filter {code} ({called}), which this installation of HDF5 lacks.",
-                "Install it: `uv pip install hdf5plugin` has most filters; or write the file anew with `h5repack`.",
+                "Install it: `uv pip install hdf5plugin` has most filters; or rewrite the file with `h5repack`.",
             )
 
 

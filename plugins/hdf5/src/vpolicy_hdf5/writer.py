@@ -139,7 +139,7 @@ def _described_in(part: Path) -> tuple[str, dict[str, Any]]:
 
 def _ensure_sound(part: Path) -> None:
     """Check one recorded attempt, which somebody may have damaged since it was written."""
-    hint = f"Delete {part} and run the same command again: this attempt is then made anew."
+    hint = f"Delete {part} and run the same command again: this attempt is then made again."
     with readable(part, remedy=hint), h5py.File(part) as file:
         if "demo" not in file or "digest" not in file["demo"].attrs:
             raise DataError(f"{part} holds no recorded attempt.", hint)

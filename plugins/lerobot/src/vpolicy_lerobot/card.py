@@ -28,7 +28,7 @@ def card(info: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
         f"{info['total_episodes']} episodes, {info['total_frames']} steps at {info['fps']} a second, "
         f"{info['total_tasks']} tasks, in LeRobot's format {info['codebase_version']}. Splits: {splits}.",
         "",
-        "Pictures were encoded anew (H.264), with loss. What cameras, state and actions mean stands in "
+        "Pictures were encoded again (H.264), with loss. What cameras, state and actions mean stands in "
         "`meta/videopolicy.json`.",
         "",
     ]

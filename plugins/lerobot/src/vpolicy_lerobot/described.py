@@ -244,7 +244,7 @@ def read_mark(root: Path) -> Mark | None:
             tuple(str(content["provenance"].get("remarks", "")).splitlines()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {error!r}.", "Restore the file, or export the data anew.") from error
+        raise DataError(f"{path} is damaged: {error!r}.", "Restore the file, or export the data again.") from error
 
 
 def camera_features(info: Info, chosen: Mapping[str, str]) -> dict[str, str]:

@@ -35,7 +35,7 @@ class SubTask(Options):
     Args:
         object: Name of the object, part or region.
         end: Where it ends in a source; left out for the last one, which ends with the demonstration.
-        offset: Fewest and most steps after ``end`` at which it is cut, drawn anew for every attempt; they may be
+        offset: Fewest and most steps after ``end`` at which it is cut, drawn again for every attempt; they may be
             negative.
         selection: Which source it is taken from: any (``random``); one in which the object lay most like it lies now
             (``nearest-object``); one whose first pose, moved along, is nearest to the hand (``nearest-hand``).

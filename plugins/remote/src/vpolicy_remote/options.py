@@ -43,7 +43,7 @@ class RemoteOptions(Options):
         orientation: Of the server's images; images of another one are mirrored. None: as the benchmark's.
         gripper: Which sign closes the gripper in the server's actions, whose last dimension then is the gripper and
             is turned round where the benchmark's means the opposite; None: as the benchmark's.
-        reset: What the server is told when an episode begins: ``none``, ``plain`` (``{"endpoint": "reset"}``, as
+        reset: What the server receives when an episode begins: ``none``, ``plain`` (``{"endpoint": "reset"}``, as
             vLLM-Omni has it), or ``seeded``, with a seed of the episode's noise.
         timeout: Seconds that the server may take for an answer, the first of which may compile something.
     """

@@ -94,7 +94,7 @@ class UnipiPolicy(Policy):
     ) -> Tensor:
         """Normalised actions ``(B, H, A)`` that lead from the present through frames, pair by pair.
 
-        The first pair begins with the frame that is seen, also where the model predicts the present one anew.
+        The first pair begins with the frame that is seen, also where the model predicts the present one again.
 
         Args:
             frames: Per camera ``(B, F, 3, H, W)`` uint8, at the future offsets of `window`.

@@ -224,7 +224,7 @@ class JointTransformer(nn.Module):
         return self._over_frames(torch.where(hidden, masked, embed(torch.where(hidden, 0, actions))))
 
     def _over_frames(self, embedded: Tensor) -> Tensor:
-        """Steps ``(B, N, D)`` one behind the other over the cells ``(B, T S, D)``, of every concatenated view anew."""
+        """Steps ``(B, N, D)`` one behind the other over the cells ``(B, T S, D)``, of every concatenated view again."""
         cells = self.frames * self.cells // self.views_in_clip
         return embedded.repeat_interleave(cells // embedded.shape[1], dim=1).repeat(1, self.views_in_clip, 1)
 

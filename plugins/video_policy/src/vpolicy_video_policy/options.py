@@ -162,7 +162,7 @@ class EveryStepOptions(Options):
 
     @model_validator(mode="after")
     def _fits(self) -> EveryStepOptions:
-        self.backbone.chosen_taps(self.taps)  # refuses unknown ones
+        self.backbone.chosen_taps(self.taps)  # rejects unknown ones
         if len(self.taps) != len(self.adapter.stages):
             raise ValueError(f"{len(self.taps)} taps need as many adapter.stages, not {len(self.adapter.stages)}")
         grids = [self._grid(tap) for tap in self.taps]

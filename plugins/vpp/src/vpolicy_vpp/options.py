@@ -133,7 +133,7 @@ class OneStepOptions(Options):
         denoising_steps: Forwards of the video model, with Euler steps between; the last one is read
             (the paper's ablation with 2: 4.19 instead of 4.33 on CALVIN).
         schedule_steps, lowest_level: The Karras schedule that further steps follow.
-        noise: The latent noise is drawn anew on every call, or zero for deterministic features.
+        noise: The latent noise is drawn again on every call, or zero for deterministic features.
         frames: Which frames of the clip are read; None for all.
         pool: Average the feature maps down to this height and width before they are cached; None keeps them.
     """
@@ -152,7 +152,7 @@ class OneStepOptions(Options):
 
     @model_validator(mode="after")
     def _fits(self) -> OneStepOptions:
-        self.backbone.chosen_taps(self.taps)  # refuses unknown ones
+        self.backbone.chosen_taps(self.taps)  # rejects unknown ones
         count, (height, width) = self._frames_and_grid()
         if self.frames is not None and not all(0 <= frame < count for frame in self.frames):
             raise ValueError(f"frames {list(self.frames)} must be among the clip's 0 to {count - 1}")

@@ -46,7 +46,7 @@ def readable(path: Path, what: str = "") -> Iterator[None]:
         if "codec" in str(error).lower() or "codec" in type(error).__name__.lower():
             raise DataError(
                 f"{place}: it is compressed in a way that is not installed: {str(error) or repr(error)}",
-                "Install the package with this codec beside numcodecs, or write the buffer anew with another one.",
+                "Install the package with this codec beside numcodecs, or write the buffer again with another one.",
             ) from error
         raise DataError(
             f"{place}: {str(error) or repr(error)}",

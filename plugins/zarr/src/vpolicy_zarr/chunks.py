@@ -72,7 +72,7 @@ def left_out(array: zarr.Array, path: Path, starts: np.ndarray | None = None) ->
         f"'{array.metadata.encode_chunk_key(missing[0])}' with step {steps[0]}; they would be read as "
         f"{array.fill_value}.",
         "Copy or download the buffer again. If these steps were recorded so and zarr has left their chunks out, write "
-        "the array anew with `zarr.config.set({'array.write_empty_chunks': True})`.",
+        "the array again with `zarr.config.set({'array.write_empty_chunks': True})`.",
     )
 
 

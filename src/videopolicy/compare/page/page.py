@@ -145,7 +145,7 @@ def _films(comparison: Comparison, folder: Path, problems: list[str]) -> dict[st
     """Scenes with the films that are there, as many as fit, by task; what cannot be shown gets a sentence.
 
     Returns:
-        ``scenes``, ``methods`` that appear in them, and numbers of scenes that are ``left_out`` for want of room and
+        ``scenes``, ``methods`` that appear in them, and numbers of scenes that are ``left_out`` for lack of room and
         ``unfilmed``.
     """
     usable = showable(folder / INDEX, folder.parent, ComparedFilmFacts, lambda name: [name], problems)
@@ -180,7 +180,7 @@ def _forecasts(comparison: Comparison, problems: list[str]) -> dict[str, Any]:
     """Predicted futures by task and method, as many as fit; what cannot be shown gets a sentence.
 
     Returns:
-        ``tasks`` with a list of predictions each, and how many are ``left_out`` for want of room.
+        ``tasks`` with a list of predictions each, and how many are ``left_out`` for lack of room.
     """
     room, left_out = _FORECAST_BYTES, 0
     tasks: dict[str, list[dict[str, Any]]] = {}

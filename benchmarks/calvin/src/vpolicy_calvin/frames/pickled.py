@@ -1,7 +1,7 @@
 """Reads what ``numpy.save`` has pickled, without running it.
 
 CALVIN's annotations are pickled, and hold nothing but containers, strings, numbers and arrays; a file that names
-anything else is refused.
+anything else is an error.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One task of LIBERO: robosuite's environment, begun in the same state whatever it did before.
 
-robosuite builds a task's model anew at every reset, which takes seconds. Here it is built once: everything in it that
+robosuite builds a task's model again at every reset, which takes seconds. Here it is built once: everything in it that
 is not constant is put back before a reset, and the reset itself is robosuite's and LIBERO's own.
 """
 
@@ -46,7 +46,7 @@ _CONSTANT = ("mesh", "tex", "skin", "hfield", "bvh", "oct", "name", "text", "pat
 
 _REPEATED_PASSES_CHANGE_NOTHING = mujoco.__version__ not in ("2.3.7", "3.3.2")
 """Whether a forward pass after another one leaves the state as it is. In 2.3.7 and 3.3.2 it leaves its accelerations to
-the next solver as its beginning, and in 2.3.7 it normalizes quaternions anew."""
+the next solver as its beginning, and in 2.3.7 it normalizes quaternions again."""
 
 
 class Sight(NamedTuple):

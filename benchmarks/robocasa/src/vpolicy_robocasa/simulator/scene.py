@@ -1,6 +1,6 @@
 """One task of RoboCasa: its environment, begun in the same state whatever it did before, and what shows it.
 
-RoboCasa draws kitchen, objects and places anew at every reset and builds a model from them. All of that comes from the
+RoboCasa draws kitchen, objects and places again at every reset and builds a model from them. All of that comes from the
 environment's generator and NumPy's global one, which are seeded here before every reset.
 """
 
