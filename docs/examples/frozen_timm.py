@@ -48,8 +48,7 @@ class FrozenImages(FeatureExtractor):
         maps = observation.features
         if maps is None:
             maps = self.frozen_features(observation, generator)
-        tokens = self.project(maps.to(self.project.weight.dtype))  # what was cached is in half precision
-        return StaticStream(observation, self.layout, [Branch(1.0, tokens)])
+        return StaticStream(observation, self.layout, [Branch(1.0, self.project(maps))])
 
 
 class FrozenTimm(ExtractorComponent):

@@ -31,9 +31,10 @@ class PngFrames:
 
     def take(self, camera, indices):
         import torch
-        from torchvision.io import decode_image
+        from PIL import Image
 
-        return torch.stack([decode_image(str(self.files[camera][step]), mode="RGB") for step in indices])
+        pictures = [np.asarray(Image.open(self.files[camera][step]).convert("RGB")) for step in indices]
+        return torch.from_numpy(np.stack(pictures)).movedim(-1, 1)  # (K, 3, height, width) bytes
 
 
 class PngEpisodes(Dataset):
