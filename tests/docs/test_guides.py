@@ -1,4 +1,4 @@
-"""The guides quote files that pass the contracts of their kinds; what else they show runs, exists, and leads somewhere."""
+"""The guides quote files that keep the contracts of their kinds; what else pages show runs, exists or leads on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vpolicy_pusht.components import PushT
 
 from videopolicy import (
     ActionSpace,
@@ -24,6 +25,8 @@ from videopolicy import (
 )
 from videopolicy.components.plugins import file_plugin
 from videopolicy.recipes.recipe import load_recipe
+from videopolicy.simulators.environments import interpreter, is_ready
+from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing import (
     BackboneContract,
     BenchmarkContract,
@@ -32,7 +35,6 @@ from videopolicy.testing import (
     ExtractorContract,
     ImporterContract,
     PolicyContract,
-    toy_batch,
     toy_observation,
     toy_spaces,
 )
@@ -46,7 +48,9 @@ PAGES = sorted(
         *(DOCS / name for name in ("plugins.md", "protocols.md", "troubleshooting.md")),
     ]
 )
+FENCES = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUOTE = re.compile(r"<!-- the same as (\S+) -->\n```\w*\n(.*?)```\n", re.DOTALL)
+COMMAND = r"^(?:\w+=\S+ )*vpolicy (.*?)(?: {2,}#.*)?$"
 RECIPES = sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("*/recipe.yaml")])
 
 
@@ -65,12 +69,24 @@ def test_a_page_shows_what_is_there(page: Path) -> None:
     for name, quoted in QUOTE.findall(text):
         assert quoted == (page.parent / name).read_text(encoding="utf-8"), f"{page} differs from {name}"
     names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```\n", QUOTE.sub("", text), re.DOTALL):
-        exec(compile(block, str(page), "exec"), names)  # what follows may use what came before
+    for language, block in FENCES.findall(QUOTE.sub("", text)):
+        if language == "python":
+            exec(compile(block, str(page), "exec"), names)  # what follows may use what came before
     for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
         assert (page.parent / link).exists(), f"{page.name} leads to {link}"
     for recipe in re.findall(r"recipes/[\w/]+\.yaml", text):
         assert (ROOT / recipe).is_file(), f"{page.name} names {recipe}"
+
+
+def test_every_example_is_quoted() -> None:
+    """Whole, on some page; of a package its two files that are written by hand."""
+    pages = {page: QUOTE.findall(page.read_text(encoding="utf-8")) for page in PAGES}
+    quoted = {(page.parent / name).resolve() for page, quotes in pages.items() for name, _ in quotes}
+    package = EXAMPLES / "vpolicy-my-decoder"
+    assert quoted == {
+        *(path for path in EXAMPLES.rglob("*") if path.is_file() and not path.is_relative_to(package)),
+        *(package / name for name in ("pyproject.toml", "src/vpolicy_my_decoder/__init__.py")),
+    } - {path for path in quoted | set(EXAMPLES.rglob("*")) if "__pycache__" in path.parts}
 
 
 def test_commands_on_the_pages_exist() -> None:
@@ -81,8 +97,8 @@ def test_commands_on_the_pages_exist() -> None:
     known = get_command(app)
     shown = 0
     for page in PAGES:
-        for block in re.findall(r"```\n(.*?)```\n", page.read_text(encoding="utf-8"), re.DOTALL):
-            for line in re.findall(r"^(?:\w+=\S+ )*vpolicy (.*?)(?: {2,}#.*)?$", block, re.MULTILINE):
+        for language, block in FENCES.findall(page.read_text(encoding="utf-8")):
+            for line in re.findall(COMMAND, block if not language else "", re.MULTILINE):
                 words, command = line.split(), known
                 while words and words[0] in getattr(command, "commands", {}):
                     command = command.commands[words.pop(0)]
@@ -162,7 +178,7 @@ class TestCausalWeights(ImporterContract):
         assert imported.dropped == {"step": "counts training steps"}
 
     def test_a_file_of_something_else_is_named(self, component) -> None:
-        with pytest.raises(WeightsError, match="other.pt holds no causal video model"):
+        with pytest.raises(WeightsError, match=r"other\.pt holds no causal video model"):
             component.convert(Checkpoint(Path("other.pt"), {"some.weight": torch.zeros(1)}))
 
 
@@ -221,8 +237,29 @@ def record(folder: Path) -> None:
 
 
 @pytest.mark.simulator
+def test_the_car_climbs_where_the_expert_drives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the environment of PushT, which has the same gymnasium and pygame."""
+    pusht = PushT().launch()
+    if not is_ready(pusht):
+        pytest.skip("the environment of 'pusht' is not installed")
+    monkeypatch.setenv("VPOLICY_MOUNTAIN_CAR_PYTHON", str(interpreter(pusht)))
+    benchmark = component("mountain_car/benchmark.py")()
+    spec = benchmark.launch()
+    with WorkerPool(spec, interpreter(spec), 1, tmp_path, benchmark.spaces(), benchmark.max_steps) as pool:
+        shown = pool.call(0, "demonstrate", task="climb", attempt=0, action_noise=0.0)
+        reset = pool.call(0, "reset", task="climb", episode=0)
+        answer = pool.call(0, "step", actions=np.zeros((5, 1), np.float32), frames=[5])
+    assert shown["success"] and 50 < len(shown["actions"]) < 150
+    assert shown["initial_state"] != reset["initial_state"]
+    assert answer["steps"] == 5 and not answer["done"] and -1 <= answer["score"] < -0.5
+    dark = shown["images"]["side"].mean(-1) < 128
+    place = [float(np.mean(np.nonzero(picture)[1])) for picture in (dark[0], dark[-1])]
+    assert place[0] < place[1]  # what is dark, the car, has moved to the right
+
+
+@pytest.mark.simulator
 class TestMountainCar(BenchmarkContract):
-    """Its simulator runs where VPOLICY_MOUNTAIN_CAR_PYTHON names an environment, or where there is one."""
+    """Its simulator runs where VPOLICY_MOUNTAIN_CAR_PYTHON names an environment."""
 
     @pytest.fixture
     def component(self):
