@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from vpolicy_pusht.components import PushT
 
 from videopolicy import (
@@ -25,6 +27,7 @@ from videopolicy import (
 )
 from videopolicy.components.plugins import file_plugin
 from videopolicy.recipes.recipe import load_recipe
+from videopolicy.scaffold.writing import KINDS
 from videopolicy.simulators.environments import interpreter, is_ready
 from videopolicy.simulators.workers import WorkerPool
 from videopolicy.testing import (
@@ -76,6 +79,11 @@ def test_a_page_shows_what_is_there(page: Path) -> None:
         assert (page.parent / link).exists(), f"{page.name} leads to {link}"
     for recipe in re.findall(r"recipes/[\w/]+\.yaml", text):
         assert (ROOT / recipe).is_file(), f"{page.name} names {recipe}"
+
+
+def test_there_is_a_guide_to_every_kind_that_can_be_begun() -> None:
+    """A new package's README names it."""
+    assert {page.stem for page in PAGES if page.parent.name == "guides"} == {"index", *KINDS}
 
 
 def test_every_example_is_quoted() -> None:
@@ -136,6 +144,14 @@ class TestFrozenTimm(ExtractorContract):
     @pytest.fixture
     def component(self):
         return FrozenTimm(model="test_resnet", image_size=32, width=8)
+
+
+def test_a_local_folder_gives_the_frozen_network_its_weights(tmp_path: Path) -> None:
+    published = timm.create_model("test_resnet")  # with its classifier, as they are published
+    save_file(published.state_dict(), tmp_path / "model.safetensors")
+    extractor = FrozenTimm(model="test_resnet", weights=str(tmp_path), image_size=32).build(toy_spaces())
+    for name, value in extractor.net.state_dict().items():
+        assert torch.equal(value, published.state_dict()[name])
 
 
 class TestCausalVideo(BackboneContract):
