@@ -1,4 +1,4 @@
-"""The page about plugins quotes real files and leaves nothing out."""
+"""The page about plugins leaves no kind and no contract out, and the smallest decoder is one in both its forms."""
 
 from __future__ import annotations
 
@@ -15,13 +15,6 @@ from videopolicy.types import FeatureLayout
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "plugins.md").read_text(encoding="utf-8")
-QUOTES = dict(re.findall(r"<!-- the same as (\S+) -->\n```\w*\n(.*?)```\n", PAGE, flags=re.DOTALL))
-
-
-def test_quoted_code_is_the_code() -> None:
-    assert len(QUOTES) == 4
-    for name, quoted in QUOTES.items():
-        assert quoted == (DOCS / name).read_text(encoding="utf-8"), f"docs/plugins.md differs from docs/{name}"
 
 
 def test_file_and_package_are_the_same_decoder() -> None:
@@ -40,8 +33,6 @@ def test_every_kind_and_contract_is_named() -> None:
     for name in testing.__all__:
         if name.endswith("Contract"):
             assert f"`{name}`" in PAGE
-    for link in re.findall(r"\]\((examples/[^)]+)\)", PAGE):
-        assert (DOCS / link).exists()
 
 
 class TestDecoderOfTheFile(DecoderContract):

@@ -38,6 +38,13 @@ def test_show_fits_80_columns_and_gives_every_rate_its_interval_and_number(made_
     assert "Missing" not in text
 
 
+def test_a_number_that_only_some_policies_have_is_left_blank_for_the_others(made_up_run, tabletop):
+    run = read_run(made_up_run, tabletop)
+    run.summaries["random"].mean.metrics["steps to success"] = 12.5
+    row = next(line for line in printed(run).splitlines() if line.startswith("steps to success"))
+    assert row.split() == ["steps", "to", "success", "12.5"]
+
+
 def test_show_names_what_is_missing_and_what_is_damaged(made_up_run, tabletop):
     (made_up_run / "provenance.json").write_text('{"name": "cut sh')
     log = made_up_run / "episodes.jsonl"

@@ -128,8 +128,9 @@ def _success(run: RunContents) -> Table:
     for index, tier in enumerate(tiers if len(tiers) > 1 else ()):
         table.add_row(f"mean of {tier.name}", *(_rate(summary.tiers[index]) for summary in summaries))
     table.add_row("mean of all tasks", *(_rate(summary.mean) for summary in summaries), style="bold")
-    for name in next(iter(summaries)).mean.metrics:
-        table.add_row(name, *(f"{summary.mean.metrics.get(name, float('nan')):.3g}" for summary in summaries))
+    measured = [summary.mean.metrics for summary in summaries]
+    for name in dict.fromkeys(name for metrics in measured for name in metrics):
+        table.add_row(name, *(f"{metrics[name]:.3g}" if name in metrics else "" for metrics in measured))
     return table
 
 
