@@ -16,13 +16,14 @@ export PYTHON SIMULATORS UPGRADE
 # Compiling what is imported takes longer than importing it; where this is set, every process would do so anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup rendering demo test test-all check wheels lock clean
+.PHONY: help setup rendering demo test test-all check docs wheels lock clean
 
 help:
 	@echo 'make demo    install, then train and evaluate $(RECIPE); ends with a report to open'
 	@echo 'make test    install, then run the tests            (ARGS="-k name" are passed to pytest)'
 	@echo 'make test-all  the same with the slow ones, as continuous integration does'
 	@echo 'make check   install, then style, types, layers'
+	@echo 'make docs    install, then build the documentation into site/'
 	@echo 'make setup   install only: .venv from requirements.lock, our packages editable'
 	@echo 'make wheels  install, then build every package into dist/'
 	@echo 'make lock    resolve requirements.lock anew from every pyproject.toml'
@@ -52,8 +53,13 @@ check: setup
 wheels: setup
 	@sh scripts/wheels.sh
 
+docs: setup
+	@echo '==> mkdocs build'
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
+	@echo '==> Open this in a browser: $(CURDIR)/site/index.html'
+
 lock:
 	@sh scripts/lock.sh
 
 clean:
-	rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv .tools site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

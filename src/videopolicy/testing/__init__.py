@@ -1,6 +1,6 @@
 """The conformance kit: what every part promises, as pytest classes that a plugin's author subclasses.
 
-A subclass overrides one fixture, ``component``; pytest is needed, torch only by the tests themselves::
+A subclass overrides one fixture, ``component``; pytest is needed, torch only by the tests themselves:
 
     class TestMyDecoder(DecoderContract):
         @pytest.fixture
