@@ -13,7 +13,7 @@ VPOLICY := .venv/bin/vpolicy
 REPORT = runs/$(basename $(notdir $(RECIPE)))/report.html
 
 export PYTHON SIMULATORS UPGRADE
-# Compiling what is imported takes longer than importing it; where this is set, every process would do so anew.
+# Compiling what is imported takes longer than importing it; where this is set, every process would do so again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup rendering demo test test-all check docs wheels lock clean
@@ -26,7 +26,7 @@ help:
 	@echo 'make docs    install, then build the documentation into site/'
 	@echo 'make setup   install only: .venv from requirements.lock, our packages editable'
 	@echo 'make wheels  install, then build every package into dist/'
-	@echo 'make lock    resolve requirements.lock anew from every pyproject.toml'
+	@echo 'make lock    resolve requirements.lock again from every pyproject.toml'
 	@echo 'make clean   remove .venv, .tools and caches; runs, data and simulators stay'
 	@echo
 	@echo 'PYTHON=/path/to/python chooses the interpreter (3.11 or newer) for a new .venv.'

@@ -69,7 +69,7 @@ class PngEpisodes(Dataset):
         for name, files in frames.items():
             if len(files) != len(rows) or not files:
                 found = f"{len(files)} pictures of '{name}' and {len(rows)} rows"
-                raise DataError(f"{folder} has {found}.", "Record it anew.")
+                raise DataError(f"{folder} has {found}.", "Record it again.")
         return numbers, frames, (folder / "instruction.txt").read_text(encoding="utf-8").strip()
 
     @property

@@ -163,7 +163,7 @@ def compact_letters(count: int, different: Iterable[tuple[int, int]]) -> list[st
 def two_level_interval(outcomes: np.ndarray, tasks: np.ndarray, confidence: float = CONFIDENCE) -> Interval | None:
     """Percentile bootstrap interval of the mean over tasks, over training seeds and episodes at once.
 
-    Seeds and initial states are crossed: every seed is evaluated on the same states. So both are resampled with
+    Seeds and initial states are crossed: every seed is evaluated on the same states. So both are redrawn with
     replacement, states within their tasks, and a drawn state counts for all drawn seeds (A. B. Owen, "The pigeonhole
     bootstrap", Annals of Applied Statistics 1, 2007). One seed is drawn as itself. With fewer than about five seeds
     the interval is too narrow, since so few say little of how far others would lie.
