@@ -21,7 +21,9 @@ PROJECTS = [
     ROOT,
     *sorted(p.parent for p in (*ROOT.glob("benchmarks/*/pyproject.toml"), *ROOT.glob("plugins/*/pyproject.toml"))),
 ]
-DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")) if path.is_file()]
+DOCUMENTS = [
+    path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")) if path.is_file()
+]
 
 
 def metadata(project: Path) -> dict:
@@ -52,8 +54,8 @@ def test_lock_satisfies_every_dependency(python: str):
     ours = {metadata(project)["project"]["name"] for project in PROJECTS}
     for project in PROJECTS:
         table = metadata(project)["project"]
-        wanted = table["dependencies"] + (table["optional-dependencies"]["dev"] if project == ROOT else [])
-        for requirement in map(Requirement, wanted):
+        extras = table["optional-dependencies"] if project == ROOT else {"dev": [], "docs": []}
+        for requirement in map(Requirement, [*table["dependencies"], *extras["dev"], *extras["docs"]]):
             name = re.sub(r"[-_.]+", "-", requirement.name).lower()
             if name not in ours:
                 assert requirement.specifier.contains(found[name]), f"{requirement} of {project.name}: {found[name]}"
@@ -104,7 +106,7 @@ def test_import_linter_knows_every_package():
 def test_documented_commands_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
-    assert {"help", "demo", "test", "check", "setup", "lock", "clean"} <= targets
+    assert {"help", "demo", "test", "check", "docs", "setup", "lock", "clean"} <= targets
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         used = set(re.findall(r"(?:^|`|&& )make ([a-z]+)", text, flags=re.MULTILINE))
