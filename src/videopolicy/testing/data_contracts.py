@@ -219,7 +219,8 @@ class BenchmarkContract(ComponentContract):
         assert closeup.spaces().actions == component.spaces().actions, "`closeup` has other actions."
 
     @pytest.fixture(scope="class")
-    def pools(self) -> Iterator[tuple[ExitStack, dict[str, WorkerPool]]]:
+    @classmethod
+    def pools(cls) -> Iterator[tuple[ExitStack, dict[str, WorkerPool]]]:
         """Workers by what they run, kept for all checks: a first scene may take longer to build than they do."""
         with ExitStack() as stack:
             yield stack, {}
