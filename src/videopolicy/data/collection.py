@@ -6,8 +6,9 @@ whatever the number of workers, and however often collection was killed on the w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,24 +91,52 @@ def collect(
     Args:
         benchmark: In whose simulator tasks are solved.
         request: How many, and how.
-        writer: Where episodes go, each of them safely on disk before the next.
-        python: Interpreter of the simulator.
-        workers: Simulator processes.
-        log_folder: For their output.
-        reporter: Shows progress.
-        begin: Called once with the workers, where anything is left to do; None: `experts`.
+        writer, python, workers, log_folder, reporter: See `record`.
+        begin: See `record`; None: `experts`.
         label: What is said to be done.
 
     Raises:
         SimulationError: The simulator cannot be started or keeps dying, or too many attempts fail.
     """
-    plans = {task.name: _Plan(task, request) for task in benchmark.tasks()}
+    plans = [_FirstSuccesses(task, request) for task in benchmark.tasks()]
+    begin = begin or experts(request.action_noise)
+    return record(benchmark, plans, writer, python, workers, log_folder, reporter, begin, label)
+
+
+def record(
+    benchmark: BenchmarkComponent,
+    plans: Sequence[Plan],
+    writer: EpisodeWriter,
+    python: Path,
+    workers: int,
+    log_folder: Path,
+    reporter: Reporter,
+    begin: Callable[[WorkerPool], Ask],
+    label: str,
+) -> Collected:
+    """Make the attempts that are planned, or go on with it: those that the writer has already are not repeated.
+
+    Args:
+        benchmark: In whose simulator they are made.
+        plans: Which, of every task.
+        writer: Where episodes go, each of them safely on disk before the next.
+        python: Interpreter of the simulator.
+        workers: Simulator processes.
+        log_folder: For their output.
+        reporter: Shows progress.
+        begin: Called once with the workers, where anything is left to do.
+        label: What is said to be done.
+
+    Raises:
+        SimulationError: The simulator cannot be started or keeps dying.
+    """
+    named = {plan.task.name: plan for plan in plans}
     for name, attempts in writer.present().items():
-        if name in plans:
-            plans[name].known.update(attempts)
-    total = request.episodes_per_task * len(plans)
-    done = sum(len(plan.chosen()) for plan in plans.values())
-    steps, longest = 0, max(plan.task.max_steps for plan in plans.values())
+        if name in named:
+            named[name].known.update(attempts)
+    total = sum(plan.wanted for plan in plans)
+    done = sum(len(plan.chosen()) for plan in plans)
+    steps, longest = 0, max(plan.task.max_steps for plan in plans)
     if done < total:
         spec, count = benchmark.launch(), min(workers, total - done)
         with (
@@ -115,26 +144,53 @@ def collect(
             reporter.activity(label, total, done) as progress,
         ):
             pool.ensure_started()  # whatever keeps the simulator from starting is an error, not a failed attempt
-            ask = (begin or experts(request.action_noise))(pool)
+            ask = begin(pool)
             for plan, attempt, answer in _attempts(pool, plans, ask):
-                episode = _episode(plan.task, attempt, answer)
+                episode = plan.episode(attempt, answer)
                 writer.add(episode)
                 plan.known[attempt] = episode.success
                 steps += len(episode.actions)
                 progress.advance(int(episode.success), plan.task.name)
-    chosen = {name: plan.chosen() for name, plan in plans.items()}
+    chosen = {plan.task.name: plan.chosen() for plan in plans}
     return Collected(writer.finish(chosen), {name: len(attempts) for name, attempts in chosen.items()}, steps)
 
 
-class _Plan:
-    """What is known and under way for one task."""
+class Plan(ABC):
+    """Which attempts are made at one task; what of it is known and under way.
 
-    def __init__(self, task: Task, request: DemonstrationRequest) -> None:
-        self.task = task
-        self.wanted = request.episodes_per_task
-        self.first = request.first_attempt
+    Args:
+        task: The task.
+        wanted: How many episodes are to be kept.
+    """
+
+    def __init__(self, task: Task, wanted: int) -> None:
+        self.task, self.wanted = task, wanted
         self.known: dict[int, bool] = {}
         self.running: set[int] = set()
+
+    @abstractmethod
+    def chosen(self) -> list[int]:
+        """The attempts to keep, of those that are known."""
+
+    @abstractmethod
+    def next(self) -> int | None:
+        """The next attempt to make; None for none now."""
+
+    def give_up(self, attempt: int, error: SimulationError) -> None:
+        """Take note of an attempt on which workers keep failing."""
+        self.known[attempt] = False
+
+    def episode(self, attempt: int, answer: dict[str, Any] | None) -> Episode:
+        """What a finished attempt has become; ``answer`` is None where it was given up."""
+        return _episode(self.task, attempt, answer)
+
+
+class _FirstSuccesses(Plan):
+    """One attempt after the other until enough have succeeded."""
+
+    def __init__(self, task: Task, request: DemonstrationRequest) -> None:
+        super().__init__(task, request.episodes_per_task)
+        self.first = request.first_attempt
 
     def chosen(self) -> list[int]:
         return [attempt for attempt in sorted(self.known) if self.known[attempt] and attempt >= self.first][
@@ -166,18 +222,18 @@ class _Plan:
 
 
 def _attempts(
-    pool: WorkerPool, plans: dict[str, _Plan], ask: Ask
-) -> Iterator[tuple[_Plan, int, dict[str, Any] | None]]:
+    pool: WorkerPool, plans: Sequence[Plan], ask: Ask
+) -> Iterator[tuple[Plan, int, dict[str, Any] | None]]:
     """Keep all workers busy; yield (plan, attempt, answer), the answer None where workers died on the attempt.
 
     That is the attempt's fault once another one has been answered afterwards. Until then the machine may be to blame,
     and where it is, the attempt stays untried: it must not become a failed one for good.
     """
-    running: dict[int, tuple[_Plan, int, Conversation]] = {}
+    running: dict[int, tuple[Plan, int, Conversation]] = {}
     last: dict[int, str] = {}
     tries: defaultdict[tuple[str, int], int] = defaultdict(int)
     errors = 0
-    died: list[tuple[_Plan, int]] = []
+    died: list[tuple[Plan, int]] = []
     while True:
         for index in range(len(pool)):
             if index not in running and (plan := _choose(plans, last.get(index))) is not None:
@@ -215,13 +271,13 @@ def _attempts(
             if errors >= ERRORS_IN_A_ROW:
                 raise answer
             if tries[plan.task.name, attempt] >= TRIES_PER_ATTEMPT:
-                plan.known[attempt] = False
+                plan.give_up(attempt, answer)
                 died.append((plan, attempt))
 
 
-def _choose(plans: dict[str, _Plan], last: str | None) -> _Plan | None:
+def _choose(plans: Sequence[Plan], last: str | None) -> Plan | None:
     """A task with something to do: the worker's last one, else one that nobody works on, else any."""
-    ready = [plan for plan in plans.values() if plan.next() is not None]
+    ready = [plan for plan in plans if plan.next() is not None]
     return min(ready, key=lambda plan: (plan.task.name != last, len(plan.running)), default=None)
 
 

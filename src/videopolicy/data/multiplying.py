@@ -6,7 +6,6 @@ started again, end with the same episodes.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from videopolicy.contracts.benchmark import DemonstrationRequest
 from videopolicy.contracts.dataset import Episode, EpisodeWriter
 from videopolicy.contracts.multiplier import Multiplier, Scene, Source
 from videopolicy.data.collection import Ask, Conversation, collect
-from videopolicy.data.preparation import prepare_data
+from videopolicy.data.sources import LOGS, claim, ensure_as_recorded, open_sources
 from videopolicy.errors import DataError, PluginError, RecipeError, SimulationError
 from videopolicy.recipes.recipe import Recipe
 from videopolicy.simulators.environments import interpreter, worker_code
@@ -30,8 +29,6 @@ from videopolicy.storage.store import Store
 
 PROVENANCE = "multiplied.json"
 """File in the folder that says what the episodes were made of."""
-LOGS = "logs"
-"""Folder in it for what simulators print."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +77,19 @@ def multiply(
             f"The simulator of benchmark '{benchmark.type}' cannot be guided from pose to pose.",
             "Name a benchmark whose simulator says where objects are and follows poses (`guided`).",
         )
-    data = recipe.required_data()
-    dataset, collected = prepare_data(recipe, store, reporter)
-    there = data.episodes(store.place("datasets", collected.key) / collected.folder if collected else None)
+    there, content = open_sources(recipe, store, reporter)
     sources = _chosen(there, tasks, multiplier.sources)
     made_of = {
         "multiplier": {"options": multiplier.model_dump(mode="json"), "code": identity(multiplier, recipe.registry)},
         "benchmark": collected_by(benchmark),
         "worker": worker_code(),
-        "data": {"type": data.type, "content": dataset.fingerprint()},
+        "data": content,
         "sources": [
             {"task": one.task, "attempt": one.attempt, "initial_state": one.initial_state, "steps": len(one.actions)}
             for one in sources
         ],
     }
-    _claim(folder, made_of)
+    claim(folder, PROVENANCE, made_of)
     expert = next((str(one.facts["expert"]) for one in sources if one.facts.get("expert")), "an unknown expert")
     facts = {
         "expert": f"{multiplier.type} from {expert}",
@@ -108,7 +103,7 @@ def multiply(
     request = DemonstrationRequest(
         episodes_per_task=multiplier.episodes_per_task, first_attempt=1 + max(one.attempt for one in there)
     )
-    writer = data.writer(folder, benchmark.spaces())
+    writer = recipe.required_data().writer(folder, benchmark.spaces())
     found = collect(
         benchmark,
         request,
@@ -124,34 +119,6 @@ def multiply(
     with storage_errors(folder):
         write_json(folder / PROVENANCE, {**made_of, "tasks": {task: vars(one) for task, one in outcomes.items()}})
     return outcomes
-
-
-def _claim(folder: Path, made_of: Mapping[str, Any]) -> None:
-    """Check that nothing is in the folder but what was made of the same, whole or cut off, and mark it.
-
-    Raises:
-        DataError: It holds something else.
-        StorageError: It cannot be written.
-    """
-    place, plain = folder / PROVENANCE, json.loads(json.dumps(dict(made_of)))
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file.", "Choose a folder.")
-    there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
-    if there - {PROVENANCE, LOGS}:  # where no attempt was recorded yet, other options may begin
-        try:
-            found = json.loads(place.read_bytes())
-        except (OSError, ValueError):
-            found = {}
-        differing = [name for name in plain if not isinstance(found, dict) or found.get(name) != plain[name]]
-        if differing:
-            made = f"what is there was made of another {differing[0]}" if found else "was not made by this command"
-            raise DataError(
-                f"{folder} is not empty, and {made}.", f"Choose another folder, or remove it (rm -r {folder})."
-            )
-        return
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(place, plain)
 
 
 def _chosen(there: Sequence[Episode], tasks: Sequence[str], most: int) -> list[Episode]:
@@ -196,19 +163,8 @@ def _replayed(pool: WorkerPool, episodes: Sequence[Episode]) -> list[Source]:
 
 
 def _source(episode: Episode, answer: Mapping[str, Any]) -> Source:
-    name = f"attempt {episode.attempt}"
-    if answer["initial_state"] != episode.initial_state:
-        raise DataError(
-            f"The demonstration {name} of task '{episode.task}' does not begin here as it did when it was recorded.",
-            "Use the simulator's versions and the benchmark's options of the recording, or collect it again.",
-        )
-    if not answer["success"]:
-        raise DataError(
-            f"The demonstration {name} of task '{episode.task}' fails when it is replayed: the task is solved in none "
-            f"of its {len(episode.actions)} states.",
-            "Leave it out of the data, or collect it again.",
-        )
-    return Source(name, episode.task, answer["hand"], answer["targets"], answer["gripper"], answer["frames"])
+    ensure_as_recorded(episode, answer)
+    return Source(f"attempt {episode.attempt}", episode.task, answer["hand"], answer["targets"], answer["gripper"], answer["frames"])
 
 
 def _guiding(multiplier: Multiplier, facts: Mapping[str, str]) -> Ask:
