@@ -149,6 +149,29 @@ def multiply(
     multiply_data(recipe, overrides or [], by, output, quiet)
 
 
+@app.command()
+@interruptible
+def render(
+    recipe: Annotated[
+        Path,
+        typer.Argument(help="Recipe, whose data are rendered.", show_default=False, autocompletion=completing.recipes),
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Values to change, as for run.")] = None,
+    as_: Annotated[
+        list[str],
+        typer.Option(
+            "--as", help="What is to look otherwise, such as benchmark.image_size=256; repeatable.", show_default=False
+        ),
+    ] = ...,  # type: ignore[assignment]
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.", show_default=False)] = ...,  # type: ignore[assignment]
+    quiet: Quiet = False,
+) -> None:
+    """Render a recipe's data with other cameras, sizes or renderers; the same command goes on where it was cut off."""
+    from videopolicy.cli.data_render import render_data
+
+    render_data(recipe, overrides or [], as_, output, quiet)
+
+
 def _open(path: Path, name: str, options: list[str], reporter: Reporter, verify: bool) -> Dataset:
     from videopolicy.data.preparation import open_existing
     from videopolicy.errors import DataError, PluginError, listing

@@ -269,7 +269,7 @@ class BenchmarkComponent(Component):
 
     ``ordinal`` names the score of an episode where it says more than success, such as a chain length or a
     coverage; it is empty where it does not. ``guided`` says whether the simulator implements
-    `vpolicy_worker.Simulator.guide` and ``replay``.
+    `vpolicy_worker.Simulator.guide` and ``replay``; ``rerenders``, whether it implements ``render``.
 
     A subclass with stored initial states may have a field ``demonstrations_from: tuple[int, int] | None = None``: the
     first and the last + 1 of those from which its experts begin, attempt i from the i-th of them. Without it no
@@ -279,6 +279,7 @@ class BenchmarkComponent(Component):
     kind: ClassVar[str] = "benchmark"
     ordinal: ClassVar[str] = ""
     guided: ClassVar[bool] = False
+    rerenders: ClassVar[bool] = False
 
     def spaces(self) -> Spaces:
         """Cameras, state and actions of the simulator as configured."""

@@ -221,9 +221,7 @@ class _FirstSuccesses(Plan):
             )
 
 
-def _attempts(
-    pool: WorkerPool, plans: Sequence[Plan], ask: Ask
-) -> Iterator[tuple[Plan, int, dict[str, Any] | None]]:
+def _attempts(pool: WorkerPool, plans: Sequence[Plan], ask: Ask) -> Iterator[tuple[Plan, int, dict[str, Any] | None]]:
     """Keep all workers busy; yield (plan, attempt, answer), the answer None where workers died on the attempt.
 
     That is the attempt's fault once another one has been answered afterwards. Until then the machine may be to blame,

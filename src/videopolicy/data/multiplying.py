@@ -164,7 +164,8 @@ def _replayed(pool: WorkerPool, episodes: Sequence[Episode]) -> list[Source]:
 
 def _source(episode: Episode, answer: Mapping[str, Any]) -> Source:
     ensure_as_recorded(episode, answer)
-    return Source(f"attempt {episode.attempt}", episode.task, answer["hand"], answer["targets"], answer["gripper"], answer["frames"])
+    name = f"attempt {episode.attempt}"
+    return Source(name, episode.task, answer["hand"], answer["targets"], answer["gripper"], answer["frames"])
 
 
 def _guiding(multiplier: Multiplier, facts: Mapping[str, str]) -> Ask:

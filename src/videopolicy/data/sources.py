@@ -45,7 +45,7 @@ def ensure_as_recorded(episode: Episode, answer: Mapping[str, Any], same_simulat
     Args:
         episode: The episode.
         answer: What the simulator says of it: ``initial_state`` and ``success``.
-        same_simulator: Whether it is the one of the recording, with the same versions, so that states have equal hashes.
+        same_simulator: Whether it is the one of the recording, in the same versions: states have equal hashes.
 
     Raises:
         DataError: It begins otherwise, or is solved in none of its states.

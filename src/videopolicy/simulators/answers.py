@@ -129,6 +129,8 @@ class Agreement:
             return self.limit("demonstrate", {})
         if method == "replay":
             return UNGREETED + len(arguments["states"]) * _POSE * (MOST_FRAMES + 3)
+        if method == "render":
+            return UNGREETED + len(arguments["states"]) * pictures
         return UNGREETED
 
     def check(self, method: str, arguments: Mapping[str, Any], answer: Any) -> None:
@@ -148,6 +150,7 @@ class Agreement:
             "replay": _replay,
             "guide": _guide,
             "follow": _follow,
+            "render": self._render,
         }[method]
         check(arguments, _mapping(answer, "the answer"))
         if "instruction" in answer:
@@ -200,11 +203,23 @@ class Agreement:
         self._seen(answer, "the demonstration", (len(actions),))
         _further(answer, len(actions))
 
+    def _render(self, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        _truth(answer, "success")
+        _initial_state(answer)
+        self._pictures(answer, "the rendered states", (len(arguments["states"]),))
+
     def _observation(self, observation: Any, what: str, images: bool = True) -> None:
         self._seen(_mapping(observation, what), what, (), images)
 
     def _seen(self, seen: Mapping[str, Any], what: str, first: tuple[int, ...], images: bool = True) -> None:
         """Check pictures and state whose shapes begin with ``first``."""
+        self._pictures(seen, what, first, images)
+        if self.spaces.state is not None:
+            state = _value(seen, "state")
+            _array(state, f"the state in {what}", (*first, self.spaces.state.dim), np.float32)
+            _finite(state, f"the state in {what}")
+
+    def _pictures(self, seen: Mapping[str, Any], what: str, first: tuple[int, ...], images: bool = True) -> None:
         pictures = _mapping(_value(seen, "images"), f"'images' of {what}")
         cameras = {camera.name: (*first, camera.height, camera.width, 3) for camera in self.spaces.cameras}
         wanted = cameras if images else {}
@@ -212,10 +227,6 @@ class Agreement:
             raise AnswerError(f"{what} has pictures of {_names(pictures)}, not of {_names(wanted)}")
         for name, shape in wanted.items():
             _array(pictures[name], f"the picture of camera '{name}' in {what}", shape, np.uint8)
-        if self.spaces.state is not None:
-            state = _value(seen, "state")
-            _array(state, f"the state in {what}", (*first, self.spaces.state.dim), np.float32)
-            _finite(state, f"the state in {what}")
 
 
 def _replay(arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ class ToyBenchmark(BenchmarkComponent):
     """
 
     guided: ClassVar[bool] = True
+    rerenders: ClassVar[bool] = True
     type: Literal["toy"] = "toy"
     task_names: tuple[TaskName, ...] = ("red", "green", "blue", "yellow")
     image_size: int = 16

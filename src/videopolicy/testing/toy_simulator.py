@@ -107,8 +107,7 @@ class ToySimulator(ChainSimulator):
         self.guide(task, attempt)
         initial_state, hands, frames, success = self._hash(), [], [], False
         for state in states:
-            self.dot, self.targets = state[:2], dict(zip(COLORS, state[2:].reshape(-1, 2), strict=True))
-            success = bool(self._distance() < REACH) or success
+            success = self._put_back(state) or success
             hands.append(_pose(self.dot))
             frames.append(self._frames())
         targets = [_pose(hand[:2, 3] + SPEED * action[:2]) for hand, action in zip(hands, actions, strict=True)]
@@ -120,6 +119,17 @@ class ToySimulator(ChainSimulator):
             "frames": {name: np.stack([seen[name] for seen in frames]) for name in COLORS},
             "success": success,
         }
+
+    def render(self, task: str, attempt: int, states: np.ndarray) -> dict[str, Any]:
+        self.guide(task, attempt)
+        begun, success, seen = self._state(), False, []
+        if len(states) and states[0].shape != begun.shape:
+            raise ValueError(f"states have {len(states[0])} numbers, those of this scene {len(begun)}")
+        for self.steps, state in enumerate(states):
+            self._misbehave()
+            success = self._put_back(state) or success
+            seen.append(self._render())
+        return {"images": {"top": np.stack(seen)}, "initial_state": self.begun, "success": success}
 
     def guide(self, task: str, attempt: int) -> dict[str, Any]:
         first, last = self.demonstrations_from or (0, 0)
@@ -192,6 +202,11 @@ class ToySimulator(ChainSimulator):
     def _state(self) -> np.ndarray:
         """``(10,)`` float64: all that moves."""
         return np.concatenate([self.dot, *self.targets.values()])
+
+    def _put_back(self, state: np.ndarray) -> bool:
+        """Put everything where it was in a state, and return whether the task is solved there."""
+        self.dot, self.targets = state[:2], dict(zip(COLORS, state[2:].reshape(-1, 2), strict=True))
+        return bool(self._distance() < REACH)
 
     def _hash(self) -> str:
         return hashlib.sha256(self._state().tobytes()).hexdigest()

@@ -113,6 +113,7 @@ class Libero(BenchmarkComponent):
     """
 
     guided: ClassVar[bool] = True
+    rerenders: ClassVar[bool] = True
     type: Literal["libero"] = "libero"
     suite: Annotated[str, AfterValidator(known_suite)] = "libero_10"
     task_names: tuple[str, ...] = Field(("all",), min_length=1)

@@ -17,7 +17,7 @@ from typing import Any
 from vpolicy_worker.simulator import Simulator
 from vpolicy_worker.wire import PROTOCOL, ConnectionClosedError, receive, send
 
-METHODS = ("hello", "reset", "step", "demonstrate", "replay", "guide", "follow", "recorded")
+METHODS = ("hello", "reset", "step", "demonstrate", "replay", "guide", "follow", "recorded", "render")
 _CHARACTERS = 20_000  # of a traceback: the core takes no answers of any length
 
 

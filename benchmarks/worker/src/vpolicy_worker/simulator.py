@@ -140,5 +140,25 @@ class Simulator:
         """What was recorded since `guide`; see `demonstrate`."""
         raise NotImplementedError(f"{type(self).__name__} cannot be guided")
 
+    def render(self, task: str, attempt: int, states: np.ndarray) -> dict[str, Any]:
+        """Show a recorded demonstration as this configuration of the simulator sees it, without simulating it again.
+
+        The recording may be from another version of the simulator; the scene is made as `demonstrate` makes it.
+
+        Args:
+            task: Name of the task.
+            attempt: The one that was recorded.
+            states: ``(n, s)`` float64, the simulator's states before every action.
+
+        Returns:
+            ``images`` per camera ``(n, height, width, 3)`` uint8, with the same renderer those that `demonstrate` had
+            returned; ``initial_state`` of the attempt, as `demonstrate` says it; ``success``, whether the task is
+            solved in one of the states.
+
+        Raises:
+            ValueError: The states are not those of the attempt's scene.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot render recorded states")
+
     def close(self) -> None:
         """Release what the simulator holds."""

@@ -105,7 +105,7 @@ def verify_part(path: Path, spaces: Spaces) -> None:
 def _is_as_recorded(demo: h5py.Group, keys: list[str], where: str) -> bool:
     """Whether what an episode holds has the digest that it carries; everything is read."""
     content = hashlib.sha256(str(mapping(demo.attrs, "ep_meta", where)["lang"]).encode())
-    for key in [*keys, *_further(demo, where)]:
+    for key in [*keys, *further_keys(demo, where)]:
         content.update(key.encode())
         for start in range(0, len(demo[key]), _FRAMES):
             content.update(np.ascontiguousarray(demo[key][start : start + _FRAMES]).tobytes())
@@ -114,7 +114,7 @@ def _is_as_recorded(demo: h5py.Group, keys: list[str], where: str) -> bool:
     return content.hexdigest() == text(demo.attrs, "digest", where)
 
 
-def _further(demo: h5py.Group, where: str) -> list[str]:
+def further_keys(demo: h5py.Group, where: str) -> list[str]:
     """Keys that a digest covers besides actions, state and images."""
     written = text(demo.attrs, "further", where) or "[]"
     try:

@@ -10,6 +10,7 @@ import numpy as np
 from videopolicy import DataError, Episode
 from vpolicy_hdf5.attributes import data_group, mapping, text, whole_number
 from vpolicy_hdf5.choosing import data_files, tasks_of
+from vpolicy_hdf5.collected import further_keys
 from vpolicy_hdf5.faults import readable
 from vpolicy_hdf5.options import RobomimicHDF5Options
 from vpolicy_hdf5.reading import Recorded, read_file
@@ -50,6 +51,7 @@ def _episode(recorded: Recorded, demo: h5py.Group, where: str) -> Episode:
         expected = f"({recorded.steps}, s) finite numbers"
         raise DataError(f"{where}: 'states' of shape {values.shape} are not {expected}.", "Record this episode again.")
     assert recorded.actions is not None  # they were asked for
+    model = text(demo.attrs, "model_file", where)
     return Episode(
         task=recorded.task,
         instruction=recorded.instruction,
@@ -60,5 +62,11 @@ def _episode(recorded: Recorded, demo: h5py.Group, where: str) -> Episode:
         success=True,
         attempt=attempt,
         states=values,
-        facts=mapping(demo.attrs, "facts", where),
+        arrays={key: _measured(demo, key, where) for key in further_keys(demo, where) if key != "states"},
+        facts={**mapping(demo.attrs, "facts", where), **({"model_file": model} if model else {})},
     )
+
+
+def _measured(demo: h5py.Group, key: str, where: str) -> np.ndarray:
+    ensure_whole(demo[key], f"{where}: '{key}'")
+    return np.asarray(demo[key][()])

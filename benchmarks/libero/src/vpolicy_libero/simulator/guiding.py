@@ -27,21 +27,6 @@ def towards(scene: Scene, target: np.ndarray) -> np.ndarray:
     return np.concatenate([shift, rotation_vector(target[:3, :3] @ scene.rotation().T) / RADIANS])
 
 
-def put_back(scene: Scene, state: np.ndarray) -> bool:
-    """Put everything where it was in a recorded state ``(s,)``; returns whether the task is solved there.
-
-    Raises:
-        ValueError: It is a state of another scene.
-    """
-    expected = scene.flat_state().shape
-    if state.shape != expected:
-        raise ValueError(f"states have {len(state)} numbers, those of this scene {expected[0]}")
-    scene.env.sim.set_state_from_flattened(state)
-    scene.env.sim.forward()
-    scene.env._post_process()
-    return bool(scene.env._check_success())
-
-
 def _named(scene: Scene) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     model, data = scene.model, scene.data
     objects = {name: scene.env.obj_body_id[name] for name in scene.env.obj_body_id}

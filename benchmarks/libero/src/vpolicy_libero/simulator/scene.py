@@ -168,6 +168,18 @@ class Scene:
         env._post_process()
         return bool(env._check_success())
 
+    def sampled_positions(self) -> np.ndarray:
+        """Positions of all joints when robosuite's sensors sampled, from the state that is there at a step's end.
+
+        MuJoCo moves joints by the time of a substep times their new velocity, which is undone here. Of the substep
+        before the last, which matters where a stored state was set, the velocity is not known: the last one's is
+        taken, which is less than a tenth of a millimetre off.
+        """
+        positions = self.data.qpos.copy()
+        for _ in range(25 - self._sampled):
+            mujoco.mj_integratePos(self.model, positions, self.data.qvel, -self.env.model_timestep)
+        return positions
+
     def flat_state(self) -> np.ndarray:
         """The simulation's state ``(s,)`` float64, as LIBERO's files have it: time, positions and velocities."""
         return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])

@@ -14,6 +14,7 @@ from vpolicy_worker import StepwiseSimulator, ensure_versions, mujoco_rendering
 # isort: split
 import guiding
 import numpy as np
+import replaying
 from experts import EXPERTS
 from poses import from_numbers, rotation_of, to_numbers
 from recording import ARRAYS, Recording
@@ -135,7 +136,7 @@ class LiberoSimulator(StepwiseSimulator):
         self._begin_demonstration(task, attempt)
         hands, targets, frames, success = [], [], [], False
         for state, action in zip(states, actions):
-            success = guiding.put_back(self.scene, state) or success
+            success = replaying.put_back(self.scene, state) or success
             hands.append(guiding.hand(self.scene))
             targets.append(self._target(action))
             frames.append(guiding.frames(self.scene))
@@ -145,6 +146,20 @@ class LiberoSimulator(StepwiseSimulator):
             "targets": np.stack(targets),
             "gripper": actions[:, -1].astype(np.float64),
             "frames": {name: np.stack([seen[name] for seen in frames]) for name in frames[0]},
+            "success": success,
+        }
+
+    def render(self, task: str, attempt: int, states: np.ndarray) -> dict[str, Any]:
+        """See `Simulator.render`.
+
+        Raises:
+            ValueError: There is no such task, or the states are those of another scene.
+        """
+        self._begin_demonstration(task, attempt)
+        sights, success = replaying.sights(self.scene, states)
+        return {
+            "images": self._pictures(sights),
+            "initial_state": self.recording.initial_state,
             "success": success,
         }
 
