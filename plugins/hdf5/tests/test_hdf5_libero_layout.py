@@ -117,6 +117,18 @@ def test_names_types_and_attributes_are_liberos(folder: Path) -> None:
         assert json.loads(attributes["provenance"])["human"] is False
 
 
+def test_episodes_hold_all_but_their_pictures(folder: Path) -> None:
+    for kept in RobomimicHDF5(path=folder).episodes(None):
+        original = episode(kept.attempt)
+        assert (kept.task, kept.instruction, kept.initial_state) == (TASK, SENTENCE, original.initial_state)
+        assert kept.facts == FACTS and not kept.images
+        assert kept.arrays.keys() == original.arrays.keys() and original.arrays
+        for name, values in original.arrays.items():
+            assert np.array_equal(kept.arrays[name], values) and kept.arrays[name].dtype == values.dtype
+        for ours, theirs in ((kept.actions, original.actions), (kept.states, original.states)):
+            assert np.array_equal(ours, theirs)
+
+
 def test_it_is_read_as_what_was_collected_and_said_to_be_scripted(folder: Path) -> None:
     dataset = RobomimicHDF5(path=folder).build(None)
     assert dataset.spaces == SPACES
