@@ -25,7 +25,15 @@ def followed(**changed) -> dict:
     return {"hand": poses(), "frames": {"cup": poses()}, "done": False, **changed}
 
 
+def rendered(steps: int = 3, **changed) -> dict:
+    images = {camera: np.zeros((steps, 32, 32, 3), np.uint8) for camera in ("front", "wrist")}
+    return {"initial_state": "ab", "success": True, "images": images, **changed}
+
+
 def test_sound_answers_are_taken():
+    AGREED.check("render", ARGUMENTS, rendered())
+    pictures = sum(one.nbytes for one in rendered()["images"].values())
+    assert pictures < AGREED.limit("render", ARGUMENTS) <= pictures + 2**20
     AGREED.check("replay", ARGUMENTS, replayed())
     AGREED.check("guide", {}, followed(initial_state="ab"))
     AGREED.check("follow", {}, followed())
@@ -42,6 +50,14 @@ def test_sound_answers_are_taken():
         ("replay", replayed(gripper=np.full(3, np.nan)), "'gripper' holds NaN or infinity"),
         ("replay", replayed(success=1), "'success' is 1, not true or false"),
         ("guide", followed(), "'initial_state' is missing"),
+        (
+            "render",
+            rendered(2),
+            r"camera 'front' in the rendered states is \(2, 32, 32, 3\) uint8, not \(3, 32, 32, 3\)",
+        ),
+        ("render", rendered(images={}), "has pictures of no camera, not of front, wrist"),
+        ("render", rendered(success=None), "'success' is None, not true or false"),
+        ("render", {**rendered(), "initial_state": ""}, "'initial_state' is ''"),
         ("follow", followed(done=None), "'done' is None"),
         ("follow", followed(frames={"cup": poses(1)}), r"frame 'cup' is \(1, 4, 4\)"),
         ("follow", followed(frames={"": poses()}), "a name in 'frames'"),
