@@ -37,6 +37,12 @@ def leaning(pitch: float) -> np.ndarray:
     return np.array([[c, 0.0, s], [0.0, -1.0, 0.0], [s, 0.0, -c]])
 
 
+def rolled(angle: float) -> np.ndarray:
+    """A turn (3, 3) of the hand about its fingers, in radians: a factor on the right."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """The axis times the angle (3,), in radians, of a rotation matrix (3, 3) of less than half a turn."""
     skew = vector(rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1])
@@ -287,26 +293,46 @@ class TurnSinkSpout(Sweep):
         return 1.0 if self.env.behavior == "right" else -1.0
 
 
-class CloseDrawer(Expert):
-    """Push the front of the drawer with the fingers, beside its handle, on the robot's side."""
+class Drawer(Expert):
+    """What is done at the drawer's handle, beside the robot."""
+
+    LEAN = 0.3
+
+    def handle(self) -> np.ndarray:
+        """The middle (3,) of the handle."""
+        return self.geom(f"{self.env.drawer.name}_door_handle_handle")
+
+    def front(self, x: float, z: float) -> Place:
+        """A point at the handle: `x` behind and `z` above its middle, in metres."""
+        return lambda: self.handle() + vector(x, 0.0, z)
+
+
+class CloseDrawer(Drawer):
+    """Push the handle with the closed fingers."""
 
     def script(self) -> Motion:
-        door = next(
-            name
-            for name in self.env.sim.model.geom_names
-            if name.startswith(self.env.drawer.name) and name.endswith("door_door")
-        )
-        half = self.env.drawer.size[0] / 2
-        start = self.geom(door)
-        aside = start[1] - np.sign(start[1]) * np.clip(half - 0.08, 0.0, 0.2)
-        before, lean = start[0] - 0.11, leaning(0.3)
-        yield from self.reach(vector(max(before, 0.05), aside * 0.5, 0.45), lean, near=0.05, turned=0.3)
-        yield from self.reach(vector(before, aside, 0.38), lean, near=0.03, turned=0.3)
-        yield from self.reach(vector(before, aside, start[2] + 0.05), lean, near=0.025, turned=0.3, speed=0.8)
-        for _ in range(3):
-            yield from self.reach(
-                lambda: vector(self.geom(door)[0] + 0.08, aside, start[2] + 0.03), lean, near=0.001, speed=0.7, steps=60
-            )
+        lean = leaning(self.LEAN)
+        at = self.handle()
+        yield from self.reach(vector(0.05, at[1] * 0.6, 0.5), lean, near=0.06, turned=0.4)
+        yield from self.reach(self.front(-0.10, 0.2), lean, near=0.03, turned=0.3)
+        yield from self.reach(self.front(-0.09, -0.02), lean, near=0.03, turned=0.3)
+        yield from self.reach(self.front(0.04, -0.02), lean, near=0.001, speed=0.8, steps=200)
+
+
+class OpenDrawer(Drawer):
+    """Take the handle with fingers that point forward, one above and one below it, and pull."""
+
+    LEAN = 1.3
+
+    def script(self) -> Motion:
+        at = self.handle()
+        grasp = leaning(self.LEAN) @ rolled(-np.sign(at[1]) * np.pi / 2)
+        yield from self.reach(vector(0.05, at[1] * 0.6, 0.5), leaning(0.6), near=0.06, turned=0.4, gripper=OPEN)
+        yield from self.reach(self.front(-0.2, 0.1), grasp, near=0.03, turned=0.2, gripper=OPEN)
+        yield from self.reach(self.front(-0.1, 0.0), grasp, near=0.015, turned=0.15, gripper=OPEN)
+        yield from self.reach(self.front(0.005, 0.0), grasp, near=0.008, speed=0.6, steps=40, gripper=OPEN)
+        yield from self.wait(10)
+        yield from self.reach(self.front(-0.1, 0.0), grasp, near=0.001, speed=0.8, steps=200)
 
 
 EXPERTS: Mapping[str, type[Expert]] = {
@@ -317,4 +343,5 @@ EXPERTS: Mapping[str, type[Expert]] = {
     "TurnOffSinkFaucet": TurnOffSinkFaucet,
     "TurnSinkSpout": TurnSinkSpout,
     "CloseDrawer": CloseDrawer,
+    "OpenDrawer": OpenDrawer,
 }
