@@ -319,22 +319,6 @@ class CloseDrawer(Drawer):
         yield from self.reach(self.front(0.04, -0.02), lean, near=0.001, speed=0.8, steps=200)
 
 
-class OpenDrawer(Drawer):
-    """Take the handle with fingers that point forward, one above and one below it, and pull."""
-
-    LEAN = 1.3
-
-    def script(self) -> Motion:
-        at = self.handle()
-        grasp = leaning(self.LEAN) @ rolled(-np.sign(at[1]) * np.pi / 2)
-        yield from self.reach(vector(0.05, at[1] * 0.6, 0.5), leaning(0.6), near=0.06, turned=0.4, gripper=OPEN)
-        yield from self.reach(self.front(-0.2, 0.1), grasp, near=0.03, turned=0.2, gripper=OPEN)
-        yield from self.reach(self.front(-0.1, 0.0), grasp, near=0.015, turned=0.15, gripper=OPEN)
-        yield from self.reach(self.front(0.005, 0.0), grasp, near=0.008, speed=0.6, steps=40, gripper=OPEN)
-        yield from self.wait(10)
-        yield from self.reach(self.front(-0.1, 0.0), grasp, near=0.001, speed=0.8, steps=200)
-
-
 EXPERTS: Mapping[str, type[Expert]] = {
     "CoffeePressButton": CoffeePressButton,
     "TurnOnMicrowave": TurnOnMicrowave,
@@ -343,5 +327,4 @@ EXPERTS: Mapping[str, type[Expert]] = {
     "TurnOffSinkFaucet": TurnOffSinkFaucet,
     "TurnSinkSpout": TurnSinkSpout,
     "CloseDrawer": CloseDrawer,
-    "OpenDrawer": OpenDrawer,
 }
