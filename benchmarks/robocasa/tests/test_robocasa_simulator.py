@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 BENCHMARK = RoboCasa(
-    task_names=("CoffeePressButton", "TurnOnSinkFaucet"),
+    task_names=("CoffeePressButton", "TurnSinkSpout"),
     image_size=32,
     assets="stand-in",
     rendering="fast",
@@ -47,14 +47,14 @@ def pool(environments, tmp_path_factory):
 
 
 def test_task_and_episode_fix_kitchen_objects_and_sentence_whatever_was_before(pool):
-    begun = pool.call(0, "reset", task="TurnOnSinkFaucet", episode=3)
-    assert begun["instruction"] == "turn on the sink faucet"
+    begun = pool.call(0, "reset", task="TurnSinkSpout", episode=3)
+    assert begun["instruction"] in ("turn the sink spout to the left", "turn the sink spout to the right")
     images = begun["observation"]["images"]
     assert all(image.shape == (32, 32, 3) and image.std() > 10 for image in images.values()) and len(images) == 3
     actions = np.random.default_rng(0).uniform(-1, 1, (5, 7)).astype(np.float32)
     there = pool.call(0, "step", actions=actions, frames=[5])
-    pool.call(0, "reset", task="TurnOnSinkFaucet", episode=2, images=False)
-    again = pool.call(0, "reset", task="TurnOnSinkFaucet", episode=3)
+    pool.call(0, "reset", task="TurnSinkSpout", episode=2, images=False)
+    again = pool.call(0, "reset", task="TurnSinkSpout", episode=3)
     assert again["initial_state"] == begun["initial_state"]
     here = pool.call(0, "step", actions=actions, frames=[5])
     assert np.array_equal(here["observations"][5]["state"], there["observations"][5]["state"])

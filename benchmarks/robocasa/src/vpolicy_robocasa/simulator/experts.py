@@ -37,6 +37,12 @@ def leaning(pitch: float) -> np.ndarray:
     return np.array([[c, 0.0, s], [0.0, -1.0, 0.0], [s, 0.0, -c]])
 
 
+def rolled(angle: float) -> np.ndarray:
+    """A turn (3, 3) of the hand about its fingers, in radians: a factor on the right."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """The axis times the angle (3,), in radians, of a rotation matrix (3, 3) of less than half a turn."""
     skew = vector(rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1])
@@ -151,9 +157,6 @@ class PressButton(Expert):
     Success needs the hand 15 cm away from the button.
     """
 
-    ROLL = 0.0
-    """Turn of the hand about the fingers, in radians."""
-
     def button(self) -> str:
         """The name of the geom."""
         raise NotImplementedError
@@ -165,8 +168,7 @@ class PressButton(Expert):
         name = self.button()
         at, normal = self.geom(name), self.normal(name)
         above = normal[2] > 0.7
-        c, s = np.cos(self.ROLL), np.sin(self.ROLL)
-        lean = leaning(FORWARD) @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        lean = leaning(FORWARD)
         before = vector(max(min(at[0] - 0.2, self.tip()[0]), 0.12), at[1], at[2] + (0.08 if above else 0.02))
         yield from self.reach(before, lean, near=0.04)
         yield from self.reach(at + (0.07 if above else 0.09) * normal, lean)
@@ -216,104 +218,94 @@ class TurnOffMicrowave(PressButton):
         return not self.env.microwave.get_state()["turned_on"]
 
 
-class Sweep(Expert):
-    """Push a part that turns about a joint, from the side on which the push turns it the right way."""
-
-    LEAN = FORWARD
-    CLEAR = 0.09
-    """Metres between the hand and the part before the push."""
-    SIGN = 1.0
-
-    def joint(self) -> str:
-        """The name of the joint."""
-        raise NotImplementedError
-
-    def sign(self) -> float:
-        """1 to turn the joint to larger angles, -1 to smaller ones."""
-        return self.SIGN
+class TurnOffSinkFaucet(Expert):
+    """Push the faucet's lever back, from the side where nothing else is; one that comes back towards the robot is taken
+    between the fingers and pulled."""
 
     def script(self) -> Motion:
-        lean = leaning(self.LEAN)
-        first, way = self.contact()
-        before = first - self.CLEAR * way
-        yield from self.reach(before + vector(-0.12, 0.0, 0.12), lean, near=0.04, steps=40)
-        yield from self.reach(before, lean, near=0.025, speed=0.6, steps=40)
-        yield from self.reach(self.onwards, lean, near=0.001, speed=0.5, steps=120)
+        at, way = self.lever()
+        if way[0] < -0.5:
+            upright = leaning(0.2)
+            yield from self.reach(at + vector(0.0, 0.0, 0.12), upright, near=0.03, gripper=OPEN)
+            yield from self.reach(at, upright, near=0.01, speed=0.6, steps=40, gripper=OPEN)
+            yield from self.wait(8)
+            yield from self.reach(self.beyond, upright, near=0.001, speed=0.5, steps=120)
+        else:  # past the spout's end with the narrow side of the hand
+            aside, narrow = vector(0.0, -np.sign(way[1]), 0.0), leaning(FORWARD) @ rolled(np.pi / 2)
+            yield from self.reach(at + vector(-0.35, 0.0, 0.10) + 0.16 * aside, narrow, near=0.04)
+            yield from self.reach(at + vector(-0.08, 0.0, 0.02) + 0.10 * aside, narrow, near=0.03)
+            yield from self.reach(at + 0.06 * aside, narrow, near=0.012, speed=0.6, steps=40)
+            yield from self.reach(self.beyond, narrow, near=0.001, speed=0.5, steps=120)
 
-    def onwards(self) -> np.ndarray:
-        """A point behind the part, to which a hand never comes."""
-        at, way = self.contact()
-        return at + 0.08 * way
+    def lever(self) -> tuple[np.ndarray, np.ndarray]:
+        """A point of the lever above its middle, and the level direction (3,) to push it in."""
+        prefix = self.env.sink.naming_prefix
+        joint = self.env.sim.model.joint_name2id(f"{prefix}handle_joint")
+        geom = self.env.sim.model.geom_name2id(f"{prefix}handle_main")
+        middle, anchor = self.data.geom_xpos[geom], self.data.xanchor[joint]
+        way = self.frame().T @ np.cross(self.data.xaxis[joint], anchor - middle) * vector(1.0, 1.0, 0.0)
+        return self.place(middle + 0.1 * (middle - anchor)), way / np.linalg.norm(way)
 
-    def contact(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where to push the part and in which direction (3,): its geom that is farthest from the axis."""
-        sim = self.env.sim.model
-        joint = sim.joint_name2id(self.joint())
-        axis, anchor = self.data.xaxis[joint], self.data.xanchor[joint]
-        body = self.model.jnt_bodyid[joint]
-        geoms = [
-            g
-            for g in range(self.model.ngeom)
-            if self.model.geom_bodyid[g] == body and self.model.geom_contype[g] | self.model.geom_conaffinity[g]
-        ]
-        arms = [np.cross(axis, self.data.geom_xpos[g] - anchor) for g in geoms]
-        chosen = int(np.argmax([np.linalg.norm(arm) for arm in arms]))
-        way = self.frame().T @ arms[chosen]
-        return self.place(self.data.geom_xpos[geoms[chosen]]), self.sign() * way / np.linalg.norm(way)
-
-
-class TurnOnSinkFaucet(Sweep):
-    """The handle of the faucet."""
-
-    def joint(self) -> str:
-        return f"{self.env.sink.naming_prefix}handle_joint"
+    def beyond(self) -> np.ndarray:
+        """A point behind the lever, to which the fingers never come."""
+        at, way = self.lever()
+        return at + 0.06 * way
 
 
-class TurnOffSinkFaucet(TurnOnSinkFaucet):
-    """The other way."""
-
-    SIGN = -1.0
-
-
-class TurnSinkSpout(Sweep):
-    """The spout, to the side that the sentence names."""
+class TurnSinkSpout(Expert):
+    """Push the end of the spout to the side that the sentence names."""
 
     CLEAR = 0.11
+    """Metres between the fingers and the spout before the push."""
 
-    def joint(self) -> str:
-        return f"{self.env.sink.naming_prefix}spout_joint"
+    def script(self) -> Motion:
+        lean = leaning(FORWARD)
+        at, way = self.end()
+        before = at - self.CLEAR * way
+        yield from self.reach(before + vector(-0.12, 0.0, 0.12), lean, near=0.04, steps=40)
+        yield from self.reach(before, lean, near=0.025, speed=0.6, steps=40)
+        yield from self.reach(self.beyond, lean, near=0.001, speed=0.5, steps=120)
 
-    def sign(self) -> float:
-        return 1.0 if self.env.behavior == "right" else -1.0
+    def end(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where to push and in which direction (3,): the spout's solid part that is farthest from the axis."""
+        joint = self.env.sim.model.joint_name2id(f"{self.env.sink.naming_prefix}spout_joint")
+        axis, anchor = self.data.xaxis[joint], self.data.xanchor[joint]
+        solid = self.model.geom_contype | self.model.geom_conaffinity
+        parts = np.flatnonzero((self.model.geom_bodyid == self.model.jnt_bodyid[joint]) & (solid != 0))
+        arms = np.cross(axis, self.data.geom_xpos[parts] - anchor)
+        farthest = int(np.argmax(np.linalg.norm(arms, axis=1)))
+        way = self.frame().T @ arms[farthest] * (1.0 if self.env.behavior == "right" else -1.0)
+        return self.place(self.data.geom_xpos[parts[farthest]]), way / np.linalg.norm(way)
+
+    def beyond(self) -> np.ndarray:
+        """A point behind the spout, to which the fingers never come."""
+        at, way = self.end()
+        return at + 0.08 * way
 
 
 class CloseDrawer(Expert):
-    """Push the front of the drawer with the fingers, beside its handle, on the robot's side."""
+    """Push the handle, which is beside the robot, with the closed fingers."""
 
     def script(self) -> Motion:
-        door = next(
-            name
-            for name in self.env.sim.model.geom_names
-            if name.startswith(self.env.drawer.name) and name.endswith("door_door")
-        )
-        half = self.env.drawer.size[0] / 2
-        start = self.geom(door)
-        aside = start[1] - np.sign(start[1]) * np.clip(half - 0.08, 0.0, 0.2)
-        before, lean = start[0] - 0.11, leaning(0.3)
-        yield from self.reach(vector(max(before, 0.05), aside * 0.5, 0.45), lean, near=0.05, turned=0.3)
-        yield from self.reach(vector(before, aside, 0.38), lean, near=0.03, turned=0.3)
-        yield from self.reach(vector(before, aside, start[2] + 0.05), lean, near=0.025, turned=0.3, speed=0.8)
-        for _ in range(3):
-            yield from self.reach(
-                lambda: vector(self.geom(door)[0] + 0.08, aside, start[2] + 0.03), lean, near=0.001, speed=0.7, steps=60
-            )
+        lean = leaning(0.3)
+        yield from self.reach(vector(0.05, self.handle()[1] * 0.6, 0.5), lean, near=0.06, turned=0.4)
+        yield from self.reach(self.beside_handle(-0.10, 0.2), lean, near=0.03, turned=0.3)
+        yield from self.reach(self.beside_handle(-0.09, -0.02), lean, near=0.03, turned=0.3)
+        yield from self.reach(self.beside_handle(0.04, -0.02), lean, near=0.001, speed=0.8, steps=200)
+
+    def handle(self) -> np.ndarray:
+        """The middle (3,) of the handle."""
+        return self.geom(f"{self.env.drawer.name}_door_handle_handle")
+
+    def beside_handle(self, x: float, z: float) -> Place:
+        """A point, `x` behind and `z` above the handle's middle, in metres, wherever that is by then."""
+        return lambda: self.handle() + vector(x, 0.0, z)
 
 
 EXPERTS: Mapping[str, type[Expert]] = {
     "CoffeePressButton": CoffeePressButton,
     "TurnOnMicrowave": TurnOnMicrowave,
     "TurnOffMicrowave": TurnOffMicrowave,
-    "TurnOnSinkFaucet": TurnOnSinkFaucet,
     "TurnOffSinkFaucet": TurnOffSinkFaucet,
     "TurnSinkSpout": TurnSinkSpout,
     "CloseDrawer": CloseDrawer,
