@@ -173,7 +173,7 @@ class Scene:
 
         MuJoCo moves joints by the time of a substep times their new velocity, which is undone here. Of the substep
         before the last, which matters where a stored state was set, the velocity is not known: the last one's is
-        taken, which is less than a tenth of a millimetre off.
+        taken, and pixels at edges differ.
         """
         positions = self.data.qpos.copy()
         for _ in range(25 - self._sampled):
