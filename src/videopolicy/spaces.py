@@ -54,7 +54,9 @@ class ActionSpace(_Declaration):
     Args:
         names: One name per dimension; their number is A.
         low, high: Bounds of every dimension in the simulator's own units.
-        control: What the translational (or joint) part means; ``none`` where there are no dimensions.
+        control: What the translational (or joint) part means. ``delta_position``, ``absolute_position``: of the hand.
+            ``delta_joint``, ``absolute_joint``: of the joints. ``planar_target``: a point in the plane.
+            ``velocity``. ``effort``: forces or torques. ``none``: there are no dimensions.
         rotation: How an orientation part is written.
         gripper: Which sign closes the gripper.
         rate: Control frequency in hertz.
@@ -64,7 +66,14 @@ class ActionSpace(_Declaration):
     low: tuple[float, ...]
     high: tuple[float, ...]
     control: Literal[
-        "delta_position", "absolute_position", "delta_joint", "absolute_joint", "velocity", "planar_target", "none"
+        "delta_position",
+        "absolute_position",
+        "delta_joint",
+        "absolute_joint",
+        "planar_target",
+        "velocity",
+        "effort",
+        "none",
     ]
     rotation: Literal["none", "delta_euler", "delta_axis_angle", "absolute_quaternion", "absolute_rotation_6d"] = "none"
     gripper: Literal["none", "positive_closes", "positive_opens"] = "none"

@@ -197,3 +197,31 @@ def test_the_command_line_prints_message_and_hint_without_traceback(write):
     assert result.returncode == 2
     assert "Did you mean 'frozen'?" in result.stderr and "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+def test_an_invalid_declaration_names_the_component_and_its_file(tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text(
+        "from typing import Literal\n\n"
+        "from videopolicy import ActionSpace, Spaces, hookimpl\n"
+        "from videopolicy.testing.toy_benchmark import ToyBenchmark\n\n\n"
+        "class Bent(ToyBenchmark):\n"
+        "    type: Literal['bent'] = 'bent'\n\n"
+        "    def spaces(self):\n"
+        "        actions = ActionSpace(names=('x',), low=(-1,), high=(1,), control='torque', rate=10)\n"
+        "        return Spaces(cameras=(), actions=actions, state=None)\n\n\n"
+        "@hookimpl\n"
+        "def vpolicy_components():\n"
+        "    return [Bent]\n",
+        encoding="utf-8",
+    )
+    recipe = tmp_path / "bent.yaml"
+    recipe.write_text(
+        "extends: first_policy\nplugins: [videopolicy.testing.toys, videopolicy.testing.toy_dataset, ./ours.py]\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(PluginError) as caught:
+        load_recipe(recipe, ["benchmark={type: bent}"])
+    assert "`Bent.spaces` of benchmark 'bent' declares an invalid ActionSpace" in caught.value.message
+    assert "control: Input should be 'delta_position'" in caught.value.message
+    assert "(it is 'torque')" in caught.value.message
+    assert "ours.py" in caught.value.hint

@@ -24,6 +24,7 @@ from videopolicy.testing.toy_benchmark import ToyBenchmark
 from videopolicy.testing.toy_models import ToyReflex
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 SPACES = ToyBenchmark().spaces()
 
 
@@ -65,7 +66,7 @@ def started(folder: Path, exported: Path, *options: str, **variables: str) -> It
 
 
 def test_the_pages_client_is_answered(openpi: Path, tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    example, _ = EXAMPLES
     with served(deployed(ToyReflex(Window(horizon=4), 1, 2))) as running:
         program = tmp_path / "client.py"
         program.write_text(example.replace("8000", str(running.port)), encoding="utf-8")
@@ -76,6 +77,16 @@ def test_the_pages_client_is_answered(openpi: Path, tmp_path: Path) -> None:
         program.write_text(wrong, encoding="utf-8")
         done = subprocess.run([openpi, program], capture_output=True, text=True, timeout=300)
         assert "the policy is conditioned on one" in done.stderr
+
+
+def test_the_pages_plain_client_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    _, example = EXAMPLES
+    with served(deployed(ToyReflex(Window(horizon=4), 1, 2))) as running:
+        example = example.replace("8000", str(running.port))
+        exec(example, {})
+        assert capsys.readouterr().out == "(4, 2)\n"
+        with pytest.raises(RuntimeError, match="the policy is conditioned on one"):
+            exec(example.replace('"prompt": said["instructions"][0]', '"prompt": ""'), {})
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

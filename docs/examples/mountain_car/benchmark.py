@@ -24,7 +24,7 @@ class MountainCar(BenchmarkComponent):
     def spaces(self):
         return Spaces(
             cameras=(Camera(name="side", height=40, width=60),),
-            actions=ActionSpace(names=("force",), low=(-1.0,), high=(1.0,), control="velocity", rate=30.0),
+            actions=ActionSpace(names=("force",), low=(-1.0,), high=(1.0,), control="effort", rate=30.0),
             state=StateSpace(names=("position", "velocity")),
         )
 

@@ -43,6 +43,8 @@ def recipes(
         console.print(Text(one.name, style="bold"))
         console.print(Padding(Text(one.summary), (0, 0, 0, 4)))
     say("`vpolicy run NAME` runs a recipe, `vpolicy ablate ablations/NAME` an ablation.")
+    if not wanted:
+        say("Begin with first_policy, which needs no simulator, or with quickstart.")
 
 
 def _copy(folder: Path) -> None:

@@ -29,6 +29,7 @@ def serve(
 ) -> None:
     """Serve a run's policy to robots: openpi's WebSocket protocol, /healthz and /metrics."""
     key = _key(api_key_file)
+    say(f"loading {run}", error=True)  # before the imports, which take a while
     from videopolicy.serving.server import bound, serve_here
 
     with bound(host, port, key) as listening:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from videopolicy.components.kinds import KINDS
+from videopolicy.components.kinds import KINDS, BenchmarkComponent
 from videopolicy.components.registry import Registry
 from videopolicy.errors import PluginError, did_you_mean, listing
 from videopolicy.recipes.source import Location, Source, shortened
+from videopolicy.spaces import Spaces
 
 _MOST = 20
 """Problems that are reported at once."""
@@ -34,6 +36,23 @@ def explained(error: ValidationError, source: Source, registry: Registry, model:
     stated = [d for d in every if d["type"] != "too_short" or d["loc"] not in around]
     lines = [_explain(details, source, registry, model) for details in stated[:_MOST]]
     return lines + ([f"and {len(stated) - _MOST} more"] if len(stated) > _MOST else [])
+
+
+def declared_spaces(benchmark: BenchmarkComponent) -> Spaces:
+    """What a benchmark's robot sees and does.
+
+    Raises:
+        PluginError: The declaration is invalid, which no change of the recipe mends.
+    """
+    try:
+        return benchmark.spaces()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, d['loc']))}: {d['msg']} (it is {shortened(d['input'])})" for d in error.errors()]
+        raise PluginError(
+            f"`{type(benchmark).__name__}.spaces` of benchmark '{benchmark.type}' declares an invalid {error.title}:\n"
+            + "\n".join(f"  {line}" for line in lines),
+            f"Correct it in {inspect.getfile(type(benchmark))}.",
+        ) from None
 
 
 def _explain(details: ErrorDetails, source: Source, registry: Registry, whole: type[BaseModel]) -> str:

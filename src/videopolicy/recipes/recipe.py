@@ -13,7 +13,7 @@ from videopolicy.components.kinds import Component, DatasetComponent, LearnerCom
 from videopolicy.components.registry import Registry, current_registry
 from videopolicy.errors import RecipeError, did_you_mean, listing
 from videopolicy.paths import input_paths
-from videopolicy.recipes.explaining import explained
+from videopolicy.recipes.explaining import declared_spaces, explained
 from videopolicy.recipes.shipped import located
 from videopolicy.recipes.source import Location, override, read_recipe
 from videopolicy.recipes.stage_data import StageData, components_of, data_problems, needs_numbers
@@ -211,7 +211,7 @@ class Recipe(_Section):
         training = [stage.name for stage in self.train if stage.steps and stage.data is None]
         if self.data is None and training:
             found.append((("data",), f"this field is required: stage '{training[0]}' trains on it"))
-        spaces = self.benchmark.spaces()
+        spaces = declared_spaces(self.benchmark)
         known = (*spaces.actions.names, *(spaces.state.names if spaces.state else ()))
         for name in self.normalization.unscaled:
             if name not in known:
