@@ -128,4 +128,4 @@ def test_what_files_say_of_themselves_is_compared_before_anything_is_opened(
 def test_names_of_any_length_are_cut_in_the_message(recipe: Path) -> None:
     found = vpolicy(recipe, "check", "r.yaml", f"data.actions.names=[x, y, z, {'r' * 70_000}, pitch, yaw, gripper]")
     assert found.returncode == 2 and "data.actions.names: action names is" in found.stderr
-    assert len(found.stderr) < 3000 and "letters)" in found.stderr
+    assert len(found.stderr) < 3000 and "characters)" in found.stderr

@@ -190,7 +190,7 @@ def test_two_tasks_of_srun_train_together(two, tmp_path):
 
 @pytest.mark.parametrize(
     ("first", "started", "message"),
-    [(3, None, "want 2 and 3 devices"), (1, "2", "2 processes were started together"), (2, "4", "4 processes")],
+    [(3, None, "need 2 and 3 devices"), (1, "2", "2 processes were started together"), (2, "4", "4 processes")],
 )
 def test_other_numbers_of_processes_are_refused(tmp_path, monkeypatch, first, started, message):
     for name in ("WORLD_SIZE", "SLURM_NTASKS"):
