@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import time
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import h5py
 import numpy as np
 import pytest
-from children import Child
 from command import vpolicy
+from derived_demonstrations import digests, elsewhere, failing, kill_behind_three, lacking, source, stateless
 from toy_recipes import linear
 
 LARGER = ("--as", "benchmark.image_size=32")
@@ -38,11 +34,6 @@ def refused(home: Path, *arguments: str, recipe: str = "toy.yaml") -> str:
     assert ended.returncode == 2, ended.stderr
     assert {one.name for one in home.glob("none/*")} <= {"rendered.json", "logs"}
     return " ".join(ended.stderr.split())
-
-
-def digests(folder: Path) -> dict[str, list[str]]:
-    """Of all that every episode holds, pictures, states and facts included."""
-    return json.loads((folder / "dataset.json").read_text())["digests"]
 
 
 @pytest.fixture(scope="module")
@@ -107,32 +98,16 @@ def test_it_is_done_once_and_never_mixed(home: Path, whole: Path):
         assert ended.returncode == 2 and message in " ".join(ended.stderr.split())
 
 
-def slowly(home: Path) -> None:
-    """The same command, with time for a kill behind every episode."""
-    import vpolicy_hdf5.writer
-
-    add = vpolicy_hdf5.writer.HDF5Writer.add
-
-    def wait(self: vpolicy_hdf5.writer.HDF5Writer, episode: object) -> None:
-        add(self, episode)
-        time.sleep(0.3)
-
-    vpolicy_hdf5.writer.HDF5Writer.add = wait
+def killed(home: Path) -> None:
     render(home, "killed", "eval.workers=2", *LARGER)
 
 
 def test_it_goes_on_exactly_after_a_kill(home: Path, whole: Path):
-    child = Child(slowly, (home,), Path(__file__).parent, os.environ, home / "killed.log")
-    while len(list((home / "killed").glob("parts/*/*.*"))) < 3:
-        assert child.poll() is None, (home / "killed.log").read_text()
-        time.sleep(0.02)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    assert not (home / "killed" / "dataset.json").exists()
+    folder = kill_behind_three(killed, home, Path(__file__).parent)
     ended = render(home, "killed", *LARGER)
     assert ended.returncode == 0, ended.stderr
     for name in ("red.hdf5", "blue.hdf5", "dataset.json", "rendered.json"):
-        assert (home / "killed" / name).read_bytes() == (whole / name).read_bytes()
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_an_episode_on_which_workers_die_is_an_error_and_never_left_out(home: Path, whole: Path):
@@ -155,29 +130,6 @@ def test_an_episode_on_which_workers_die_is_an_error_and_never_left_out(home: Pa
 )
 def test_what_cannot_be_rendered_otherwise(home: Path, otherwise: str, message: str):
     assert message in refused(home, "--as", otherwise)
-
-
-def source(home: Path, name: str) -> tuple[Path, h5py.File]:
-    """A copy of the collected file of task red, of which nothing is compared with digests any more."""
-    (made,) = home.glob("store/datasets/*/red.hdf5")
-    copy = home / name
-    shutil.copy(made, copy)
-    file = h5py.File(copy, "r+")
-    for demo in file["data"].values():
-        del demo.attrs["digest"]
-    return copy, file
-
-
-def stateless(demo: h5py.Group) -> None:
-    del demo["states"]
-
-
-def elsewhere(demo: h5py.Group) -> None:
-    demo.attrs["initial_state"] = "0"
-
-
-def failing(demo: h5py.Group) -> None:
-    demo["states"][:] = demo["states"][0]
 
 
 def smaller(demo: h5py.Group) -> None:
@@ -218,23 +170,7 @@ def test_an_episode_of_another_benchmark(home: Path, whole: Path):
     assert "a demonstration of 'blue', which is no task of the recipe's benchmark (red)" in said
 
 
-BLIND = """
-from typing import ClassVar, Literal
-from videopolicy import hookimpl
-from videopolicy.testing.toy_benchmark import ToyBenchmark
-
-class Blind(ToyBenchmark):
-    rerenders: ClassVar[bool] = False
-    type: Literal["blind"] = "blind"
-
-@hookimpl
-def vpolicy_components():
-    return [Blind]
-"""
-
-
 def test_a_simulator_that_cannot_render_states(home: Path):
-    (home / "blind.py").write_text(BLIND)
-    text = (home / "toy.yaml").read_text().replace("plugins: [", f"plugins: [{home / 'blind.py'}, ")
-    (home / "blind.yaml").write_text(text.replace("type: toy,", "type: blind,", 1))
-    assert "benchmark 'blind' cannot render recorded states" in refused(home, *LARGER, recipe="blind.yaml")
+    assert "benchmark 'blind' cannot render recorded states" in refused(
+        home, *LARGER, recipe=lacking(home, "rerenders")
+    )

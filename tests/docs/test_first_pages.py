@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 from command import vpolicy
-from typer.main import get_command
+from pages import FENCES, QUOTE, named_command, options
 
-from videopolicy.cli.main import app
 from videopolicy.recipes.ablation import load_ablation
 from videopolicy.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = [ROOT / "docs" / f"{name}.md" for name in ("index", "get-started", "tutorial", "concepts", "results")]
 PAGES = [*FIRST, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-FENCES = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -32,13 +30,9 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_options_exist(page: Path) -> None:
-    whole = get_command(app)
-    for words in commands(page):
-        command = whole
-        while words and (inside := getattr(command, "commands", {}).get(words[0])):
-            command, words = inside, words[1:]
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= known, words
+    for named in commands(page):
+        command, words = named_command(named)
+        assert {word for word in words if word.startswith("-")} <= options(command), words
 
 
 def test_recipes_on_the_pages_are_valid_with_their_overrides() -> None:
@@ -55,7 +49,7 @@ def test_recipes_on_the_pages_are_valid_with_their_overrides() -> None:
 
 @pytest.mark.parametrize("page", FIRST, ids=lambda page: page.name)
 def test_quoted_files_are_the_files(page: Path) -> None:
-    quotes = re.findall(r"<!-- the same as (\S+) -->\n```\w*\n(.*?)```\n", page.read_text(encoding="utf-8"), re.DOTALL)
+    quotes = QUOTE.findall(page.read_text(encoding="utf-8"))
     assert len(quotes) == {"get-started.md": 1, "tutorial.md": 1}.get(page.name, 0)
     for name, quoted in quotes:
         assert quoted == (page.parent / name).read_text(encoding="utf-8"), f"{page.name} differs from {name}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from pages import FENCES, QUOTE, named_command, options
 from PIL import Image
 from safetensors.torch import save_file
 from vpolicy_pusht.components import PushT
@@ -51,8 +52,6 @@ PAGES = sorted(
         *(DOCS / name for name in ("plugins.md", "protocols.md", "troubleshooting.md")),
     ]
 )
-FENCES = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-QUOTE = re.compile(r"<!-- the same as (\S+) -->\n```\w*\n(.*?)```\n", re.DOTALL)
 COMMAND = r"^(?:\w+=\S+ )*vpolicy (.*?)(?: {2,}#.*)?$"
 RECIPES = sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("*/recipe.yaml")])
 
@@ -98,21 +97,15 @@ def test_every_example_is_quoted() -> None:
 
 
 def test_commands_on_the_pages_exist() -> None:
-    from typer.main import get_command
-
-    from videopolicy.cli.main import app
-
-    known = get_command(app)
     shown = 0
     for page in PAGES:
         for language, block in FENCES.findall(page.read_text(encoding="utf-8")):
             for line in re.findall(COMMAND, block if not language else "", re.MULTILINE):
-                words, command = line.split(), known
-                while words and words[0] in getattr(command, "commands", {}):
-                    command = command.commands[words.pop(0)]
-                assert command is not known, f"{page.name}: vpolicy {line}"
-                options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-                wrong = [word for word in words if word.startswith("-") and word.partition("=")[0] not in options]
+                named = line.split()
+                command, words = named_command(named)
+                assert len(words) < len(named), f"{page.name}: vpolicy {line}"
+                known = options(command) | {"--help"}
+                wrong = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
                 assert not wrong, f"{page.name}: vpolicy {line} has no {wrong}"
                 shown += 1
     assert shown > 40

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import time
 from pathlib import Path
 
 import h5py
 import pytest
-from children import Child
 from command import vpolicy
+from derived_demonstrations import digests, elsewhere, failing, kill_behind_three, lacking, source, stateless
 from toy_recipes import linear
 
 SPEC = """
@@ -49,10 +45,6 @@ def whole(home: Path) -> Path:
     return home / "whole"
 
 
-def digests(folder: Path) -> dict[str, list[str]]:
-    return json.loads((folder / "dataset.json").read_text())["digests"]
-
-
 def test_what_was_made_says_of_what(home: Path, whole: Path):
     facts = json.loads((whole / "multiplied.json").read_text())
     assert facts["tasks"]["red"] == {"attempts": 5, "successes": 4, "kept": 4}
@@ -82,30 +74,14 @@ def test_it_is_done_once_and_never_mixed(home: Path, whole: Path):
     assert other.returncode == 2 and "is not empty, and what is there was made of another multiplier" in other.stderr
 
 
-def slowly(home: Path) -> None:
-    """The same command, with time for a kill behind every attempt."""
-    import vpolicy_hdf5.writer
-
-    add = vpolicy_hdf5.writer.HDF5Writer.add
-
-    def wait(self: vpolicy_hdf5.writer.HDF5Writer, episode: object) -> None:
-        add(self, episode)
-        time.sleep(0.3)
-
-    vpolicy_hdf5.writer.HDF5Writer.add = wait
+def killed(home: Path) -> None:
     multiply(home, "killed", "eval.workers=2")
 
 
 def test_it_goes_on_exactly_after_a_kill(home: Path, whole: Path):
-    child = Child(slowly, (home,), Path(__file__).parent, os.environ, home / "killed.log")
-    while len(list((home / "killed").glob("parts/*/*.*"))) < 3:
-        assert child.poll() is None, (home / "killed.log").read_text()
-        time.sleep(0.02)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    assert not (home / "killed" / "dataset.json").exists()
+    folder = kill_behind_three(killed, home, Path(__file__).parent)
     assert multiply(home, "killed").returncode == 0
-    assert digests(home / "killed") == digests(whole)
+    assert digests(folder) == digests(whole)
 
 
 @pytest.mark.parametrize(
@@ -126,31 +102,8 @@ def test_a_spec_that_does_not_fit(home: Path, whole: Path, change: tuple[str, st
     assert {one.name for one in home.glob("none/*")} <= {"multiplied.json", "logs"}
 
 
-def source(home: Path, name: str) -> tuple[Path, h5py.File]:
-    """A copy of the collected file of task red, of which nothing is compared with digests any more."""
-    (made,) = home.glob("store/datasets/*/red.hdf5")
-    copy = home / name
-    shutil.copy(made, copy)
-    file = h5py.File(copy, "r+")
-    for demo in file["data"].values():
-        del demo.attrs["digest"]
-    return copy, file
-
-
-def stateless(demo: h5py.Group) -> None:
-    del demo["states"]
-
-
 def unknown(demo: h5py.Group) -> None:
     del demo.attrs["attempt"]
-
-
-def elsewhere(demo: h5py.Group) -> None:
-    demo.attrs["initial_state"] = "0"
-
-
-def failing(demo: h5py.Group) -> None:
-    demo["states"][:] = demo["states"][0]
 
 
 @pytest.mark.parametrize(
@@ -180,26 +133,8 @@ def test_a_task_without_a_source(home: Path, whole: Path):
     assert ended.returncode == 2 and "There is no demonstration of task 'blue' to multiply." in ended.stderr
 
 
-BLIND = """
-from typing import ClassVar, Literal
-from videopolicy import hookimpl
-from videopolicy.testing.toy_benchmark import ToyBenchmark
-
-class Blind(ToyBenchmark):
-    guided: ClassVar[bool] = False
-    type: Literal["blind"] = "blind"
-
-@hookimpl
-def vpolicy_components():
-    return [Blind]
-"""
-
-
 def test_a_simulator_that_cannot_be_guided(home: Path):
-    (home / "blind.py").write_text(BLIND)
-    text = (home / "toy.yaml").read_text().replace("plugins: [", f"plugins: [{home / 'blind.py'}, ")
-    (home / "blind.yaml").write_text(text.replace("type: toy,", "type: blind,", 1))
-    arguments = ("data", "multiply", "blind.yaml", "--by", "spec.yaml", "-o", "none")
+    arguments = ("data", "multiply", lacking(home, "guided"), "--by", "spec.yaml", "-o", "none")
     ended = vpolicy(home, *arguments, VPOLICY_HOME=str(home / "store"))
     assert ended.returncode == 2 and "benchmark 'blind' cannot be guided from pose to pose" in " ".join(
         ended.stderr.split()

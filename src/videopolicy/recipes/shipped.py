@@ -16,12 +16,18 @@ class Shipped:
     Args:
         name: What stands for its path on a command line; that of an ablation begins with ``ablations/``.
         path: The file.
-        summary: The first sentence of the comment that it begins with.
     """
 
     name: str
     path: Path
-    summary: str
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the comment that the file begins with."""
+        comment = re.match(r"(?:#.*\n)*", self.path.read_text(encoding="utf-8"))
+        text = " ".join(line.lstrip("# ") for line in comment[0].splitlines()) if comment else ""
+        first = re.match(r"(.+?[.:])(?:\s+[A-Z]|$)", text)
+        return (first[1].rstrip(":") if first else text).rstrip(".")
 
 
 def shipped_folder() -> Path:
@@ -35,7 +41,7 @@ def shipped_recipes() -> list[Shipped]:
     """All recipes, then all ablations, each by name."""
     folder = shipped_folder()
     files = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("ablations/*.yaml"))]
-    return [Shipped(file.relative_to(folder).with_suffix("").as_posix(), file, _summary(file)) for file in files]
+    return [Shipped(file.relative_to(folder).with_suffix("").as_posix(), file) for file in files]
 
 
 def shipped_file(name: Path) -> Path | None:
@@ -46,20 +52,15 @@ def shipped_file(name: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def located(recipe: Path) -> Path:
+def located(recipe: Path, folder: Path = Path()) -> Path:
     """The file that is meant by a path, or by the name of a recipe that comes with the package.
 
     Args:
         recipe: A file goes before a name.
+        folder: To which the path is relative.
 
     Returns:
-        The path as it is where it is not such a name.
+        The path in that folder where it is not such a name.
     """
-    return recipe if recipe.is_file() else shipped_file(recipe) or recipe
-
-
-def _summary(file: Path) -> str:
-    comment = re.match(r"(?:#.*\n)*", file.read_text(encoding="utf-8"))
-    text = " ".join(line.lstrip("# ") for line in comment[0].splitlines()) if comment else ""
-    first = re.match(r"(.+?[.:])(?:\s+[A-Z]|$)", text)
-    return (first[1].rstrip(":") if first else text).rstrip(".")
+    path = folder / recipe
+    return path if path.is_file() else shipped_file(recipe) or path

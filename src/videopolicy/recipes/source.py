@@ -9,7 +9,7 @@ from typing import Any
 
 from videopolicy.errors import RecipeError, did_you_mean, listing
 from videopolicy.paths import PathError, expanded, read_regular
-from videopolicy.recipes.shipped import shipped_file, shipped_recipes
+from videopolicy.recipes.shipped import located, shipped_file, shipped_recipes
 from videopolicy.storage.plain_yaml import DEEPEST, LARGEST_FILE, Place, YamlError, decoded, read_yaml
 
 Location = tuple[str | int, ...]
@@ -106,8 +106,7 @@ def read_recipe(path: Path) -> Source:
     if not isinstance(parent, str) or not parent:
         raise RecipeError(f"{where}: extends is {shortened(parent)}, not the path of a recipe.", "Name one file.")
     try:
-        beside = path.parent / expanded(parent)
-        base = _read(beside if beside.is_file() else shipped_file(Path(parent)) or beside)
+        base = _read(located(expanded(parent), path.parent))
     except PathError as error:
         raise RecipeError(f"{where}: extends: {error}.", "Name a file, relative to this one.") from None
     if "extends" in base.data:
